@@ -1,0 +1,1 @@
+"""The side inside the sealed process: staged start-up, seal, plugin loading, dispatch."""

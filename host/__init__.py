@@ -1,0 +1,1 @@
+"""The application's side: launch, handle, configuration, command line."""

@@ -1,0 +1,1 @@
+"""What the two sides say: hello, credentials, file descriptors, frames, payloads."""

@@ -1,0 +1,1 @@
+"""Policy, layers, backends, zygote, probing, protection report."""

@@ -1,0 +1,1 @@
+"""The processes between host and child: guard, helper, zygote."""
