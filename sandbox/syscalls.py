@@ -1,0 +1,108 @@
+"""Kernel calls that neither the standard library nor python-prctl wraps.
+
+One function a call, its man page named, and no logic: each returns what the kernel returned or raises
+`OSError` with the kernel's errno. Python 3.12 has `os.unshare` and `os.setns`; 3.11 does not, so both are here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+MNT_DETACH = 2
+
+SECCOMP_SET_MODE_FILTER = 1
+SECCOMP_FILTER_FLAG_TSYNC = 1 << 0
+SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3
+SECCOMP_FILTER_FLAG_TSYNC_ESRCH = 1 << 4
+
+LANDLOCK_CREATE_RULESET_VERSION = 1
+
+# x86_64 has numbers of its own; aarch64 and riscv64 share the generic table.
+_NUMBERS = (
+    {"pivot_root": 155, "seccomp": 317}
+    if platform.machine() == "x86_64"
+    else {"pivot_root": 41, "seccomp": 277}
+)
+_NR_LANDLOCK_CREATE_RULESET = 444
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+_libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
+
+
+class _SockFprog(ctypes.Structure):
+    """``struct sock_fprog`` of linux/filter.h."""
+
+    _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error), what)
+    return result
+
+
+def unshare(flags: int) -> None:
+    """Leave the namespaces named by CLONE_NEW* *flags* for new ones. See unshare(2)."""
+    _checked(_libc.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def setns(fd: int, flags: int) -> None:
+    """Join the namespace behind *fd* (a ``/proc/PID/ns`` file or a pidfd). See setns(2)."""
+    _checked(_libc.setns(ctypes.c_int(fd), ctypes.c_int(flags)), "setns")
+
+
+def sethostname(name: bytes) -> None:
+    """Set the host name of this uts namespace. See sethostname(2)."""
+    _checked(_libc.sethostname(name, ctypes.c_size_t(len(name))), "sethostname")
+
+
+def mount(source: str, target: str, fstype: str | None, flags: int, data: str | None = None) -> None:
+    """Mount, bind or remount at *target*. See mount(2)."""
+    kind = None if fstype is None else fstype.encode()
+    options = None if data is None else data.encode()
+    _checked(_libc.mount(os.fsencode(source), os.fsencode(target), kind, flags, options), f"mount {target}")
+
+
+def umount2(target: str, flags: int) -> None:
+    """Unmount *target*. See umount(2)."""
+    _checked(_libc.umount2(os.fsencode(target), ctypes.c_int(flags)), f"umount2 {target}")
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    """Make *new_root* the root of every process that has the old one. See pivot_root(2)."""
+    number = ctypes.c_long(_NUMBERS["pivot_root"])
+    _checked(_libc.syscall(number, os.fsencode(new_root), os.fsencode(put_old)), "pivot_root")
+
+
+def seccomp_set_filter(program: bytes, flags: int) -> int:
+    """Install the classic BPF *program* and return 0, or the listener's fd. See seccomp(2)."""
+    buffer = ctypes.create_string_buffer(program, len(program))
+    fprog = _SockFprog(len(program) // 8, ctypes.cast(buffer, ctypes.c_void_p))
+    arguments = (ctypes.c_uint(SECCOMP_SET_MODE_FILTER), ctypes.c_uint(flags), ctypes.byref(fprog))
+    return _checked(_libc.syscall(ctypes.c_long(_NUMBERS["seccomp"]), *arguments), "seccomp")
+
+
+def landlock_abi() -> int:
+    """Return the highest landlock ABI of this kernel. See landlock_create_ruleset(2)."""
+    arguments = (None, ctypes.c_size_t(0), ctypes.c_uint(LANDLOCK_CREATE_RULESET_VERSION))
+    return _checked(_libc.syscall(ctypes.c_long(_NR_LANDLOCK_CREATE_RULESET), *arguments), "landlock_create_ruleset")
