@@ -1,0 +1,172 @@
+"""All messages of the control channel, each a tagged msgspec struct of bounded size (docs/protocol.md).
+
+The tag is the first element of a msgpack array, so a message of one side cannot be read as one of the other, an
+unknown tag or a surplus field is an error, and nothing is ever turned into an object by a name that it carries.
+Times are milliseconds. Payloads are msgpack too, decoded later into the declared type of the call.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+
+from .datagram import MAX_DATAGRAM
+from .errors import LocalProtocolError, PeerProtocolError
+
+VERSION = 1
+
+MAX_INLINE = MAX_DATAGRAM - 1024
+"""The largest payload that travels in the message itself; a larger one is a sealed memfd."""
+
+Name = Annotated[str, msgspec.Meta(max_length=256)]
+Text = Annotated[str, msgspec.Meta(max_length=4096)]
+Long = Annotated[str, msgspec.Meta(max_length=16384)]
+Names = Annotated[tuple[Annotated[str, msgspec.Meta(max_length=128)], ...], msgspec.Meta(max_length=64)]
+Inline = Annotated[bytes, msgspec.Meta(max_length=MAX_INLINE)]
+Natural = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Millis = Annotated[float, msgspec.Meta(ge=0)]
+Timings = Annotated[dict[Name, Millis], msgspec.Meta(max_length=128)]
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """The shape of every message."""
+
+
+class Hello(_Message, frozen=True, tag="hello"):
+    """The child's first message. ``claimed_pid`` is for logs; the host never uses it."""
+
+    version: Natural
+    claimed_pid: int
+    took: Timings = {}
+
+
+class StageFailed(_Message, frozen=True, tag="stage-failed"):
+    """A stage of the child failed; the child exits after this."""
+
+    stage: Annotated[int, msgspec.Meta(ge=1, le=10)]
+    errno: Annotated[int, msgspec.Meta(ge=0, le=4095)]
+    text: Text
+    refused: Names = ()
+
+
+class StepBegan(_Message, frozen=True, tag="step-began"):
+    """An early-init step starts now; the host's deadline for it runs from here."""
+
+    step: Name
+
+
+class Sealed(_Message, frozen=True, tag="sealed"):
+    """The child has sealed itself; the message carries the seccomp listener when the host asked for it."""
+
+    took: Timings
+
+
+class Ready(_Message, frozen=True, tag="ready"):
+    """The plugin is loaded and calls may flow."""
+
+    methods: Names
+    took: Timings
+
+
+class Reply(_Message, frozen=True, tag="reply"):
+    """The result of a call; ``payload`` is None when it travels in the message's sealed memfd."""
+
+    call_id: Natural
+    payload: Inline | None
+    refused: Names = ()
+
+
+class CallFailed(_Message, frozen=True, tag="call-failed"):
+    """A call had no result. ``traceback`` is text; it never becomes an object."""
+
+    call_id: Natural
+    kind: Literal["unknown-method", "argument", "result", "exception"]
+    error: Name
+    text: Text
+    traceback: Long = ""
+    refused: Names = ()
+
+
+class Step(_Message, frozen=True):
+    """One early-init step: ``preload`` imports a module, ``warm-up`` calls ``FILE.py:function``."""
+
+    kind: Literal["preload", "warm-up"]
+    name: Name
+
+
+class Plugin(_Message, frozen=True):
+    """Which class of which module of the bundle is the plugin."""
+
+    module: Name
+    attribute: Name
+
+
+class Configure(_Message, frozen=True, tag="configure"):
+    """The host has accepted the hello. With ``early`` the message carries the bundle of a trusted plugin."""
+
+    outer_pid: Natural
+    bpf: Annotated[bytes, msgspec.Meta(max_length=MAX_INLINE)]
+    listener: bool
+    steps: Annotated[tuple[Step, ...], msgspec.Meta(max_length=128)] = ()
+    early: Plugin | None = None
+    max_payload: Natural = 64 << 20
+
+
+class Load(_Message, frozen=True, tag="load"):
+    """The host has verified the seal. Carries the bundle, unless the plugin was loaded early (``plugin`` None)."""
+
+    plugin: Plugin | None
+
+
+class Call(_Message, frozen=True, tag="call"):
+    """Call a method; ``payload`` is the msgpack array of arguments, None when it is in the message's memfd."""
+
+    call_id: Natural
+    method: Name
+    payload: Inline | None
+
+
+class Shutdown(_Message, frozen=True, tag="shutdown"):
+    """End the dispatch loop and exit with code 0."""
+
+
+FromChild: TypeAlias = Hello | StageFailed | StepBegan | Sealed | Ready | Reply | CallFailed
+FromHost: TypeAlias = Configure | Load | Call | Shutdown
+
+_encoder = msgspec.msgpack.Encoder()
+_from_child = msgspec.msgpack.Decoder[FromChild](FromChild, strict=True)
+_from_host = msgspec.msgpack.Decoder[FromHost](FromHost, strict=True)
+
+
+def encode(message: FromChild | FromHost) -> bytes:
+    """Return *message* as one datagram; `LocalProtocolError` if it does not fit."""
+    data = _encoder.encode(message)
+    if len(data) > MAX_DATAGRAM:
+        kind = type(message).__name__
+        raise LocalProtocolError(f"could not send {kind}: {len(data)} bytes are over the limit of {MAX_DATAGRAM}")
+    return data
+
+
+def decode_from_child(data: bytes | memoryview) -> FromChild:
+    """Return the message of a child; `PeerProtocolError` if it is anything but a valid one."""
+    try:
+        return _from_child.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise PeerProtocolError(f"the child sent a message that does not fit the protocol: {error}") from None
+
+
+def decode_from_host(data: bytes | memoryview) -> FromHost:
+    """Return the message of the host; `PeerProtocolError` if it is anything but a valid one."""
+    try:
+        return _from_host.decode(data)
+    except msgspec.DecodeError as error:
+        raise PeerProtocolError(f"the host sent a message that does not fit the protocol: {error}") from None
+
+
+def shorten(text: str, limit: int) -> str:
+    """Return *text* cut in its middle to at most *limit* characters, so that it fits its field."""
+    if len(text) <= limit:
+        return text
+    half = (limit - 5) // 2
+    return f"{text[:half]} ... {text[-half:]}"

@@ -1,0 +1,59 @@
+"""Payloads that are too large for a message: sealed memfds.
+
+A receiver that maps memory which the sender can still shrink dies of SIGBUS (tried: a child that truncates an
+unsealed memfd kills its host), and one that decodes memory which the sender can still write decodes two different
+things. So a payload is a memfd with F_SEAL_SHRINK, GROW, WRITE and SEAL, see memfd_create(2) and fcntl(2), and the
+receiver checks seals and size before it reads a byte. F_GET_SEALS fails on anything that is not such a file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .errors import PeerProtocolError
+
+SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+
+
+def make_sealed(data: bytes | memoryview, name: str = "belljar-payload") -> int:
+    """Return a new sealed memfd that holds *data*; the caller owns the fd. `OSError` as from memfd_create(2)."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def check_sealed(fd: int, limit: int) -> int:
+    """Return the size of the sealed memfd *fd* in bytes; `PeerProtocolError` if unsealed or over *limit*."""
+    try:
+        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+    except OSError as error:
+        raise PeerProtocolError(f"a payload is not a memfd: {error.strerror}") from None
+    if seals & SEALS != SEALS:
+        raise PeerProtocolError("a payload is not sealed against change")
+    size = os.fstat(fd).st_size
+    if not 0 < size <= limit:
+        raise PeerProtocolError(f"a payload of {size} bytes is outside of the limit of {limit}")
+    return size
+
+
+@contextmanager
+def view_sealed(fd: int, limit: int) -> Iterator[memoryview]:
+    """Yield a read-only view of a sealed payload; *fd* is taken over and closed also on errors."""
+    try:
+        size = check_sealed(fd, limit)
+        mapped = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ)
+    finally:
+        os.close(fd)
+    with mapped, memoryview(mapped) as view:
+        yield view
