@@ -35,6 +35,9 @@ SECCOMP_FILTER_FLAG_TSYNC_ESRCH = 1 << 4
 
 LANDLOCK_CREATE_RULESET_VERSION = 1
 
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+
 # x86_64 has numbers of its own; aarch64 and riscv64 share the generic table.
 _NUMBERS = (
     {"pivot_root": 155, "seccomp": 317}
@@ -59,6 +62,12 @@ def _checked(result: int, what: str) -> int:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error), what)
     return result
+
+
+def prctl(option: int, argument: int) -> None:
+    """Set one attribute of this process. See prctl(2). For the guard, which loads the standard library only."""
+    zero = ctypes.c_ulong(0)
+    _checked(_libc.prctl(ctypes.c_int(option), ctypes.c_ulong(argument), zero, zero, zero), "prctl")
 
 
 def unshare(flags: int) -> None:

@@ -1,0 +1,228 @@
+"""The host's connections to its guard and its zygotes: one guard an application, one zygote a set of modules.
+
+Starting them blocks (an interpreter starts, 50 ms and more) and is done under a lock, in any thread; asking a
+running one for a process is one sendmsg, which needs no lock and does not block. Nothing here belongs to an event
+loop, so hosts in several threads share them. A process that the host forks has neither: it starts its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import ExitStack
+
+from ...ipc import datagram, pidfds
+from ..errors import SandboxError
+from .wire import Failed, Launched, Preloaded, receive_report, send_request
+
+log = logging.getLogger("belljar.sandbox")
+
+BOOT_TIMEOUT = 20.0
+"""Seconds that a guard or a zygote may take to start."""
+
+PRELOAD_TIMEOUT = 30.0
+"""Seconds that one module may take to be imported in a zygote; a slower one is left to each child."""
+
+ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/"}
+"""The whole environment of every process but the guard: nothing of the host's leaks into a child by accident."""
+
+_lock = threading.RLock()
+
+
+class GuardClient:
+    """The host's end of its guard."""
+
+    def __init__(self) -> None:
+        ours, theirs = datagram.control_pair()
+        host_pidfd = os.pidfd_open(os.getpid())
+        try:
+            argv = [sys.executable, "-I", "-m", "belljar.sandbox.launch.guard", str(theirs.fileno()), str(host_pidfd)]
+            fds = (theirs.fileno(), host_pidfd)
+            self.process = subprocess.Popen(argv, pass_fds=fds, stdin=subprocess.DEVNULL, start_new_session=True)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(host_pidfd)
+        self.requests = ours
+
+    def spawn(self, argv: list[str], env: Mapping[str, str], fds: Mapping[int, int], report: socket.socket) -> None:
+        """Start *argv*; what becomes of it comes over the other end of *report*. `OSError` if the guard is gone."""
+        body = {"argv": argv, "env": dict(env), "targets": list(fds)}
+        send_request(self.requests, body, [report.fileno(), *fds.values()])
+
+    def is_alive(self) -> bool:
+        """Return whether the guard runs."""
+        return self.process.poll() is None
+
+    def close(self) -> None:
+        """End the guard, which kills all that it started, and wait for it."""
+        self.requests.close()
+        self.process.wait()
+
+
+class ZygoteClient:
+    """The host's end of one zygote."""
+
+    def __init__(self, guard: GuardClient) -> None:
+        self.requests, theirs = datagram.control_pair()
+        report, guards = datagram.control_pair()
+        with theirs, guards, report, ExitStack() as on_failure:
+            on_failure.callback(self.requests.close)
+            argv = [sys.executable, "-I", "-m", "belljar.child", "zygote", "3"]
+            guard.spawn(argv, ENVIRONMENT, {1: 2, 2: 2, 3: theirs.fileno()}, guards)
+            theirs.close()
+            guards.close()
+            self.helper_pidfd = _expect_launched(report)
+            on_failure.callback(os.close, self.helper_pidfd)
+            self._await_ready()
+            on_failure.pop_all()
+
+    def _await_ready(self) -> None:
+        self.requests.settimeout(BOOT_TIMEOUT)
+        try:
+            peek = self.requests.recv(16, socket.MSG_PEEK)
+            if peek == b"ready":
+                self.requests.recv(16)
+                self.requests.settimeout(None)
+                return
+            failure = receive_report(self.requests)
+        except TimeoutError:
+            raise SandboxError(f"could not start a zygote: it was not ready after {BOOT_TIMEOUT:g} s") from None
+        if isinstance(failure, Failed):
+            raise LaunchFailed(failure)
+        raise SandboxError("could not start a zygote: it ended at once")
+
+    def preload(self, module: str) -> Preloaded | None:
+        """Import *module* in the zygote; None if it hung or the zygote did not outlive it."""
+        report, theirs = datagram.control_pair()
+        with report:
+            with theirs:
+                send_request(self.requests, {"preload": module}, [theirs.fileno()])
+            report.settimeout(PRELOAD_TIMEOUT)
+            try:
+                answer = receive_report(report)
+            except TimeoutError:
+                return None
+        return answer if isinstance(answer, Preloaded) else None
+
+    def is_alive(self) -> bool:
+        """Return whether the helper, and so the zygote, runs."""
+        return not pidfds.has_ended(self.helper_pidfd)
+
+    def close(self) -> None:
+        """End the zygote, and every child of it."""
+        pidfds.kill(self.helper_pidfd)
+        os.close(self.helper_pidfd)
+        self.requests.close()
+
+
+class LaunchFailed(SandboxError):
+    """A process could not be started: which stage, which errno."""
+
+    def __init__(self, failure: Failed) -> None:
+        super().__init__(failure.text)
+        self.failure = failure
+
+
+def _expect_launched(report: socket.socket) -> int:
+    report.settimeout(BOOT_TIMEOUT)
+    answer = receive_report(report)
+    if isinstance(answer, Launched):
+        return answer.pidfd
+    if isinstance(answer, Failed):
+        raise LaunchFailed(answer)
+    raise SandboxError("could not start a process: the guard ended")
+
+
+_guard: GuardClient | None = None
+_zygotes: dict[tuple[str, ...], ZygoteClient] = {}
+_left_to_children: set[str] = set()
+
+
+def guard() -> GuardClient:
+    """Return the application's guard; starts one if there is none, or if it has ended."""
+    global _guard  # noqa: PLW0603 - one guard an application is the point
+    with _lock:
+        if _guard is None or not _guard.is_alive():
+            stop()
+            _guard = GuardClient()
+        return _guard
+
+
+def warm_zygote(preload: tuple[str, ...]) -> ZygoteClient | None:
+    """Return the zygote for *preload* if one runs; never blocks."""
+    zygote = _zygotes.get(preload)
+    return zygote if zygote is not None and zygote.is_alive() else None
+
+
+def zygote(preload: tuple[str, ...]) -> ZygoteClient:
+    """Return the zygote that has imported *preload*, in this order; starts it if there is none.
+
+    A module that cannot be imported there, starts a thread or hangs is left to early init in each child.
+    """
+    with _lock:
+        found = warm_zygote(preload)
+        if found is None:
+            found = _start_zygote(preload)
+            if (stale := _zygotes.pop(preload, None)) is not None:
+                stale.close()
+            _zygotes[preload] = found
+        return found
+
+
+def _start_zygote(preload: tuple[str, ...]) -> ZygoteClient:
+    while True:
+        started = ZygoteClient(guard())
+        unfit = next((module for module in preload if not _preloads(started, module)), None)
+        if unfit is None:
+            return started
+        started.close()
+        _left_to_children.add(unfit)
+
+
+def _preloads(started: ZygoteClient, module: str) -> bool:
+    if module in _left_to_children:
+        return True
+    answer = started.preload(module)
+    if answer is not None and answer.threads == 1 and not answer.error:
+        return True
+    why = "it did not come back" if answer is None else answer.error or f"it starts {answer.threads - 1} thread(s)"
+    log.info("preload %s is left to early init in each child: %s in the zygote", module, why)
+    return False
+
+
+def stop() -> None:
+    """End the guard and all processes that it started, in this thread, now. The next launch starts a new one."""
+    global _guard  # noqa: PLW0603
+    with _lock:
+        while _zygotes:
+            _zygotes.popitem()[1].close()
+        if _guard is not None:
+            _guard.close()
+            _guard = None
+
+
+def _forget_in_forked_process() -> None:
+    """A forked copy of the host closes its copies of the sockets and leaves the guard to the original."""
+    global _guard, _lock  # noqa: PLW0603
+    _lock = threading.RLock()
+    while _zygotes:
+        inherited = _zygotes.popitem()[1]
+        inherited.requests.close()
+        os.close(inherited.helper_pidfd)
+    if _guard is not None:
+        _guard.requests.close()
+        _guard.process.returncode = 0  # not this process's to wait for
+        _guard = None
+
+
+atexit.register(stop)
+os.register_at_fork(after_in_child=_forget_in_forked_process)

@@ -1,0 +1,136 @@
+"""The guard: the one process that a host starts, which leaves nothing behind when the host is gone.
+
+Why it exists: a host that is SIGKILLed cannot clean up, a child that is busy in C never reads the end of file on
+its socket, and a setuid helper clears PR_SET_PDEATHSIG. The guard is a child subreaper (prctl(2)), so whatever any
+descendant leaves behind becomes *its* child; and it holds a pidfd of the host and the other end of a socket, so it
+sees the host's end by two independent ways. Then it kills all it has. A pid of an unreaped child of one's own
+cannot be used again, so taking pidfds of them is free of races.
+
+Single-threaded, standard library only. Started by `sandbox.launch.client` with exec.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...ipc import pidfds
+from ...ipc.datagram import close_all
+from .. import syscalls
+from .spawn import spawn
+from .wire import Exited, Failed, Launched, receive_request, send_report
+
+
+@dataclass(slots=True)
+class _Started:
+    pid: int
+    pidfd: int
+    report: socket.socket
+
+
+class Guard:
+    """Starts, waits for and reports processes until *requests* ends or the process behind *host_pidfd* does."""
+
+    def __init__(self, requests: socket.socket, host_pidfd: int) -> None:
+        self.requests = requests
+        self.host_pidfd = host_pidfd
+        self.started: dict[int, _Started] = {}
+        self.poll = select.poll()
+
+    def run(self) -> None:
+        """Serve until the host is gone, then kill and reap everything."""
+        self.poll.register(self.requests, select.POLLIN)
+        self.poll.register(self.host_pidfd, select.POLLIN)
+        try:
+            while self._turn():
+                pass
+        finally:
+            kill_all()
+
+    def _turn(self) -> bool:
+        for fd, _ in self.poll.poll():
+            if fd == self.host_pidfd:
+                return False
+            if fd == self.requests.fileno():
+                if not self._serve():
+                    return False
+            elif fd in self.started:
+                self._reap(self.started.pop(fd))
+        return True
+
+    def _serve(self) -> bool:
+        request = receive_request(self.requests)
+        if request is None:
+            return False
+        body, (report_fd, *sources) = request
+        report = socket.socket(fileno=report_fd)
+        try:
+            self._start(body["argv"], body["env"], dict(zip(body["targets"], sources, strict=True)), report)
+        finally:
+            close_all(sources)
+        return True
+
+    def _start(self, argv: list[str], env: dict[str, str], fds: dict[int, int], report: socket.socket) -> None:
+        try:
+            result = spawn(argv, env, fds)
+        except OSError as error:  # EAGAIN or ENOMEM from fork, EMFILE from pipe
+            result = Failed(2, error.errno or 0, f"could not start a process: {error.strerror}")
+        if isinstance(result, Failed):
+            send_report(report, result)
+            report.close()
+            return
+        started = _Started(result, os.pidfd_open(result), report)
+        self.started[started.pidfd] = started
+        self.poll.register(started.pidfd, select.POLLIN)
+        send_report(report, Launched(started.pid, started.pidfd))
+
+    def _reap(self, started: _Started) -> None:
+        _, status, usage = os.wait4(started.pid, 0)
+        self.poll.unregister(started.pidfd)
+        os.close(started.pidfd)
+        kill_strays(keep={other.pid for other in self.started.values()})
+        cpu = usage.ru_utime + usage.ru_stime
+        send_report(started.report, Exited(status, cpu, usage.ru_maxrss * 1024))
+        started.report.close()
+
+
+def own_children() -> list[int]:
+    """Return the pids of this process's children, reparented ones included. See proc_pid_task_children(5)."""
+    pid = os.getpid()
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def kill_strays(keep: set[int]) -> None:
+    """Kill and reap every child but those in *keep*: a subreaper's other children are orphans of ended ones."""
+    while strays := [pid for pid in own_children() if pid not in keep]:
+        for pid in strays:
+            pidfd = os.pidfd_open(pid)
+            pidfds.kill(pidfd)
+            os.waitpid(pid, 0)
+            os.close(pidfd)
+
+
+def kill_all() -> None:
+    """Kill and reap all descendants: each round kills the children, whose own children then become ours."""
+    kill_strays(keep=set())
+
+
+def main() -> None:
+    """Run the guard: ``python -I -m belljar.sandbox.launch.guard REQUESTS_FD HOST_PIDFD``."""
+    requests_fd, host_pidfd = (int(argument) for argument in sys.argv[1:3])
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # a Ctrl-C is for the host, which then ends its children in order
+    for fd in (requests_fd, host_pidfd):
+        os.set_inheritable(fd, False)
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    with socket.socket(fileno=requests_fd) as requests:
+        Guard(requests, host_pidfd).run()
+
+
+if __name__ == "__main__":
+    main()
