@@ -70,15 +70,19 @@ class HostHalf(Protocol):
         ...
 
     def is_warm(self, preload: tuple[str, ...]) -> bool:
-        """Whether `start` will not block."""
+        """Whether `warm` would return at once."""
+        ...
+
+    def warm(self, preload: tuple[str, ...]) -> None:
+        """Start the processes that launches need beforehand, once for all of them. Blocks; safe in any thread.
+
+        Raises:
+            SandboxError: one of them could not be started.
+        """
         ...
 
     def start(self, launch: Launch) -> None:
-        """Ask for the child; the answer comes over ``launch.report``. Blocks while processes must be started.
-
-        Raises:
-            SandboxError: a process that the backend needs could not be started.
-        """
+        """Ask for the child; the answer comes over ``launch.report``. Does not block after `warm`."""
         ...
 
 

@@ -22,17 +22,18 @@ def names() -> tuple[str, ...]:
 
 def host_half(name: str) -> HostHalf:
     """Return the host half of the backend *name*; `SandboxError` if there is none."""
-    half: HostHalf = _module(name).HostSide()
+    half: HostHalf = load(name).HostSide()
     return half
 
 
 def child_half(name: str, *, sealer_fd: int | None) -> ChildHalf:
     """Return the child half of the backend *name*, which takes *sealer_fd* over."""
-    half: ChildHalf = _module(name).ChildSide(sealer_fd)
+    half: ChildHalf = load(name).ChildSide(sealer_fd)
     return half
 
 
-def _module(name: str) -> Any:
+def load(name: str) -> Any:
+    """Return the module of the backend *name*; `SandboxError` if there is none."""
     if name not in BACKENDS:
         raise SandboxError(f"there is no backend {name!r}; known are {', '.join(names())}")
     return import_module(f".{BACKENDS[name]}", __name__)

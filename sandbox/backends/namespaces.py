@@ -16,8 +16,6 @@ import msgspec
 from .. import confine
 from .. import syscalls as sc
 from ..base import Birth, Launch
-from ..launch import client
-from ..launch.wire import send_request
 from ..layers import Layer
 from ..policy import Policy
 from ..steps import StepFailed, step
@@ -56,10 +54,21 @@ class HostSide:
 
     def is_warm(self, preload: tuple[str, ...]) -> bool:
         """Whether the zygote for *preload* runs."""
+        from ..launch import client  # here and below: only the host half, not the child's, needs subprocess and more
+
         return client.warm_zygote(preload) is not None
+
+    def warm(self, preload: tuple[str, ...]) -> None:
+        """Start the guard and the zygote for *preload*."""
+        from ..launch import client
+
+        client.zygote(preload)
 
     def start(self, launch: Launch) -> None:
         """Send the launch to its zygote, which forks the child."""
+        from ..launch import client
+        from ..launch.wire import send_request
+
         policy = launch.policy
         view = {"read_only": policy.read_only, "read_write": policy.read_write, "devices": policy.devices}
         body = {"birth": msgspec.to_builtins(launch.birth), "view": view}

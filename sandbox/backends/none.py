@@ -13,7 +13,6 @@ from collections.abc import Mapping
 import msgspec
 
 from ..base import Birth, Launch
-from ..launch import client
 from ..layers import Layer
 from ..policy import Policy
 
@@ -34,11 +33,21 @@ class HostSide:
         return frozenset()
 
     def is_warm(self, preload: tuple[str, ...]) -> bool:
-        """Never quite: whether the guard runs is not worth asking before an interpreter is started."""
-        return False
+        """Whether the guard runs."""
+        from ..launch import client  # here and below: the child half does without it
+
+        return client.has_guard()
+
+    def warm(self, preload: tuple[str, ...]) -> None:
+        """Start the guard."""
+        from ..launch import client
+
+        client.guard()
 
     def start(self, launch: Launch) -> None:
         """Start ``python -I -m belljar.child``."""
+        from ..launch import client
+
         log.warning("backend 'none' confines nothing: %s can do all that this process can do", launch.birth.name)
         birth = msgspec.json.encode(launch.birth).decode()
         argv = [sys.executable, "-I", "-m", "belljar.child", "exec", str(CONTROL_FD), birth]

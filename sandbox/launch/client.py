@@ -157,6 +157,11 @@ def guard() -> GuardClient:
         return _guard
 
 
+def has_guard() -> bool:
+    """Return whether a guard runs; never blocks."""
+    return _guard is not None and _guard.is_alive()
+
+
 def warm_zygote(preload: tuple[str, ...]) -> ZygoteClient | None:
     """Return the zygote for *preload* if one runs; never blocks."""
     zygote = _zygotes.get(preload)

@@ -45,8 +45,11 @@ SEAL_REQUEST = b"C"
 SEAL_DONE = b"O"
 
 
-def run_helper(requests_fd: int, run_child: RunChild) -> NoReturn:
-    """Be the helper: make the namespaces, fork the zygote, wait for it. Reports a failure over *requests_fd*."""
+def run_helper(requests_fd: int, prepare: Callable[[], None], run_child: RunChild) -> NoReturn:
+    """Be the helper: make the namespaces, fork the zygote, wait for it. Reports a failure over *requests_fd*.
+
+    The zygote calls *prepare* once before it is ready, and each of its children *run_child*.
+    """
     requests = socket.socket(fileno=requests_fd)
     requests.set_inheritable(False)
     try:
@@ -55,9 +58,8 @@ def run_helper(requests_fd: int, run_child: RunChild) -> NoReturn:
         send_report(requests, Failed(2, error.errno, str(error)))
         os._exit(1)
     if pid == 0:
-        _run_zygote(requests, run_child)
+        _run_zygote(requests, prepare, run_child)
     requests.close()
-    os.dup2(0, 1)
     os.waitpid(pid, 0)
     os._exit(0)
 
@@ -77,13 +79,14 @@ def _fork_into_namespaces() -> int:
     return pid
 
 
-def _run_zygote(requests: socket.socket, run_child: RunChild) -> NoReturn:
+def _run_zygote(requests: socket.socket, prepare: Callable[[], None], run_child: RunChild) -> NoReturn:
     try:
         with step("make the zygote's mount namespace"):
             sc.unshare(sc.CLONE_NEWNS)
             sc.mount("none", "/", None, sc.MS_REC | sc.MS_PRIVATE)
         forbid_nested_user_namespaces()
         zygote = Zygote(requests, run_child)
+        prepare()
     except StepFailed as error:
         send_report(requests, Failed(2, error.errno, str(error)))
         os._exit(1)

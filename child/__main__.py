@@ -1,0 +1,37 @@
+"""``python -I -m belljar.child``: started by the guard, either to be a child or to be a zygote's helper.
+
+exec CONTROL_FD BIRTH     one child, by exec (backend ``none``)
+zygote REQUESTS_FD        the helper that starts a zygote (backend ``namespaces``)
+"""
+
+from __future__ import annotations
+
+import sys
+
+import msgspec
+
+from ..sandbox.base import Birth
+
+
+def main(arguments: list[str]) -> None:
+    """Be what *arguments* say; does not return."""
+    from . import stages
+
+    if arguments[0] == "zygote":
+        from ..sandbox.launch.zygote import run_helper
+
+        run_helper(int(arguments[1]), prepare_zygote, stages.run)
+    stages.run(msgspec.json.decode(arguments[2], type=Birth), int(arguments[1]), None)
+
+
+def prepare_zygote() -> None:
+    """Load what every child of the zygote would load otherwise, each for itself."""
+    from ..sandbox import backends
+    from . import warm
+
+    backends.load("namespaces")
+    warm.standard_library()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,183 @@
+"""The plugin's methods as calls: arguments checked against annotations, results encoded, errors as text."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import traceback
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ..ipc.datagram import Datagram
+from ..ipc.messages import MAX_INLINE, Call, CallFailed, Reply, Shutdown, shorten
+from ..ipc.payload import make_sealed, view_sealed
+from .link import Link
+from .refused import RefusedImports
+
+
+class Method:
+    """One public method: its function, and the struct that its arguments must fit."""
+
+    def __init__(self, name: str, function: Callable[..., object]) -> None:
+        self.name = name
+        self.function = function
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(f"method {name!r} is asynchronous; a plugin's methods are plain functions")
+        hints = typing.get_type_hints(function, include_extras=True)
+        self.parameters = [p for p in inspect.signature(function).parameters.values() if _is_positional(name, p)]
+        fields = [_field(parameter, hints.get(parameter.name, Any)) for parameter in self.parameters]
+        self.arguments = msgspec.defstruct(f"{name}_arguments", fields, array_like=True, forbid_unknown_fields=True)
+        self.decoder = msgspec.msgpack.Decoder(self.arguments)
+
+    def __call__(self, payload: bytes | memoryview) -> object:
+        """Call the method with the arguments in *payload*; `ArgumentsUnfit` if they do not fit."""
+        try:
+            struct = self.decoder.decode(payload)
+        except msgspec.DecodeError as error:
+            raise ArgumentsUnfit(self._explain(str(error))) from None
+        values = (getattr(struct, name) for name in struct.__struct_fields__)
+        return self.function(*(value for value in values if value is not msgspec.UNSET))
+
+    def _explain(self, text: str) -> str:
+        """Name the parameter instead of its index: ``$[1]`` becomes ``size``."""
+        what, _, where = text.partition(" - at `$[")
+        index, _, rest = where.partition("]")
+        if not index.isdigit() or int(index) >= len(self.parameters):
+            return f"{what} ({self.name}{inspect.signature(self.function)})"
+        return f"{what} - at argument `{self.parameters[int(index)].name}{rest.rstrip('`')}`"
+
+
+class ArgumentsUnfit(Exception):
+    """The arguments of a call do not fit the method."""
+
+
+def _is_positional(method: str, parameter: inspect.Parameter) -> bool:
+    if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+        return True
+    if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is not parameter.empty:
+        return False
+    raise TypeError(f"method {method!r} has the parameter {parameter}, which a call cannot fill; make it positional")
+
+
+def _field(parameter: inspect.Parameter, kind: Any) -> tuple[str, Any] | tuple[str, Any, Any]:
+    if parameter.default is parameter.empty:
+        return (parameter.name, kind)
+    return (parameter.name, kind | msgspec.UnsetType if kind is not Any else kind, msgspec.UNSET)
+
+
+def methods_of(plugin: object) -> dict[str, Method]:
+    """Return the public methods of *plugin* by name.
+
+    Raises:
+        TypeError: an annotation or a parameter cannot be used for calls; the text names the method.
+    """
+    found: dict[str, Method] = {}
+    for name in dir(type(plugin)):
+        if name.startswith("_"):
+            continue
+        function = getattr(plugin, name)
+        if callable(function):
+            found[name] = _method(name, function)
+    return found
+
+
+def _method(name: str, function: Callable[..., object]) -> Method:
+    try:
+        return Method(name, function)
+    except NameError as error:
+        raise TypeError(f"the annotations of method {name!r} cannot be resolved: {error}") from error
+
+
+class Dispatcher:
+    """Answers calls one after the other until the host says shutdown or is gone."""
+
+    def __init__(self, link: Link, methods: dict[str, Method], refused: RefusedImports, max_payload: int) -> None:
+        self.link = link
+        self.methods = methods
+        self.refused = refused
+        self.max_payload = max_payload
+        self.encoder = msgspec.msgpack.Encoder()
+
+    def run(self) -> None:
+        """Serve. Raises `HostGone` at end of file."""
+        while True:
+            message, received = self.link.receive()
+            if isinstance(message, Call):
+                self._answer(message, received)
+            elif isinstance(message, Shutdown):
+                return
+
+    def _answer(self, call: Call, received: Datagram) -> None:
+        try:
+            method = self.methods.get(call.method)
+            if method is None:
+                self._fail(call, "unknown-method", "", f"it has {', '.join(self.methods) or 'no public methods'}")
+                return
+            result = self._call(method, call, received)
+        except ArgumentsUnfit as error:
+            self._fail(call, "argument", "", str(error))
+        except BaseException as error:  # noqa: BLE001 - the edge of foreign code: whatever it raises is its answer
+            self._fail_with(call, error)
+        else:
+            self._reply(call, result)
+        finally:
+            received.close()
+
+    def _call(self, method: Method, call: Call, received: Datagram) -> object:
+        if call.payload is not None:
+            return method(call.payload)
+        with view_sealed(received.take_fd(), self.max_payload) as payload:
+            return method(payload)
+
+    def _reply(self, call: Call, result: object) -> None:
+        try:
+            payload = self.encoder.encode(result)
+        except (TypeError, ValueError, RecursionError, MemoryError) as error:
+            self._fail(call, "result", type(error).__name__, str(error))
+            return
+        if len(payload) > self.max_payload:
+            self._fail(call, "result", "", f"it has {len(payload)} bytes, more than max_payload = {self.max_payload}")
+        elif len(payload) <= MAX_INLINE:
+            self._send(Reply(call.call_id, payload, self.refused.take()))
+        else:
+            self._send_large(call, payload)
+
+    def _send_large(self, call: Call, payload: bytes) -> None:
+        try:
+            fd = make_sealed(payload)
+        except OSError as error:
+            self._fail(call, "result", type(error).__name__, f"could not make a payload of {len(payload)} bytes: {error}")
+            return
+        try:
+            self._send(Reply(call.call_id, None, self.refused.take()), [fd])
+        finally:
+            os.close(fd)
+
+    def _send(self, message: Reply, fds: typing.Sequence[int] = ()) -> None:
+        if len(message.payload or b"") + sum(map(len, message.refused)) > MAX_INLINE:
+            message = msgspec.structs.replace(message, refused=())
+        self.link.send(message, fds)
+
+    def _fail(self, call: Call, kind: Any, error: str, text: str, trace: str = "") -> None:
+        refused = self.refused.take()
+        self.link.send(
+            CallFailed(call.call_id, kind, shorten(error, 256), shorten(text, 4096), shorten(trace, 8192), refused)
+        )
+
+    def _fail_with(self, call: Call, error: BaseException) -> None:
+        own_frames = 3  # _answer, _call and Method.__call__ say nothing about the plugin
+        trace = error.__traceback__
+        for _ in range(own_frames):
+            trace = trace.tb_next if trace is not None and trace.tb_next is not None else trace
+        lines = traceback.format_exception(type(error), error, trace)
+        self._fail(call, "exception", type(error).__name__, _text(error), "".join(lines))
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a plugin's __str__ may raise anything
+        return "(its text cannot be read)"

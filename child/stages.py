@@ -1,0 +1,217 @@
+"""The child's stages in their order: 3 confine early, 4 hello, 5 configure, 6 early init, 7 seal, 9 load, 10 ready.
+
+Stages 1, 2 and 8 are the host's (`belljar.host.stages`). Nothing of the plugin runs before the host has said, after
+stage 8, that the seal holds; only ``load = "early"``, for plugins that the user calls trusted, moves it to stage 6.
+"""
+
+from __future__ import annotations
+
+import errno
+import faulthandler
+import os
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn, TextIO, cast
+
+from ..ipc.datagram import Datagram
+from ..ipc.errors import PeerProtocolError
+from ..ipc.messages import VERSION, Configure, Hello, Load, Plugin, Ready, Sealed, StageFailed, shorten
+from ..ipc.payload import view_sealed
+from ..ipc.stage import Stage
+from ..sandbox.backends import child_half
+from ..sandbox.base import Birth, ChildHalf
+from ..sandbox.errors import SandboxError
+from ..sandbox.seccomp.install import install
+from ..sandbox.steps import StepFailed
+from . import early_init, warm
+from .bundle import BundleImporter, load_attribute
+from .dispatch import Dispatcher, Method, methods_of
+from .link import HostGone, Link
+from .refused import RefusedImports
+
+
+class StageError(Exception):
+    """A stage failed; ``errno`` is 0 where the kernel had no part in it."""
+
+    def __init__(self, stage: Stage, number: int, text: str) -> None:
+        super().__init__(text)
+        self.stage = stage
+        self.errno = number
+
+
+def run(birth: Birth, control_fd: int, sealer_fd: int | None) -> NoReturn:
+    """Be a child: take the stages, serve calls, exit. Owns *control_fd* and *sealer_fd*."""
+    child = Child(birth, Link(control_fd), child_half(birth.backend, sealer_fd=sealer_fd))
+    code = 1
+    try:
+        child.take_stages()
+        code = 0
+    except StageError as error:
+        child.report(error)
+    except HostGone:
+        code = 0
+    finally:
+        _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit without the interpreter's own end: a zygote's objects live in this process too and must not act."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # the host no longer reads, or the plugin closed it
+            continue
+    os._exit(code)
+
+
+class Child:
+    """What the stages hand on to each other."""
+
+    def __init__(self, birth: Birth, link: Link, half: ChildHalf) -> None:
+        self.birth = birth
+        self.link = link
+        self.half = half
+        self.took: dict[str, float] = {}
+        self.refused = RefusedImports()
+        self.methods: dict[str, Method] = {}
+
+    def take_stages(self) -> None:
+        """Take the stages in the order of docs/launch-order.md, then serve."""
+        self.confine_early()
+        self.say_hello()
+        configuration, received = self.await_configuration()
+        self.early_init(configuration, received)
+        self.seal(configuration)
+        self.load()
+        self.ready()
+        Dispatcher(self.link, self.methods, self.refused, configuration.max_payload).run()
+
+    @contextmanager
+    def stage(self, stage: Stage) -> Iterator[None]:
+        """Time the block, and turn whatever it raises into a `StageError` with the stage's number."""
+        began = time.perf_counter()
+        try:
+            yield
+        except HostGone:
+            raise
+        except StepFailed as error:
+            raise StageError(stage, error.errno, str(error)) from error
+        except OSError as error:
+            raise StageError(stage, error.errno or 0, _sentence(error)) from error
+        except MemoryError as error:
+            raise StageError(stage, errno.ENOMEM, _sentence(error)) from error
+        except BaseException as error:
+            raise StageError(stage, 0, _sentence(error)) from error
+        self.took[stage.label] = self.took.get(stage.label, 0.0) + (time.perf_counter() - began) * 1000
+
+    def report(self, error: StageError) -> None:
+        """Tell the host which stage failed. It may be gone."""
+        message = StageFailed(error.stage, error.errno, shorten(str(error), 4096), self.refused.take())
+        try:
+            self.link.send(message)
+        except HostGone:
+            return
+
+    def confine_early(self) -> None:
+        """Stage 3: all that needs a single thread."""
+        with self.stage(Stage.CONFINE_EARLY):
+            os.environ.update(self.birth.env)
+            self.half.confine_early(self.birth, {"control": self.link.sock.fileno()})
+            for stream in (sys.stdout, sys.stderr):
+                cast(TextIO, stream).reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[attr-defined]
+            faulthandler.enable()  # a crash in C leaves its Python stack in the last lines of stderr
+
+    def say_hello(self) -> None:
+        """Stage 4: only the credentials that the kernel adds count; the pid in it is for the logs."""
+        self.link.send(Hello(VERSION, os.getpid(), self.took))
+
+    def await_configuration(self) -> tuple[Configure, Datagram]:
+        """Stage 5: the host has believed the hello and says what to do, and which pid this process has outside."""
+        with self.stage(Stage.CONFIGURE):
+            message, received = self.link.receive()
+            if not isinstance(message, Configure):
+                raise PeerProtocolError(f"the host sent {type(message).__name__} instead of a configuration")
+            os.environ["BELLJAR_OUTER_PID"] = str(message.outer_pid)
+            return message, received
+
+    def early_init(self, configuration: Configure, received: Datagram) -> None:
+        """Stage 6: what needs files, devices or threads, while this process is still trusted."""
+        with self.stage(Stage.EARLY_INIT):
+            warm.standard_library()
+            self.took |= early_init.run_steps(self.link, configuration.steps)
+            if configuration.early is not None:
+                self._load(configuration.early, received)
+
+    def seal(self, configuration: Configure) -> None:
+        """Stage 7: no directory left open, the root emptied, then the filter on every thread."""
+        listener: int | None = None
+        with self.stage(Stage.SEAL):
+            if configuration.bpf:
+                refuse_directories()
+            self.half.empty_root()
+            if configuration.bpf:
+                listener = install(configuration.bpf, listener=configuration.listener)
+                self.refused.watch()
+        self.link.send(Sealed(self.took), [] if listener is None else [listener])
+        if listener is not None:
+            os.close(listener)
+
+    def load(self) -> None:
+        """Stage 9: the plugin's own code, after the host has verified the seal and said so."""
+        message, received = self.link.receive()
+        with self.stage(Stage.LOAD):
+            if not isinstance(message, Load):
+                raise PeerProtocolError(f"the host sent {type(message).__name__} instead of the plugin")
+            if message.plugin is not None:
+                self._load(message.plugin, received)
+
+    def ready(self) -> None:
+        """Stage 10: calls may flow."""
+        self.link.send(Ready(tuple(self.methods)[:64], {Stage.LOAD.label: self.took.get(Stage.LOAD.label, 0.0)}))
+
+    def _load(self, plugin: Plugin, received: Datagram) -> None:
+        with view_sealed(received.take_fd(), 1 << 30) as view:
+            importer = BundleImporter(bytes(view))
+        factory = load_attribute(importer, plugin.module, plugin.attribute)
+        if not callable(factory):
+            raise TypeError(f"{plugin.module}.py: {plugin.attribute} is not a class")
+        self.methods = methods_of(factory())
+
+
+def refuse_directories() -> None:
+    """Raise if a directory is open: its fd would lead around an empty root. See openat(2)."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            mode = os.fstat(int(name)).st_mode
+        except OSError:  # the fd of the listing itself
+            continue
+        if stat.S_ISDIR(mode):
+            path = os.readlink(f"/proc/self/fd/{name}")
+            raise SandboxError(f"early init left the directory {path} open as fd {name}; close it before the seal")
+
+
+def _sentence(error: BaseException) -> str:
+    """Return what went wrong, with the early-init step or the plugin's line where there is one."""
+    notes = "".join(f"{note}: " for note in getattr(error, "__notes__", ()))
+    if isinstance(error, SystemExit):
+        return f"{notes}it called exit({error.code!r})"
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{notes}{error.filename}:{error.lineno}: {error.msg}"
+    if isinstance(error, (StepFailed, SandboxError, PeerProtocolError)):
+        return f"{notes}{error}"
+    text = str(error)
+    return f"{notes}{_place(error)}{type(error).__name__}{f': {text}' if text else ''}"
+
+
+def _place(error: BaseException) -> str:
+    """Return ``file:line: `` of the innermost frame of the plugin, if the error came through one."""
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        filename = trace.tb_frame.f_code.co_filename
+        if filename.startswith("<bundle>/"):
+            place = f"{filename}:{trace.tb_lineno}: "
+        trace = trace.tb_next
+    return place

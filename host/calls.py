@@ -1,0 +1,145 @@
+"""Calls from the host to a plugin: one at a time a child, arguments and results as msgpack, errors by kind."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any
+
+import anyio
+import msgspec
+
+from ..ipc.datagram import Datagram
+from ..ipc.errors import PeerProtocolError
+from ..ipc.messages import MAX_INLINE, Call, CallFailed, Reply, Shutdown
+from ..ipc.payload import make_sealed, view_sealed
+from .connection import Connection, EndOfChannel
+from .errors import ArgumentError, CallError, CallTimeout, PluginError, ResultError, UnknownMethod
+from .stages import Launching
+
+log = logging.getLogger("belljar.host")
+
+_encoder = msgspec.msgpack.Encoder()
+_LARGE_STR = (0xDA, 0xDB)  # how msgpack begins a str16 or str32; bytes begin otherwise
+
+
+@lru_cache(maxsize=512)
+def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
+    return msgspec.msgpack.Decoder(kind)
+
+
+class Calls:
+    """The calls of one child. *kill* ends it with a reason; *refusals* are the files that the seal refused lately."""
+
+    def __init__(self, launching: Launching, refusals: Callable[[], tuple[str, ...]], kill: Callable[[str], None]) -> None:
+        self._launching = launching
+        self._refusals = refusals
+        self._kill = kill
+        self._turn = anyio.Lock(fast_acquire=True)
+        self._last_id = 0
+
+    @property
+    def _connection(self) -> Connection:
+        return self._launching.connection
+
+    async def call(self, method: str, arguments: tuple[Any, ...], returns: Any, timeout: float | None) -> Any:
+        """Make one call; see `ProcessHost.call`. `EndOfChannel` if the child ended."""
+        payload = self._encode(method, arguments)
+        async with self._turn:
+            if timeout is None:
+                return await self._exchange(method, payload, returns)
+            with anyio.move_on_after(timeout):
+                return await self._exchange(method, payload, returns)
+        raise CallTimeout(f"{method!r} did not answer within {timeout:g} s; the child was killed")
+
+    def _encode(self, method: str, arguments: tuple[Any, ...]) -> bytes:
+        try:
+            payload = _encoder.encode(arguments)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ArgumentError(f"could not call {method!r}: its arguments cannot be sent: {error}") from None
+        if len(payload) > self._launching.process.max_payload:
+            limit = self._launching.process.max_payload
+            raise ArgumentError(f"could not call {method!r}: its {len(payload)} bytes are over max_payload = {limit}")
+        return payload
+
+    async def _exchange(self, method: str, payload: bytes, returns: Any) -> Any:
+        """Send the call and wait for its answer. Left half-way, by cancellation, the child must go."""
+        self._last_id += 1
+        answered = False
+        try:
+            await self._send(method, payload)
+            answer, received = await self._connection.receive()
+            answered = True
+        except EndOfChannel:
+            answered = True
+            raise
+        finally:
+            if not answered:
+                self._kill(f"the call of {method!r} was given up")
+        try:
+            return self._result(method, answer, received, returns)
+        finally:
+            received.close()
+
+    async def _send(self, method: str, payload: bytes) -> None:
+        if len(payload) <= MAX_INLINE:
+            await self._connection.send(Call(self._last_id, method, payload))
+            return
+        fd = make_sealed(payload)
+        try:
+            await self._connection.send(Call(self._last_id, method, None), [fd])
+        finally:
+            os.close(fd)
+
+    def _result(self, method: str, answer: object, received: Datagram, returns: Any) -> Any:
+        if not isinstance(answer, Reply | CallFailed) or answer.call_id != self._last_id:
+            raise PeerProtocolError(f"the child answered call {self._last_id} with {type(answer).__name__}")
+        refused = (*(f"import {name}" for name in answer.refused), *self._refusals())
+        if refused:
+            log.warning("%s: after the seal, %r was refused %s", self._launching.process.name, method, ", ".join(refused))
+        if isinstance(answer, CallFailed):
+            received.expect_no_fd()
+            raise _error(method, answer, refused)
+        if answer.payload is not None:
+            received.expect_no_fd()
+            return _decode(method, answer.payload, returns)
+        with view_sealed(received.take_fd(), self._launching.process.max_payload) as view:
+            return _decode_untyped(method, view) if returns is Any else _decode(method, view, returns)
+
+    async def ask_to_end(self, message: Shutdown) -> None:
+        """Send *message* once no call is under way; a child that has gone is what was wanted."""
+        with suppress(EndOfChannel):
+            async with self._turn:
+                await self._connection.send(message)
+
+
+def _decode(method: str, payload: bytes | memoryview, kind: Any) -> Any:
+    try:
+        return _decoder(kind).decode(payload)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ResultError(f"the result of {method!r} does not fit: {error}") from None
+
+
+def _decode_untyped(method: str, payload: memoryview) -> Any:
+    """Decode a large result without a declared type: one str or bytes, which take no more memory than on the way."""
+    try:
+        return _decode(method, payload, str if payload[0] in _LARGE_STR else bytes)
+    except ResultError:
+        text = f"the result of {method!r} has {len(payload)} bytes and no declared type; use returns= or an interface"
+        raise ResultError(text) from None
+
+
+def _error(method: str, answer: CallFailed, refused: tuple[str, ...]) -> CallError:
+    if answer.kind == "unknown-method":
+        return UnknownMethod(f"the plugin has no method {method!r}; {answer.text}")
+    if answer.kind == "argument":
+        return ArgumentError(f"could not call {method!r}: {answer.text}")
+    if answer.kind == "result":
+        return ResultError(f"the result of {method!r} cannot be sent: {answer.text}")
+    text = f"{method!r} raised {answer.error}: {answer.text}"
+    if refused:
+        text += f" (the seal refused {', '.join(refused)}: preload it or warm it up, if that is why)"
+    return PluginError(text, remote_type=answer.error, remote_traceback=answer.traceback, refused=refused)

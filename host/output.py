@@ -1,0 +1,74 @@
+"""What a child writes to stdout and stderr: lines for `logging`, the last ones for `Ended`, never without a cap.
+
+A hostile child writes without end, without newlines, and bytes that are no text. The pipes are always drained, so
+that it does not block on them, but only so many lines are logged and only the last ones are kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+
+import anyio
+
+MAX_LINE = 2048
+"""Characters of a line that are kept."""
+
+MAX_LOGGED = 1 << 20
+"""Bytes of a stream that reach `logging`."""
+
+KEPT_LINES = 50
+
+
+class Output:
+    """One stream of a child. Owns *fd*, the read end of its pipe."""
+
+    def __init__(self, fd: int, name: str, level: int) -> None:
+        os.set_blocking(fd, False)
+        self.fd = fd
+        self.drained = anyio.Event()
+        self.last: deque[str] = deque(maxlen=KEPT_LINES)
+        self._log = logging.getLogger(f"belljar.child.{name}")
+        self._level = level
+        self._left = MAX_LOGGED
+        self._rest = b""
+
+    async def drain(self) -> None:
+        """Read until every copy of the write end is closed."""
+        while True:
+            try:
+                data = os.read(self.fd, 65_536)
+            except BlockingIOError:
+                await anyio.wait_readable(self.fd)
+                continue
+            if not data:
+                break
+            self.feed(data)
+        self.feed(b"\n" if self._rest else b"")
+        self.drained.set()
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the stream."""
+        lines = (self._rest + data).split(b"\n")
+        self._rest = lines.pop()
+        if len(self._rest) > MAX_LINE:
+            lines.append(self._rest)
+            self._rest = b""
+        for line in lines:
+            self._take(line)
+
+    def _take(self, line: bytes) -> None:
+        text = line[:MAX_LINE].decode("utf-8", "backslashreplace")
+        printable = "".join(char if char.isprintable() or char == "\t" else f"\\x{ord(char):02x}" for char in text)
+        self.last.append(printable)
+        if self._left <= 0:
+            return
+        self._left -= len(line) + 1
+        self._log.log(self._level, "%s", printable)
+        if self._left <= 0:
+            self._log.warning("more output is not logged: the child wrote over %d bytes", MAX_LOGGED)
+
+    def close(self) -> None:
+        """Close the read end."""
+        os.close(self.fd)

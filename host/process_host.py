@@ -1,0 +1,340 @@
+"""`ProcessHost`: one sealed child, from launch to end.
+
+    async with ProcessHost(Process(plugin="plugins/thumbnailer.py:Thumbnailer", policy=Policy.media())) as host:
+        thumbnail = await host.call("thumbnail", data, 256)
+
+Leaving the block leaves no process and no fd, however it is left. The order of a launch is in docs/launch-order.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+import anyio
+import anyio.abc
+
+from ..ipc import datagram, pidfds
+from ..ipc.errors import BelljarError, PeerProtocolError
+from ..ipc.messages import Shutdown
+from ..ipc.stage import Stage
+from ..sandbox.launch.wire import Exited, Failed, Launched, receive_report
+from ..sandbox.protection import Protection
+from .calls import Calls
+from .connection import EndOfChannel
+from .denials import Denials
+from .ended import Ended, ended_from
+from .errors import ChildEnded, LaunchError
+from .output import Output
+from .process_type import Process
+from .proxy import Proxy
+from .stages import Launching
+from .state import Progress, State
+
+log = logging.getLogger("belljar.host")
+
+T = TypeVar("T")
+
+GRACE = 2.0
+"""Seconds that a child has to end after `ProcessHost.shutdown` asked it to."""
+
+
+class ProcessHost:
+    """The host's handle on one child; an async context manager for asyncio and trio.
+
+    A host launches one child once. Use it from the task or the tasks of one event loop; other hosts may live in
+    other loops and threads.
+
+    Attributes:
+        launched_pid: The pid to wait for, as its waiter sees it (with ``namespaces`` the number in the zygote's pid
+            namespace); nobody but the waiter can use it.
+        child_pid: The child's pid here, as the kernel's credentials gave it; None before the hello.
+        claimed_pid: The pid that the child claimed in its hello; for logs, never used.
+        protection: What is enforced, as read from outside in stage 8; None before.
+        timeline: Milliseconds of each stage by name; early-init steps have entries of their own.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.launched_pid: int | None = None
+        self.child_pid: int | None = None
+        self.claimed_pid: int | None = None
+        self.protection: Protection | None = None
+        self.methods: tuple[str, ...] = ()
+        self._launching = Launching(process)
+        self._progress = Progress()
+        self._stage = Stage.PREPARE
+        self._why = ""
+        self._launched: Launched | None = None
+        self._failed: Failed | None = None
+        self._exited: Exited | None = None
+        self._ended: Ended | None = None
+        self._report_came = anyio.Event()
+        self._end_came = anyio.Event()
+        self._fds = ExitStack()
+        self._outputs: list[Output] = []
+        self._denials: Denials | None = None
+        self._calls = Calls(self._launching, self._took_refusals, self.kill)
+        self._context: AbstractAsyncContextManager[None] | None = None
+
+    @property
+    def state(self) -> State:
+        """The state of the child; it never goes back."""
+        return self._progress.state
+
+    @property
+    def timeline(self) -> dict[str, float]:
+        """Milliseconds of each stage by name."""
+        return self._launching.timeline
+
+    def __repr__(self) -> str:
+        return f"<ProcessHost {self.process.name} {self.state.name.lower()} child_pid={self.child_pid}>"
+
+    async def __aenter__(self) -> Self:
+        """Launch the child and wait until it is ready.
+
+        Raises:
+            ConfigError: the process type cannot be used.
+            LaunchError: a stage failed or took too long; no process is left.
+            ProtectionError: the kernel does not show what the backend promises; the child was killed.
+        """
+        if self._context is not None:
+            raise RuntimeError("a ProcessHost launches once; make another one")
+        self._context = self._life()
+        await self._context.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        """Shut the child down; kill it if the block failed or was cancelled."""
+        assert self._context is not None
+        return await self._context.__aexit__(kind, error, trace)
+
+    @asynccontextmanager
+    async def _life(self) -> AsyncGenerator[None]:
+        """Everything between launch and end. An error is raised outside of the task group, which would wrap it."""
+        failure: Exception | None = None
+        try:
+            async with anyio.create_task_group() as tasks:
+                try:
+                    await self._launch(tasks)
+                    yield
+                    await self.shutdown()
+                except Exception as error:  # noqa: BLE001 - kept, and raised again below
+                    failure = error
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await self._finish()
+                    tasks.cancel_scope.cancel()
+        finally:
+            self._fds.close()
+        if failure is not None:
+            raise failure
+
+    async def _launch(self, tasks: anyio.abc.TaskGroup) -> None:
+        began = time.perf_counter()
+        timeout = self.process.launch_timeout
+        with anyio.move_on_after(timeout) as scope:
+            try:
+                await self._take_stages(tasks)
+            except EndOfChannel:
+                raise await self._ended_in_launch() from None
+        if scope.cancelled_caught:
+            step = f" in {self._launching.step}" if self._stage is Stage.EARLY_INIT and self._launching.step else ""
+            self.kill("the launch took too long")
+            raise LaunchError(self._stage, 0, f"the child did not get past this stage{step} within {timeout:g} s")
+        self.timeline["total"] = (time.perf_counter() - began) * 1000
+
+    async def _take_stages(self, tasks: anyio.abc.TaskGroup) -> None:
+        """Take the host's stages in the order of docs/launch-order.md."""
+        launching = self._launching
+        self._fds.callback(launching.close)
+        await launching.prepare()
+        self.process = launching.process
+        self._fds.callback(launching.connection.close)
+        launched = await self._start(tasks)
+        hello = await launching.accept_hello(launched)
+        self.child_pid, self.claimed_pid = launching.connection.sender_pid, hello.claimed_pid
+        self._move(State.CONNECTED, Stage.CONFIGURE)
+        await launching.configure()
+        self._stage = Stage.EARLY_INIT
+        await launching.await_initialised_and_sealed()
+        self._move(State.INITIALISED, Stage.VERIFY)
+        self._watch_denials(tasks)
+        self.protection = launching.verify()
+        self._move(State.SEALED, Stage.LOAD)
+        await launching.load()
+        self.methods = (await launching.await_ready()).methods
+        self._move(State.READY, Stage.READY)
+
+    def _move(self, state: State, stage: Stage) -> None:
+        self._progress.reach(state)
+        self._stage = stage
+
+    async def _start(self, tasks: anyio.abc.TaskGroup) -> Launched:
+        """Stage 2: launch, and wait until the process that waits for the child has reported it."""
+        self._stage = Stage.LAUNCH
+        with self._launching.stage(Stage.LAUNCH):
+            report, theirs = datagram.control_pair()
+            self._fds.callback(report.close)
+            report.setblocking(False)
+            with theirs, ExitStack() as write_ends:
+                stdout = self._open_output(write_ends, "stdout", logging.INFO)
+                stderr = self._open_output(write_ends, "stderr", logging.WARNING)
+                self._launching.launch(theirs, stdout, stderr)
+            tasks.start_soon(self._watch, report)
+            for output in self._outputs:
+                tasks.start_soon(output.drain)
+            await self._report_came.wait()
+        if self._failed is not None:
+            raise LaunchError(Stage(self._failed.stage), self._failed.errno, self._failed.text)
+        if self._launched is None:
+            raise LaunchError(Stage.LAUNCH, 0, "the process that should launch the child ended")
+        self.launched_pid = self._launched.launched_pid
+        self._move(State.LAUNCHED, Stage.HELLO)
+        return self._launched
+
+    def _open_output(self, write_ends: ExitStack, stream: str, level: int) -> int:
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        write_ends.callback(os.close, writer)
+        output = Output(reader, f"{self.process.name}.{stream}", level)
+        self._fds.callback(output.close)
+        self._outputs.append(output)
+        return writer
+
+    async def _watch(self, report: Any) -> None:
+        """Wait on the launcher's reports until the child is reaped, or until nobody is left to reap it."""
+        while True:
+            try:
+                news = receive_report(report)
+            except BlockingIOError:
+                await anyio.wait_readable(report)
+                continue
+            except ConnectionResetError:
+                news = None
+            if isinstance(news, Launched):
+                self._launched = news
+                self._fds.callback(os.close, news.pidfd)
+                if self._why:  # killed before it was known
+                    pidfds.kill(news.pidfd)
+            elif isinstance(news, Failed):
+                self._failed = news
+            else:
+                self._exited = news if isinstance(news, Exited) else None
+                break
+            self._report_came.set()
+        if self._launched is not None and self._exited is None:
+            pidfds.kill(self._launched.pidfd)
+        self._report_came.set()
+        self._end_came.set()
+        self._launching.connection.hang_up()
+
+    def _watch_denials(self, tasks: anyio.abc.TaskGroup) -> None:
+        listener = self._launching.hand_over_listener()
+        if listener is not None:
+            self._denials = Denials(listener, self.process.name)
+            self._fds.callback(self._denials.close)
+            tasks.start_soon(self._denials.record)
+
+    def _took_refusals(self) -> tuple[str, ...]:
+        return self._denials.take() if self._denials is not None else ()
+
+    async def _ended_in_launch(self) -> LaunchError:
+        """The channel closed during the launch: say how the child ended, or pass its own report on."""
+        with anyio.CancelScope(shield=True):
+            ended = await self.wait()
+        return LaunchError(self._stage, 0, f"the child ended: {ended}")
+
+    async def call(self, method: str, *arguments: Any, returns: Any = Any, timeout: float | None = None) -> Any:
+        """Call *method* of the plugin and return its result.
+
+        Calls of several tasks are made one after the other. A call that is cancelled or runs into *timeout* (seconds)
+        while the child works on it kills the child: nothing else can stop code that does not want to stop.
+
+        Args:
+            arguments: Anything that msgspec can encode; more than about 64 KiB travel in a sealed memfd.
+            returns: The type that the result must fit. Without one, small results are plain values, and large ones
+                must be bytes or str, because plain values can take much more memory than they had on the way.
+
+        Raises:
+            UnknownMethod, ArgumentError, ResultError: the call does not fit the plugin; the child lives on.
+            PluginError: the plugin raised; the child lives on.
+            CallTimeout: the call took too long; the child was killed.
+            ChildEnded: the child ended before it answered.
+            PeerProtocolError: the child broke the protocol; it was killed.
+        """
+        if self.state is not State.READY:
+            raise await self._not_ready(method)
+        try:
+            return await self._calls.call(method, arguments, returns, timeout)
+        except EndOfChannel:
+            with anyio.CancelScope(shield=True):
+                ended = await self.wait()
+            raise ChildEnded(f"{self.process.name} ended during {method!r}: {ended}", ended) from None
+        except PeerProtocolError as error:
+            self.kill(f"it broke the protocol: {error}")
+            raise
+
+    async def _not_ready(self, method: str) -> BelljarError | RuntimeError:
+        if self.state < State.READY:
+            return RuntimeError(f"could not call {method!r}: the child is not ready; enter the host with 'async with'")
+        with anyio.CancelScope(shield=True):
+            ended = await self.wait()
+        return ChildEnded(f"could not call {method!r}: {self.process.name} has ended: {ended}", ended)
+
+    def proxy(self, interface: type[T]) -> T:
+        """Return an object with the methods of *interface*, an annotated class; each is a call that checks both ways."""
+        return cast(T, Proxy(self, interface))
+
+    async def shutdown(self, grace: float = GRACE) -> Ended:
+        """Ask the child to end, wait *grace* seconds, then kill it. A child that has ended already is no error."""
+        if self._progress.reach(State.CLOSING):
+            with anyio.move_on_after(grace):
+                await self._calls.ask_to_end(Shutdown())
+                self._why = self._why or ""
+                await self._end_came.wait()
+        if not self._end_came.is_set():
+            self.kill(f"it did not end within {grace:g} s of being asked")
+        return await self.wait()
+
+    def kill(self, why: str = "the host killed it") -> None:
+        """Kill the child by its pidfd, at once; whoever started it reaps it."""
+        self._progress.reach(State.CLOSING)
+        if not self._end_came.is_set():
+            self._why = self._why or why
+            if self._launched is not None:
+                pidfds.kill(self._launched.pidfd)
+
+    async def wait(self) -> Ended:
+        """Wait until the child has ended and was reaped; return how."""
+        if self._ended is None:
+            await self._end_came.wait()
+            await self._drain()
+        if self._ended is None:
+            stderr = tuple(self._outputs[1].last) if len(self._outputs) > 1 else ()
+            cpu_limit = self.process.policy.limits.cpu
+            self._ended = ended_from(self._exited, stage=self._stage, why=self._why, stderr=stderr, cpu_limit=cpu_limit)
+            self._progress.reach(State.ENDED)
+        return self._ended
+
+    async def _drain(self) -> None:
+        """Give the last output a moment; a descendant of the child may hold the pipes open for longer."""
+        with anyio.move_on_after(0.2):
+            for output in self._outputs:
+                await output.drained.wait()
+
+    async def _finish(self) -> None:
+        """Leave nothing: kill what still runs, wait until it is reaped. Runs shielded."""
+        if not self._outputs:  # nothing was asked of a backend
+            self._progress.reach(State.ENDED)
+            return
+        if not self._end_came.is_set():
+            self.kill()
+            await self._end_came.wait()
+        await self.wait()

@@ -1,0 +1,283 @@
+"""The host's stages in their order: 1 prepare, 2 launch, 4 hello, 5 configure, 8 verify, 9 load, 10 ready.
+
+Stages 3, 6 and 7 are the child's own (`belljar.child.stages`); the host waits for them here, with their deadlines.
+One `Launching` is one launch. It holds what the launch needs until the child is ready.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import anyio
+import anyio.to_thread
+
+from ..ipc import datagram, pidfds
+from ..ipc.errors import HelloError, PeerProtocolError
+from ..ipc.hello import Expected, Facts, judge_hello, judge_sender
+from ..ipc.messages import Configure, FromChild, Hello, Load, Plugin, Ready, Sealed, StageFailed, Step, StepBegan
+from ..ipc.stage import Stage
+from ..sandbox import protection
+from ..sandbox.backends import host_half
+from ..sandbox.base import Birth, HostHalf, Launch
+from ..sandbox.errors import SandboxError
+from ..sandbox.launch.client import LaunchFailed
+from ..sandbox.launch.wire import Launched
+from ..sandbox.layers import Layer
+from ..sandbox.probe import explain, probe
+from ..sandbox.protection import Protection
+from ..sandbox.seccomp.compile import compile_policy
+from ..sandbox.seccomp.compile import is_compiled
+from .bundle import Bundle, make_bundle
+from .connection import Connection, EndOfChannel
+from .errors import LaunchError, ProtectionError
+from .process_type import Process
+
+log = logging.getLogger("belljar.host")
+
+
+class Launching:
+    """One launch: what stage 1 prepared and what the later stages found out. Close it in any case."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.half: HostHalf = host_half(process.backend)
+        self.promised: frozenset[Layer] = self.half.promises(process.policy)
+        self.timeline: dict[str, float] = {}
+        self.fds = ExitStack()
+        self.listener: int | None = None
+        self.step = ""
+
+    @contextmanager
+    def stage(self, stage: Stage) -> Iterator[None]:
+        """Time the block as *stage*, and give every error in it the number of the stage."""
+        began = time.perf_counter()
+        try:
+            yield
+        except LaunchFailed as error:
+            raise LaunchError(Stage(error.failure.stage), error.failure.errno, error.failure.text) from error
+        except (SandboxError, PeerProtocolError) as error:
+            raise LaunchError(stage, 0, str(error)) from error
+        finally:
+            self.timeline[stage.label] = (time.perf_counter() - began) * 1000
+
+    async def prepare(self) -> None:
+        """Stage 1: resolve and check everything, and make the channel, before any process exists."""
+        with self.stage(Stage.PREPARE):
+            self.process = self.process.resolve()
+            if not self._is_warm():
+                # Compiling a filter and starting a zygote block for 0.1 s and more: not in the event loop.
+                await anyio.to_thread.run_sync(self._warm, abandon_on_cancel=True)
+            self.bpf = self._filter() if Layer.SECCOMP in self.promised else b""
+            self.bundle = self.fds.enter_context(make_bundle(self.process))
+            ours, self.childs_end = datagram.control_pair()
+            self.connection = Connection(ours)
+            self.fds.callback(self.childs_end.close)
+
+    def _is_warm(self) -> bool:
+        compiled = Layer.SECCOMP not in self.promised or is_compiled(self.process.policy, listener=self._listens())
+        return compiled and self.half.is_warm(self.process.preload) and not self._missing()
+
+    def _warm(self) -> None:
+        if missing := self._missing():
+            raise SandboxError(f"backend {self.half.name!r} does not work here: {missing}")
+        self._filter()
+        self.half.warm(self.process.preload)
+
+    def _missing(self) -> str:
+        missing = probe().missing(self.half.requires)
+        return explain(missing) if missing else ""
+
+    def _filter(self) -> bytes:
+        return compile_policy(self.process.policy, listener=self._listens())
+
+    def _listens(self) -> bool:
+        return not probe().missing(("seccomp-listener",))
+
+    def launch(self, report: object, stdout: int, stderr: int) -> None:
+        """Stage 2: ask the backend for the process. What becomes of it comes over the report socket."""
+        process = self.process
+        network = Layer.NET_NS not in self.promised
+        birth = Birth(process.backend, process.name, process.policy.limits, network, process.env)
+        self.half.start(
+            Launch(self.childs_end, report, stdout, stderr, process.policy, birth, process.preload)  # type: ignore[arg-type]
+        )
+        self.childs_end.close()
+
+    async def accept_hello(self, launched: Launched) -> Hello:
+        """Stage 4: believe the first message only if the kernel says that the launched process sent it."""
+        with self.stage(Stage.HELLO):
+            outer = pidfds.pids_of(launched.pidfd)
+            self._check_launched(launched, outer)
+            message, received = await self._first_message()
+            try:
+                facts = self._facts(message, received)
+                expected = Expected(os.geteuid(), outer.outer_pid, self.half.has_helper)
+                sender = judge_sender(facts, expected)
+                self.pidfd = self._identity(launched, received)
+            finally:
+                received.close()
+            self.connection.trust_only(sender.sender_pid)
+            if isinstance(message, StageFailed):
+                raise failed(message)
+            hello = judge_hello(facts)
+        self.timeline |= hello.took
+        return hello
+
+    def _check_launched(self, launched: Launched, outer: pidfds.Pids) -> None:
+        """The pid that the launcher forked must be among those that the kernel knows for its pidfd (NSpid)."""
+        if outer.outer_pid > 0 and launched.launched_pid not in outer.by_namespace:
+            raise HelloError(f"the launcher's pid {launched.launched_pid} is not among {outer.by_namespace}")
+
+    async def _first_message(self) -> tuple[FromChild, datagram.Datagram]:
+        return await self.connection.receive_first()
+
+    def _facts(self, message: FromChild, received: datagram.Datagram) -> Facts:
+        pidfd_pid = pidfds.pids_of(received.pidfd).outer_pid if received.pidfd is not None else None
+        chain: list[int] = []
+        if self.half.has_helper and received.credentials:
+            chain = pidfds.ancestors(received.credentials[0].sender_pid)
+        return Facts(message, received.credentials, len(received.fds), pidfd_pid, chain)
+
+    def _identity(self, launched: Launched, received: datagram.Datagram) -> int:
+        """Return a pidfd of the child, owned by this launch.
+
+        From the message where the kernel gives one. Else by number, with a second look: the number meant the child
+        when the message came; if the process behind it still lives and is still that child, the pidfd is its.
+        """
+        if received.pidfd is not None:
+            pidfd = os.dup(received.pidfd)
+        else:
+            pidfd = os.pidfd_open(received.credentials[0].sender_pid)
+        self.fds.callback(os.close, pidfd)
+        same = pidfds.pids_of(pidfd).outer_pid == received.credentials[0].sender_pid
+        if not same or pidfds.has_ended(launched.pidfd) or pidfds.has_ended(pidfd):
+            raise HelloError("the child ended while it was identified")
+        return pidfd
+
+    async def configure(self) -> None:
+        """Stage 5: tell the child what to do, and the pid that it has outside."""
+        process = self.process
+        with self.stage(Stage.CONFIGURE):
+            early = self._plugin() if process.load == "early" else None
+            steps = [Step("preload", name) for name in process.preload]
+            steps += [Step("warm-up", name) for name in process.warm_up]
+            message = Configure(
+                outer_pid=self.connection.sender_pid,
+                bpf=self.bpf,
+                listener=bool(self.bpf) and self._listens(),
+                steps=tuple(steps),
+                early=early,
+                max_payload=process.max_payload,
+            )
+            await self.connection.send(message, [self.bundle.fd] if early else [])
+
+    def _plugin(self) -> Plugin:
+        return Plugin(self.bundle.module, self.bundle.attribute)
+
+    async def await_initialised_and_sealed(self) -> None:
+        """Stages 6 and 7, the child's: wait for each step with its deadline, then for the seal."""
+        while True:
+            with self._step_deadline():
+                message, received = await self.connection.receive()
+            with self.stage_of(message):
+                if isinstance(message, StepBegan):
+                    received.expect_no_fd()
+                    self.step = message.step
+                    continue
+                if isinstance(message, StageFailed):
+                    received.expect_no_fd()
+                    raise failed(message)
+                if not isinstance(message, Sealed):
+                    received.close()
+                    raise PeerProtocolError(f"the child sent {type(message).__name__} instead of sealing itself")
+                self._take_listener(received)
+                self.timeline |= message.took
+                return
+
+    @contextmanager
+    def stage_of(self, message: FromChild) -> Iterator[None]:
+        """Give a protocol error of the waiting stage its number."""
+        try:
+            yield
+        except PeerProtocolError as error:
+            raise LaunchError(Stage.SEAL, 0, str(error)) from error
+
+    @contextmanager
+    def _step_deadline(self) -> Iterator[None]:
+        if not self.step:
+            yield
+            return
+        try:
+            with anyio.fail_after(self.process.step_timeout):
+                yield
+        except TimeoutError:
+            text = f"{self.step} did not finish within {self.process.step_timeout:g} s"
+            raise LaunchError(Stage.EARLY_INIT, 0, text) from None
+
+    def _take_listener(self, received: datagram.Datagram) -> None:
+        if self.bpf and self._listens():
+            self.listener = received.take_fd()
+            self.fds.callback(self._close_listener)
+        else:
+            received.expect_no_fd()
+
+    def _close_listener(self) -> None:
+        if self.listener is not None:
+            os.close(self.listener)
+            self.listener = None
+
+    def hand_over_listener(self) -> int | None:
+        """Return the listener's fd, which is the caller's from now on."""
+        listener, self.listener = self.listener, None
+        return listener
+
+    def verify(self) -> Protection:
+        """Stage 8: read from outside what is enforced; a shortfall is an error that names layer and thread."""
+        with self.stage(Stage.VERIFY):
+            found = protection.verify(
+                outer_pid=self.connection.sender_pid,
+                pidfd=self.pidfd,
+                promised=self.promised,
+                policy=self.process.policy,
+            )
+        if (short := found.shortfall()) is not None:
+            text = f"the kernel does not show {short.layer.value}, which {self.half.name} promises: {short.detail}"
+            raise ProtectionError(Stage.VERIFY, text, layer=short.layer, thread=short.thread)
+        return found
+
+    async def load(self) -> None:
+        """Stage 9: the seal holds; now, and not before, the child gets the plugin's code."""
+        with self.stage(Stage.LOAD):
+            if self.process.load == "early":
+                await self.connection.send(Load(None))
+            else:
+                await self.connection.send(Load(self._plugin()), [self.bundle.fd])
+
+    async def await_ready(self) -> Ready:
+        """Stage 10: the plugin is loaded, calls may flow."""
+        with self.stage(Stage.READY):
+            message, received = await self.connection.receive()
+            received.expect_no_fd()
+            if isinstance(message, StageFailed):
+                raise failed(message)
+            if not isinstance(message, Ready):
+                raise PeerProtocolError(f"the child sent {type(message).__name__} instead of being ready")
+        self.timeline |= message.took
+        return message
+
+    def close(self) -> None:
+        """Close what the launch still owns."""
+        self.fds.close()
+
+
+def failed(message: StageFailed) -> LaunchError:
+    """Return the child's own report as an error, with what the seal refused, if that may be why."""
+    refused = f" (after the seal it could not import {', '.join(message.refused)})" if message.refused else ""
+    return LaunchError(Stage(message.stage), message.errno, message.text + refused)
+
+
+__all__ = ["Bundle", "EndOfChannel", "Launching", "failed"]
