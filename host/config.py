@@ -1,0 +1,244 @@
+"""`load_config`: process types and policies from a TOML file.
+
+Every problem is a `ConfigError` of one sentence: file, key path, what was expected, the nearest valid name. The first
+problem in the order of the file is the one reported, so that the same file always gives the same sentence.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar, cast
+
+import msgspec
+
+from ..sandbox.errors import PolicyError
+from ..sandbox.policy import Limits, Policy
+from ..sandbox.quantities import format_size, parse_duration, parse_size
+from .place import Place, nearest
+from .process_type import LOADS, Process, check, choice
+
+__all__ = ["Config", "Process", "load_config"]
+
+MAX_FILE = 1 << 20
+"""Bytes that a configuration file may have."""
+
+PRESETS: Mapping[str, Callable[[], Policy]] = {"compute": Policy.compute, "media": Policy.media}
+
+# The keys of tables; "name" is the table's own key, "limits" belongs to the policy and is set here for brevity.
+_PROCESS_KEYS = (*(key for key in Process.__struct_fields__ if key != "name"), "limits")
+_POLICY_KEYS = (*Policy.__struct_fields__, "base")
+_PATHS = frozenset({"read_only", "read_write", "devices"})
+
+Table: TypeAlias = dict[str, Any]
+T = TypeVar("T")
+
+
+class Config(msgspec.Struct, frozen=True):
+    """A configuration file as read: its path and its process types by name, all paths absolute."""
+
+    path: Path
+    processes: dict[str, Process]
+
+    def process(self, name: str) -> Process:
+        """Return the process type *name*; `ConfigError` with the nearest name if there is none."""
+        try:
+            return self.processes[name]
+        except KeyError:
+            raise Place(str(self.path)).unknown("process", name, self.processes) from None
+
+
+def load_config(path: str | Path) -> Config:
+    """Read the TOML file *path*; relative paths in it start at its own folder. Runs nothing and launches nothing.
+
+    Raises:
+        ConfigError: The file cannot be read, or something in it cannot be used.
+    """
+    path = Path(path)
+    place = Place(str(path))
+    document = _parse(_read(path, place), place)
+    base = path.absolute().parent
+    _check_keys(place, document, ("process", "policy"))
+    policies = _named(place.at("policy"), document, lambda place, table: _policy(place, table, base))
+    choices = {**{name: preset() for name, preset in PRESETS.items()}, **policies}
+    processes = _named(place.at("process"), document, lambda place, table: _process(place, table, base, choices))
+    if not processes:
+        raise place.error("expected at least one process type, as a table [process.NAME]")
+    return Config(path.absolute(), processes)
+
+
+def _read(path: Path, place: Place) -> str:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_FILE + 1)
+        if len(data) > MAX_FILE:
+            raise place.error(f"expected a configuration file of at most {MAX_FILE} bytes")
+        return data.decode()
+    except OSError as error:
+        raise place.error(f"could not read the configuration: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise place.error(f"line {line}: expected UTF-8 text") from None
+    except ValueError as error:
+        raise place.error(f"could not read the configuration: {error}") from None
+
+
+def _parse(text: str, place: Place) -> Table:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        cause, line = _line_of(str(error), text)
+        raise place.error(f"line {line}: not valid TOML: {cause}") from None
+    except RecursionError:
+        raise place.error("not valid TOML: values are nested too deeply") from None
+    except ValueError as error:  # an integer of thousands of digits
+        raise place.error(f"not valid TOML: {str(error).partition(';')[0]}") from None
+
+
+def _line_of(message: str, text: str) -> tuple[str, int]:
+    """Split tomllib's ``cause (at line 3, column 7)``; 3.14 has attributes for this, earlier ones only the text."""
+    match = re.fullmatch(r"(.*) \(at line (\d+), column \d+\)", message, re.DOTALL)
+    if match:
+        return _lower(match[1]), int(match[2])
+    return _lower(message.removesuffix(" (at end of document)")), text.rstrip("\n").count("\n") + 1
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
+
+
+def _named(place: Place, document: Table, read: Callable[[Place, Table], T]) -> dict[str, T]:
+    """Read each table of ``[process.NAME]`` or ``[policy.NAME]``."""
+    tables = _table(place, document.get(place.keys[-1], {}))
+    return {name: read(place.at(name), _table(place.at(name), table)) for name, table in tables.items()}
+
+
+def _process(place: Place, table: Table, base: Path, policies: Mapping[str, Policy]) -> Process:
+    _check_keys(place, table, _PROCESS_KEYS)
+    if "plugin" not in table:
+        raise place.error("plugin is missing; expected a plugin such as plugin = 'thumbnailer.py:Thumbnailer'")
+    values = {key: _process_value(place.at(key), key, value) for key, value in table.items() if key != "limits"}
+    policy = _chosen_policy(place.at("policy"), values.get("policy", "compute"), policies)
+    values["policy"] = msgspec.structs.replace(policy, limits=_limits(place.at("limits"), table, policy.limits))
+    _check_sums(place, values)
+    return check(Process(name=place.keys[-1], **values), base, place)
+
+
+def _process_value(place: Place, key: str, value: object) -> Any:
+    if key in ("launch_timeout", "step_timeout"):
+        return _quantity(place, value, parse_duration)
+    if key == "max_payload":
+        return _quantity(place, value, parse_size)
+    if key in ("policy", "load"):
+        text = _convert(place, value, str)
+        if key == "load":
+            choice(place, "way to load", text, LOADS)
+        return text
+    if key == "env":
+        return {name: _convert(place.at(name), text, str) for name, text in _table(place, value).items()}
+    return _convert(place, value, tuple[str, ...] if key in ("preload", "warm_up", "files") else str)
+
+
+def _check_sums(place: Place, values: Table) -> None:
+    """Refuse numbers that are each possible, but not together."""
+    process = Process(**values)
+    if "step_timeout" in values and process.step_timeout > process.launch_timeout:
+        raise place.at("step_timeout").error(
+            f"{process.step_timeout:g} s is longer than launch_timeout, which is {process.launch_timeout:g} s"
+        )
+    # A payload is mapped (RLIMIT_AS), and a result is written as a memfd (RLIMIT_FSIZE).
+    for key in ("memory", "file_size"):
+        limit: int | None = getattr(process.policy.limits, key)
+        if "max_payload" in values and limit is not None and process.max_payload > limit:
+            most = format_size(limit)
+            raise place.at("max_payload").error(f"{process.max_payload} bytes do not fit in limits.{key} = {most}")
+
+
+def _chosen_policy(place: Place, name: str, policies: Mapping[str, Policy]) -> Policy:
+    choice(place, "policy", name, tuple(policies))
+    return policies[name]
+
+
+def _policy(place: Place, table: Table, base: Path) -> Policy:
+    """Read ``[policy.NAME]``: the preset ``base`` ("compute" if not given) with what the table overrides."""
+    if place.keys[-1] in PRESETS:
+        raise place.error("this is the name of a preset: give the policy another name")
+    _check_keys(place, table, _POLICY_KEYS)
+    preset = _convert(place.at("base"), table.get("base", "compute"), str)
+    choice(place.at("base"), "preset", preset, tuple(PRESETS))
+    policy = PRESETS[preset]()
+    given = {key: value for key, value in table.items() if key != "base"}
+    for key in _PATHS & given.keys():
+        given[key] = [str(Path(base, entry)) for entry in _convert(place.at(key), given[key], tuple[str, ...])]
+    given["limits"] = _known(policy.limits) | _table(place.at("limits"), table.get("limits", {}))
+    with _policy_errors(place):
+        return Policy.from_table(msgspec.structs.asdict(policy) | given, place=place.path())
+
+
+def _limits(place: Place, table: Table, limits: Limits) -> Limits:
+    """Return *limits* with those that ``table["limits"]`` names replaced."""
+    given = _table(place, table.get("limits", {}))
+    with _policy_errors(place):
+        return Limits.from_table(_known(limits) | given, place=place.path())
+
+
+def _known(limits: Limits) -> Table:
+    return {key: value for key, value in msgspec.structs.asdict(limits).items() if value is not None}
+
+
+@contextmanager
+def _policy_errors(place: Place) -> Iterator[None]:
+    """Put the file in front of an error of the policy, which names the key path itself."""
+    try:
+        yield
+    except PolicyError as error:
+        raise Place(place.source).error(str(error)) from None
+
+
+def _quantity(place: Place, value: object, parse: Callable[[Any], T]) -> T:
+    """Return *value* as `parse` reads it; tables and lists are refused before it sees them."""
+    number = _convert(place, value, str | int | float)
+    try:
+        return parse(number)
+    except ValueError as error:
+        raise place.error(str(error)) from None
+
+
+def _table(place: Place, value: object) -> Table:
+    return cast("Table", _convert(place, value, dict))
+
+
+def _check_keys(place: Place, table: Table, valid: tuple[str, ...]) -> None:
+    for key in table:
+        if key not in valid:
+            raise place.at(key).error(f"there is no such key{nearest(key, valid)}")
+
+
+# msgspec speaks of JSON's types; TOML has its own names for them.
+_TYPES = {
+    "array": "a list",
+    "object": "a table",
+    "str": "a string",
+    "int": "an integer",
+    "float": "a number",
+    "bool": "true or false",
+}
+
+
+def _convert(place: Place, value: object, wanted: Any) -> Any:
+    """Return *value* as *wanted*, strictly; a mismatch inside of it is reported at its own key path."""
+    try:
+        return msgspec.convert(value, wanted, strict=True)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(" - at `$")
+        for part in re.findall(r"\w+|\[\d+\]", path):
+            place = place.at(part)
+        raise place.error(_plain(text)) from None
+
+
+def _plain(text: str) -> str:
+    words = re.sub(r"`([^`]*)`", lambda match: " or ".join(_TYPES.get(t, t) for t in match[1].split(" | ")), text)
+    return _lower(words)

@@ -1,0 +1,228 @@
+"""`Process`: one type of child, and the checks that need nothing but the file system.
+
+A process type says what runs (the plugin), what is warmed up before the seal, and under which policy and limits.
+It comes from a file through `belljar.host.config.load_config`, or is made in Python; both end in `check`, so both
+answer bad input with the same `ConfigError`.
+"""
+
+from __future__ import annotations
+
+import keyword
+import os
+import sys
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from ..sandbox.errors import PolicyError
+from ..sandbox.policy import Policy
+from .place import Place, nearest, quoted
+
+Load: TypeAlias = Literal["after-seal", "early"]
+LOADS: tuple[str, ...] = ("after-seal", "early")
+
+MAX_STEPS = 128
+"""How many preload and warm-up steps one child may have (`belljar.ipc.messages.Configure`)."""
+
+MAX_PAYLOAD = 1 << 40
+
+
+class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One process type. Paths are relative to whatever folder `resolve` is given.
+
+    Attributes:
+        plugin: ``path/file.py:Class`` or ``path/package_folder:Class``.
+        name: For people and logs; the class name in lower case if not given.
+        load: ``after-seal`` (stage 9, the default) or ``early`` (stage 6, only for plugins that you trust).
+        backend: How the child is confined.
+        policy: What the child may do once it is sealed.
+        preload: Modules to import before the seal.
+        warm_up: ``file.py:function`` each, called in this order before the seal. This code is trusted.
+        launch_timeout: Seconds from the start of a launch until the child is ready.
+        step_timeout: Seconds that one preload or warm-up step may take; at most ``launch_timeout`` counts.
+        files: More files and folders that the plugin finds beside its own.
+        env: The child's environment, on top of the few variables that every child gets.
+        max_payload: Bytes that one argument list or one result may have.
+    """
+
+    plugin: str
+    name: str = ""
+    load: Load = "after-seal"
+    backend: str = "namespaces"
+    policy: Policy = Policy.compute()
+    preload: tuple[str, ...] = ()
+    warm_up: tuple[str, ...] = ()
+    launch_timeout: float = 10.0
+    step_timeout: float = 10.0
+    files: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    max_payload: int = 64 << 20
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            msgspec.structs.force_setattr(self, "name", self.attribute.lower())
+
+    @property
+    def path(self) -> Path:
+        """The plugin's file or package folder."""
+        return Path(self.plugin.rpartition(":")[0])
+
+    @property
+    def module(self) -> str:
+        """The name under which the child imports the plugin."""
+        return self.path.stem if self.path.suffix == ".py" else self.path.name
+
+    @property
+    def attribute(self) -> str:
+        """The name of the plugin's class."""
+        return self.plugin.rpartition(":")[2]
+
+    def resolve(self, base: Path | None = None) -> Process:
+        """Return this process type with absolute paths (relative ones start at *base*, by default the current folder).
+
+        Nothing of the plugin is run, and its text is not even parsed: see `belljar.host.bundle`.
+
+        Raises:
+            ConfigError: Something named here does not exist, cannot be used, or contradicts something else.
+        """
+        return check(self, base or Path.cwd(), Place(f"process {self.name}"))
+
+
+def check(process: Process, base: Path, place: Place) -> Process:
+    """Return *process* with absolute paths, or raise the `ConfigError` that says what is wrong at *place*."""
+    _check_values(process, place)
+    plugin = _plugin(process, base, place.at("plugin"))
+    warm_up = [_warm_up(entry, base, place.at("warm_up")) for entry in process.warm_up]
+    files = [str(existing(place.at("files"), base, entry)) for entry in process.files]
+    resolved = msgspec.structs.replace(
+        process,
+        plugin=plugin,
+        warm_up=tuple(warm_up),
+        files=tuple(files),
+        step_timeout=min(process.step_timeout, process.launch_timeout),
+    )
+    _check_order(resolved, place)
+    return resolved
+
+
+def backend_names() -> tuple[str, ...]:
+    """Return the names of all backends. Imported late: ``--help`` and a Process made in Python need none of them."""
+    from ..sandbox.backends import BACKENDS
+
+    return tuple(BACKENDS)
+
+
+def choice(place: Place, what: str, value: str, valid: tuple[str, ...]) -> None:
+    """Raise the error with the nearest valid name unless *value* is one of *valid*."""
+    if value not in valid:
+        raise place.unknown(what, value, valid)
+
+
+def existing(place: Place, base: Path, entry: str) -> Path:
+    """Return the absolute path of *entry*, which must exist below or beside *base*."""
+    if not entry or "\0" in entry:
+        raise place.error(f"expected a path, got {quoted(entry)}")
+    path = Path(base, entry).absolute()
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise place.error(f"no such file or folder: {quoted(str(path))}{_nearest_file(path)}") from None
+    except (OSError, ValueError) as error:
+        raise place.error(f"could not look at {quoted(str(path))}: {_reason(error)}") from None
+    return path
+
+
+def _nearest_file(path: Path) -> str:
+    try:
+        beside = os.listdir(path.parent)
+    except (OSError, ValueError):
+        return f" (there is no folder {quoted(str(path.parent))})"
+    hint = nearest(path.name, beside)
+    return hint if "did you mean" in hint else ""
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+
+
+def _check_values(process: Process, place: Place) -> None:
+    choice(place.at("load"), "way to load", process.load, LOADS)
+    choice(place.at("backend"), "backend", process.backend, backend_names())
+    if not process.name.isprintable() or "/" in process.name or not 0 < len(process.name) <= 64:
+        raise place.error(f"expected a name of 1 to 64 printable characters without '/', got {quoted(process.name)}")
+    for key in ("launch_timeout", "step_timeout"):
+        seconds: float = getattr(process, key)
+        if not 0 < seconds < float("inf"):
+            raise place.at(key).error(f"expected more than 0 seconds, got {seconds:g}")
+    if not 0 < process.max_payload <= MAX_PAYLOAD:
+        raise place.at("max_payload").error(f"expected 1 byte to 1TiB, got {process.max_payload}")
+    for module in process.preload:
+        if not all(part.isidentifier() for part in module.split(".")):
+            raise place.at("preload").error(f"expected the name of a module such as 'PIL.Image', got {quoted(module)}")
+    if (steps := len(process.preload) + len(process.warm_up)) > MAX_STEPS:
+        raise place.at("warm_up").error(f"expected at most {MAX_STEPS} steps with preload, got {steps}")
+    _check_env(process.env, place.at("env"))
+    try:
+        process.policy.check()
+    except PolicyError as error:
+        raise place.at("policy").error(str(error)) from None
+
+
+def _check_env(env: dict[str, str], place: Place) -> None:
+    for name, value in env.items():
+        if not name or "=" in name or "\0" in name or "\0" in value:
+            raise place.at(name).error("expected a name without '=' and a value, neither with a null character")
+
+
+def _plugin(process: Process, base: Path, place: Place) -> str:
+    entry, attribute = _split(process.plugin, place, "a plugin such as 'thumbnailer.py:Thumbnailer'")
+    path = existing(place, base, entry)
+    if path.is_dir():
+        if not (path / "__init__.py").is_file():
+            raise place.error(f"expected a package, but {quoted(str(path))} has no __init__.py")
+    elif path.suffix != ".py" or not path.is_file():
+        raise place.error(f"expected a .py file or a package's folder, got {quoted(str(path))}")
+    check_module_name(place, path.stem if path.is_file() else path.name)
+    return f"{path}:{attribute}"
+
+
+def check_module_name(place: Place, name: str) -> None:
+    """Raise unless a child can import *name* from a bundle: an ASCII identifier that Python does not use itself."""
+    if not name.isidentifier() or not name.isascii() or keyword.iskeyword(name):
+        raise place.error(f"expected a file name that Python can import, got {quoted(name)}")
+    if name in sys.stdlib_module_names or name == "belljar":
+        raise place.error(f"the name {quoted(name)} belongs to a module of Python or belljar: rename the file")
+
+
+def _warm_up(entry: str, base: Path, place: Place) -> str:
+    file, function = _split(entry, place, "a warm-up such as 'warm.py:pillow'")
+    path = existing(place, base, file)
+    if path.suffix != ".py" or not path.is_file():
+        raise place.error(f"expected a .py file, got {quoted(str(path))}")
+    return f"{path}:{function}"
+
+
+def _split(entry: str, place: Place, expected: str) -> tuple[str, str]:
+    path, _, name = entry.rpartition(":")
+    if not path or not name.isidentifier() or keyword.iskeyword(name):
+        raise place.error(f"expected {expected}, got {quoted(entry)}")
+    return path, name
+
+
+def _check_order(process: Process, place: Place) -> None:
+    """Refuse what would run the code of a sealed plugin before the seal, by mistake or by a shared name."""
+    for module in process.preload:
+        if module.partition(".")[0] == process.module:
+            raise place.at("preload").error(
+                f"{quoted(module)} has the name of the plugin's own module: rename the file"
+            )
+    if process.load == "early":
+        return
+    bundled = [process.path, *map(Path, process.files)]
+    for entry in process.warm_up:
+        file = Path(entry.rpartition(":")[0]).resolve()
+        if any(file.is_relative_to(path.resolve()) for path in bundled):
+            raise place.at("warm_up").error(
+                f"{quoted(entry)} belongs to the plugin and would run before the seal: move it, or set load = 'early'"
+            )

@@ -1,0 +1,91 @@
+"""Tables for people: the stages of a launch and the layers that the kernel shows, as rich draws them.
+
+Every text is put into a `Text`, never into markup, and only after `printable`: a detail may quote what a child said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ..ipc.stage import Stage
+from ..sandbox.protection import LayerStatus, Protection
+from .place import printable
+
+_BAR_WIDTH = 24
+
+
+def pids_table(*, launched_pid: int, child_pid: int, claimed_pid: int) -> Table:
+    """Return the three pids of a child, each with what it is good for."""
+    table = Table("pid", "", "what it is", title="pids", title_justify="left")
+    table.columns[1].justify = "right"
+    table.add_row("launched", str(launched_pid), "what the host waits for")
+    table.add_row("child", str(child_pid), "from the kernel's credentials: what the host checks and kills")
+    table.add_row("claimed", str(claimed_pid), "what the child said: for logs, never used", style="dim")
+    return table
+
+
+def timeline_table(timeline: Mapping[str, float]) -> Table:
+    """Return the milliseconds of each stage in the order of the launch, other entries after them."""
+    table = Table("#", "stage", "ms", "", title="timeline", title_justify="left")
+    table.columns[2].justify = "right"
+    longest = max(timeline.values(), default=0.0)
+    for label, milliseconds in _in_order(timeline):
+        bar = "█" * round(_BAR_WIDTH * milliseconds / longest) if longest > 0 else ""
+        table.add_row(_number(label), Text(printable(label)), f"{milliseconds:.2f}", Text(bar, style="cyan"))
+    return table
+
+
+def protection_table(protection: Protection) -> Table:
+    """Return each layer with what was promised and what the kernel shows."""
+    table = Table("layer", "promised", "engaged", "as the kernel shows it", title="protection", title_justify="left")
+    for status in protection.layers:
+        promised = Text("yes") if status.promised else Text("no", style="dim")
+        table.add_row(Text(str(status.layer)), promised, _engaged(status), Text(printable(status.detail)))
+    notes = "".join(f"\n{printable(note)}" for note in protection.notes)
+    threads = "1 thread" if protection.threads == 1 else f"{protection.threads} threads"
+    table.caption = Text(f"read from outside for {threads}{notes}")
+    table.caption_justify = "left"
+    return table
+
+
+def launch_report(
+    name: str,
+    protection: Protection,
+    timeline: Mapping[str, float],
+    *,
+    launched_pid: int,
+    child_pid: int,
+    claimed_pid: int,
+) -> RenderableType:
+    """Return all that is known of one launched child under its name."""
+    return Group(
+        Text(printable(name), style="bold"),
+        pids_table(launched_pid=launched_pid, child_pid=child_pid, claimed_pid=claimed_pid),
+        timeline_table(timeline),
+        protection_table(protection),
+    )
+
+
+def _engaged(status: LayerStatus) -> Text:
+    if status.engaged:
+        return Text("yes", style="green")
+    return Text("MISSING", style="bold red") if status.promised else Text("no", style="dim")
+
+
+def _stage(label: str) -> Stage | None:
+    """Return the stage that *label* names, by its words or by its name in the code."""
+    return Stage.__members__.get(label.upper().replace(" ", "_").replace("-", "_"))
+
+
+def _number(label: str) -> str:
+    stage = _stage(label)
+    return str(int(stage)) if stage else ""
+
+
+def _in_order(timeline: Mapping[str, float]) -> list[tuple[str, float]]:
+    last = len(Stage) + 1
+    return sorted(timeline.items(), key=lambda entry: _stage(entry[0]) or last)
