@@ -28,7 +28,8 @@ async def run_jobs(
     """Do *work* for each of *jobs* in a child of type *process*, and tell *done* what came of it.
 
     A job may fail: by the plugin's error, by an answer that the host does not believe (ValueError), by its child's
-    death, or by a time that is up, which also ends the child. The next job gets a child that works, a new one if need be.
+    death, or by a time that is up, which also ends the child. The next job gets a child that works: a new one if need
+    be.
 
     Raises:
         BelljarError: a child could not be launched.

@@ -10,6 +10,7 @@ import mimetypes
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -57,7 +58,7 @@ class Demo:
                 for name in ("thumbnailer", "video"):
                     share = [piece for piece in material if piece.video == (name == "video")]
                     bar = progress.add_task(name, total=len(share))
-                    tasks.start_soon(self._run, name, share, lambda bar=bar: progress.advance(bar), failures)
+                    tasks.start_soon(self._run, name, share, partial(progress.advance, bar), failures)
         for failure in failures:
             raise failure
 
@@ -164,7 +165,8 @@ def _report(demo: Demo, results: dict[str, dict[str, Attempt]], console: Console
 def _own_material(out: Path) -> list[Material]:
     pictures, films = photographs(), clips()
     for film in films:
-        _save(out / film.name, lambda film=film: (out / film.name).write_bytes(film.data))
+        path = out / film.name
+        _save(path, partial(path.write_bytes, film.data))
     return [*pictures, *films, *damaged(pictures[0], films[0])]
 
 

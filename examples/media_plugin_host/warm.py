@@ -6,13 +6,24 @@ the plugin will take (open, decode, convert), and the last import happens here. 
 so that a child for pictures does not carry FFmpeg.
 """
 
+# PyAV's stubs leave the type of packets open.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from fractions import Fraction
 from io import BytesIO
+from typing import Literal, TypeAlias
+
+VideoCodec: TypeAlias = Literal["libx264", "libvpx-vp9"]
+AudioCodec: TypeAlias = Literal["aac", "libmp3lame", "libopus"]
 
 FORMATS = ("BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
-CLIPS = (("mp4", "libx264", "aac"), ("matroska", "libx264", "libmp3lame"), ("webm", "libvpx-vp9", "libopus"))
+CLIPS: tuple[tuple[str, VideoCodec, AudioCodec], ...] = (
+    ("mp4", "libx264", "aac"),
+    ("matroska", "libx264", "libmp3lame"),
+    ("webm", "libvpx-vp9", "libopus"),
+)
 
 
 def pillow() -> None:
@@ -57,7 +68,7 @@ def pyav() -> None:
         _decode(_clip(container, video, audio))
 
 
-def _clip(container: str, video: str, audio: str) -> bytes:
+def _clip(container: str, video: VideoCodec, audio: AudioCodec) -> bytes:
     import av
 
     file = BytesIO()
@@ -80,7 +91,7 @@ def _clip(container: str, video: str, audio: str) -> bytes:
 def _decode(clip: bytes) -> None:
     import av
 
-    with av.open(BytesIO(clip)) as container:
+    with av.open(BytesIO(clip), "r") as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         container.seek(200_000)
@@ -94,8 +105,9 @@ def _decode(clip: bytes) -> None:
 def _refuse(junk: bytes) -> None:
     """Errors have classes and texts of their own, which are also found late."""
     import av
+    from av.error import FFmpegError
 
     try:
-        av.open(BytesIO(junk)).close()
-    except av.FFmpegError as error:
+        av.open(BytesIO(junk), "r").close()
+    except FFmpegError as error:
         str(error)

@@ -16,7 +16,7 @@ warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 class Thumbnailer:
     def thumbnail(self, data: bytes, size: int) -> Thumbnail:
-        """A thumbnail of *data* of at most *size* pixels a side. Raises ValueError: not a picture, damaged, too large."""
+        """A thumbnail of *data* of at most *size* pixels a side. Raises ValueError if there can be none."""
         try:
             with Image.open(BytesIO(data)) as image:
                 return _shrink(image, size)

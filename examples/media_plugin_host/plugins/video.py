@@ -6,6 +6,7 @@ from io import BytesIO
 
 import av
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from interfaces import Clip, Frame
@@ -32,14 +33,14 @@ class Video:
             step = _seconds(container) / count
             try:
                 return [_frame_near(container, stream, step * (n + 0.5), step / 2, size) for n in range(count)]
-            except av.FFmpegError as error:
+            except FFmpegError as error:
                 raise ValueError(f"damaged video: {error.strerror}") from error
 
 
 def _open(data: bytes) -> InputContainer:
     try:
         return av.open(BytesIO(data), mode="r")
-    except av.FFmpegError as error:
+    except FFmpegError as error:
         raise ValueError(f"not a video, or one cut short: {error.strerror}") from error
 
 

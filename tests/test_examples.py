@@ -1,0 +1,203 @@
+"""The examples, run as a reader runs them."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from types import ModuleType
+
+import anyio
+import pytest
+from PIL import Image
+
+from belljar import ChildEnded, PluginError, Policy, Process, ProcessHost, load_config
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+MEDIA = EXAMPLES / "media_plugin_host"
+ATTEMPTS = 11
+
+
+def run(script: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
+    command = [sys.executable, str(script), *arguments]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == code, ended.stdout + ended.stderr
+    return ended
+
+
+def is_installed(package: str) -> bool:
+    try:
+        distribution(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def load(name: str) -> ModuleType:
+    """A module of the media example, which is a folder of scripts and no package."""
+    spec = importlib.util.spec_from_file_location(f"media_example_{name}", MEDIA / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def photograph(side: int) -> Image.Image:
+    """Something to decode: a picture with a gradient in each channel."""
+    channels = (Image.radial_gradient("L"), Image.linear_gradient("L"), Image.linear_gradient("L").rotate(90))
+    return Image.merge("RGB", channels).resize((side, side))
+
+
+def test_hello_is_answered_and_refused() -> None:
+    """The smallest example prints the plugin's answer, the refusal of a file, and the protection."""
+    lines = run(EXAMPLES / "hello.py").stdout.splitlines()
+    assert lines[0] == "hello, world"
+    assert "PermissionError" in lines[1]
+    assert "/etc/passwd" in lines[1]
+    assert any("seccomp" in line for line in lines[2:])
+
+
+def test_hello_is_small() -> None:
+    """The smallest example has at most 40 lines of code, its plugin included."""
+
+    def lines_of_code(file: Path) -> set[int]:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        texts = {
+            id(node.value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        }
+        return {
+            node.lineno for node in ast.walk(tree) if isinstance(node, ast.stmt | ast.expr) and id(node) not in texts
+        }
+
+    assert sum(len(lines_of_code(EXAMPLES / name)) for name in ("hello.py", "hello_plugin.py")) <= 40
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """One run of the demo: its output folder and what it printed."""
+    if not (is_installed("scikit-image") and is_installed("pyo")):
+        pytest.skip("the demo's material is in the extra 'demo'")
+    folder = tmp_path_factory.mktemp("demo")
+    return folder, run(MEDIA / "main.py", "--out", str(folder)).stdout
+
+
+def test_demo_fills_the_contact_sheet(demo: tuple[Path, str]) -> None:
+    """The demo makes a sheet of real thumbnails."""
+    folder, _ = demo
+    with Image.open(folder / "contact-sheet.png") as sheet:
+        assert sheet.width > 1000
+        assert len(sheet.convert("RGB").getcolors(1 << 24) or ()) > 10_000
+
+
+def test_demo_names_what_it_could_not_decode(demo: tuple[Path, str]) -> None:
+    """A corrupt picture, a truncated video and a decompression bomb give one line each."""
+    problems = [line for line in demo[1].splitlines() if line.startswith("no thumbnail of ")]
+    assert sorted(re.split("[-:]", line.split()[3])[0] for line in problems) == ["bomb.png", "corrupt", "truncated"]
+
+
+def test_demo_holds_every_attack_off(demo: tuple[Path, str]) -> None:
+    """Each attempt is refused under namespaces, and succeeds under none where the user may do such things."""
+    rows = [line for line in demo[1].splitlines() if "succeeded:" in line or "refused:" in line]
+    assert len(rows) == ATTEMPTS
+    assert all(row.rpartition("│")[0].rpartition("│")[2].strip().startswith("refused:") for row in rows)
+    if os.geteuid() == 0:
+        assert all("succeeded:" in row for row in rows)
+
+
+def test_demo_shows_three_pids_of_each_child(demo: tuple[Path, str]) -> None:
+    """For each child the demo prints launched, child and claimed pid, and a sealed child's claim is not its pid outside."""
+    pids = {
+        name: [int(pid) for pid in re.findall(rf"│ {name}\s+│\s+(\d+)", demo[1])]
+        for name in ("launched", "child", "claimed")
+    }
+    assert {len(found) for found in pids.values()} == {4}
+    assert pids["child"][0] != pids["claimed"][0]
+
+
+@pytest.mark.parametrize("name", ["BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP"])
+def test_sealed_pillow_knows_each_format(tmp_path: Path, name: str) -> None:
+    """The warm-up leaves no import for later: the sealed child decodes pictures of every common format."""
+    file = tmp_path / "picture"
+    photograph(300).save(file, name)
+
+    async def thumbnail() -> tuple[int, int, str]:
+        async with ProcessHost(process_type("thumbnailer")) as host:
+            small = await host.proxy(load("interfaces").Thumbnailer).thumbnail(file.read_bytes(), 64)
+            return small.width, small.height, small.format
+
+    assert anyio.run(thumbnail) == (64, 64, name)
+
+
+def process_type(name: str) -> Process:
+    return load_config(MEDIA / "belljar.toml").process(name)
+
+
+def test_own_files_are_taken(tmp_path: Path) -> None:
+    """Files named as arguments are what the sheet shows; one that is no picture costs a line and nothing else."""
+    photograph(500).save(tmp_path / "mine.webp")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    files = (str(tmp_path / "mine.webp"), str(tmp_path / "broken.png"))
+    ended = run(MEDIA / "main.py", *files, "--out", str(tmp_path / "out"))
+    assert f"no thumbnail of {files[1]}: not a picture that Pillow knows" in ended.stdout
+    with Image.open(tmp_path / "out" / "contact-sheet.png") as sheet:
+        assert sheet.width < 500
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--out", "{folder}/file"), "could not write to the output folder {folder}/file"),
+        (("{folder}/none.png", "--out", "{folder}/out"), "could not read {folder}/none.png: No such file"),
+    ],
+)
+def test_bad_arguments_give_one_sentence(tmp_path: Path, arguments: tuple[str, ...], expected: str) -> None:
+    """An unwritable output folder or a missing file is one sentence and exit code 2."""
+    (tmp_path / "file").touch()
+    ended = run(MEDIA / "main.py", *(argument.format(folder=tmp_path) for argument in arguments), code=2)
+    assert ended.stderr.startswith(f"error: {expected.format(folder=tmp_path)}")
+    assert ended.stderr.count("\n") == 1
+    assert not ended.stdout
+
+
+def test_a_dead_child_is_replaced(tmp_path: Path) -> None:
+    """A job that kills its child, one that fails and one that works: each has its own result, the last from a new child."""
+    plugin = tmp_path / "fragile.py"
+    plugin.write_text(
+        "import os\n"
+        "class Fragile:\n"
+        "    def work(self, job: str) -> str:\n"
+        "        if job == 'die': os._exit(3)\n"
+        "        if job == 'fail': raise ValueError(job)\n"
+        "        return job\n",
+        encoding="utf-8",
+    )
+    results: dict[str, object] = {}
+    children: list[int | None] = []
+
+    async def work(host: ProcessHost, job: str) -> object:
+        return await host.call("work", job, returns=str)
+
+    async def all_jobs() -> None:
+        process = Process(plugin=f"{plugin}:Fragile", policy=Policy.media())
+        await load("jobs").run_jobs(
+            process,
+            ("fail", "die", "live"),
+            work,
+            launched=lambda host: children.append(host.child_pid),
+            done=results.__setitem__,
+        )
+
+    anyio.run(all_jobs)
+    assert isinstance(results["fail"], PluginError)
+    assert isinstance(results["die"], ChildEnded)
+    assert results["live"] == "live"
+    assert len(set(children)) == 2
