@@ -119,7 +119,7 @@ class Calls:
 def _decode(method: str, payload: bytes | memoryview, kind: Any) -> Any:
     try:
         return _decoder(kind).decode(payload)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ResultError(f"the result of {method!r} does not fit: {error}") from None
 
 

@@ -119,14 +119,16 @@ class ProcessHost:
     @asynccontextmanager
     async def _life(self) -> AsyncGenerator[None]:
         """Everything between launch and end. An error is raised outside of the task group, which would wrap it."""
-        failure: Exception | None = None
+        failure: BaseException | None = None
         try:
             async with anyio.create_task_group() as tasks:
                 try:
                     await self._launch(tasks)
                     yield
                     await self.shutdown()
-                except Exception as error:  # noqa: BLE001 - kept, and raised again below
+                except anyio.get_cancelled_exc_class():
+                    raise
+                except BaseException as error:  # noqa: BLE001 - kept, and raised again below
                     failure = error
                 finally:
                     with anyio.CancelScope(shield=True):
@@ -184,11 +186,11 @@ class ProcessHost:
             report, theirs = datagram.control_pair()
             self._fds.callback(report.close)
             report.setblocking(False)
+            tasks.start_soon(self._watch, report)  # before the launch: if that fails, the end of file ends the watch
             with theirs, ExitStack() as write_ends:
                 stdout = self._open_output(write_ends, "stdout", logging.INFO)
                 stderr = self._open_output(write_ends, "stderr", logging.WARNING)
                 self._launching.launch(theirs, stdout, stderr)
-            tasks.start_soon(self._watch, report)
             for output in self._outputs:
                 tasks.start_soon(output.drain)
             await self._report_came.wait()
@@ -209,7 +211,19 @@ class ProcessHost:
         return writer
 
     async def _watch(self, report: Any) -> None:
-        """Wait on the launcher's reports until the child is reaped, or until nobody is left to reap it."""
+        """Wait on the launcher's reports until the child is reaped, or until nobody is left to reap it.
+
+        Shielded: a launch that is cancelled still waits for the end of its child, and nobody else would see it.
+        """
+        with anyio.CancelScope(shield=True):
+            await self._read_reports(report)
+        if self._launched is not None and self._exited is None:
+            pidfds.kill(self._launched.pidfd)
+        self._report_came.set()
+        self._end_came.set()
+        self._launching.connection.hang_up()
+
+    async def _read_reports(self, report: Any) -> None:
         while True:
             try:
                 news = receive_report(report)
@@ -229,11 +243,6 @@ class ProcessHost:
                 self._exited = news if isinstance(news, Exited) else None
                 break
             self._report_came.set()
-        if self._launched is not None and self._exited is None:
-            pidfds.kill(self._launched.pidfd)
-        self._report_came.set()
-        self._end_came.set()
-        self._launching.connection.hang_up()
 
     def _watch_denials(self, tasks: anyio.abc.TaskGroup) -> None:
         listener = self._launching.hand_over_listener()

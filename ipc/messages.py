@@ -134,6 +134,9 @@ class Shutdown(_Message, frozen=True, tag="shutdown"):
 FromChild: TypeAlias = Hello | StageFailed | StepBegan | Sealed | Ready | Reply | CallFailed
 FromHost: TypeAlias = Configure | Load | Call | Shutdown
 
+# A string that is not UTF-8 and nesting without end are not DecodeErrors of msgspec.
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 _encoder = msgspec.msgpack.Encoder()
 _from_child = msgspec.msgpack.Decoder[FromChild](FromChild, strict=True)
 _from_host = msgspec.msgpack.Decoder[FromHost](FromHost, strict=True)
@@ -152,7 +155,7 @@ def decode_from_child(data: bytes | memoryview) -> FromChild:
     """Return the message of a child; `PeerProtocolError` if it is anything but a valid one."""
     try:
         return _from_child.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNDECODABLE as error:
         raise PeerProtocolError(f"the child sent a message that does not fit the protocol: {error}") from None
 
 
@@ -160,7 +163,7 @@ def decode_from_host(data: bytes | memoryview) -> FromHost:
     """Return the message of the host; `PeerProtocolError` if it is anything but a valid one."""
     try:
         return _from_host.decode(data)
-    except msgspec.DecodeError as error:
+    except _UNDECODABLE as error:
         raise PeerProtocolError(f"the host sent a message that does not fit the protocol: {error}") from None
 
 
