@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, cast
@@ -190,7 +190,7 @@ def _known(limits: Limits) -> Table:
 
 
 @contextmanager
-def _policy_errors(place: Place) -> Iterator[None]:
+def _policy_errors(place: Place) -> Generator[None]:
     """Put the file in front of an error of the policy, which names the key path itself."""
     try:
         yield
