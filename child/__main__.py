@@ -18,19 +18,20 @@ def main(arguments: list[str]) -> None:
     from . import stages
 
     if arguments[0] == "zygote":
-        from ..sandbox.launch.zygote import run_helper
+        from ..sandbox.launch.helper import run_helper
 
-        run_helper(int(arguments[1]), prepare_zygote, stages.run)
-    stages.run(msgspec.json.decode(arguments[2], type=Birth), int(arguments[1]), None)
+        run_helper(int(arguments[1]), prepare_zygote, stages.run_forked)
+    stages.run_executed(msgspec.json.decode(arguments[2], type=Birth), int(arguments[1]))
 
 
 def prepare_zygote() -> None:
     """Load what every child of the zygote would load otherwise, each for itself."""
-    from ..sandbox import backends
+    from ..sandbox.confine import reset_signals
     from . import warm
 
-    backends.load("namespaces")
+    reset_signals()
     warm.standard_library()
+    warm.own_runtime()
 
 
 if __name__ == "__main__":

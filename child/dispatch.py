@@ -19,35 +19,49 @@ from .refused import RefusedImports
 
 
 class Method:
-    """One public method: its function, and the struct that its arguments must fit."""
+    """One public method: its function, and the types that its arguments must fit."""
 
     def __init__(self, name: str, function: Callable[..., object]) -> None:
         self.name = name
         self.function = function
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(f"method {name!r} is asynchronous; a plugin's methods are plain functions")
+        self.signature = inspect.signature(function)
+        self.parameters = [p for p in self.signature.parameters.values() if _is_positional(name, p)]
         hints = typing.get_type_hints(function, include_extras=True)
-        self.parameters = [p for p in inspect.signature(function).parameters.values() if _is_positional(name, p)]
-        fields = [_field(parameter, hints.get(parameter.name, Any)) for parameter in self.parameters]
-        self.arguments = msgspec.defstruct(f"{name}_arguments", fields, array_like=True, forbid_unknown_fields=True)
-        self.decoder = msgspec.msgpack.Decoder(self.arguments)
+        self.kinds = tuple(hints.get(parameter.name, Any) for parameter in self.parameters)
+        self.required = sum(parameter.default is parameter.empty for parameter in self.parameters)
+        self.decoders = {len(self.kinds): _decoder(self.kinds)}  # one now, so that a bad annotation fails the load
 
     def __call__(self, payload: bytes | memoryview) -> object:
         """Call the method with the arguments in *payload*; `ArgumentsUnfit` if they do not fit."""
+        count = _array_length(payload)
+        if not self.required <= count <= len(self.kinds):
+            raise ArgumentsUnfit(f"{count} arguments do not fit {self.name}{self.signature}")
+        decoder = self.decoders.get(count) or self.decoders.setdefault(count, _decoder(self.kinds[:count]))
         try:
-            struct = self.decoder.decode(payload)
+            arguments = decoder.decode(payload)
         except msgspec.DecodeError as error:
             raise ArgumentsUnfit(self._explain(str(error))) from None
-        values = (getattr(struct, name) for name in struct.__struct_fields__)
-        return self.function(*(value for value in values if value is not msgspec.UNSET))
+        return self.function(*arguments)
 
     def _explain(self, text: str) -> str:
         """Name the parameter instead of its index: ``$[1]`` becomes ``size``."""
         what, _, where = text.partition(" - at `$[")
         index, _, rest = where.partition("]")
         if not index.isdigit() or int(index) >= len(self.parameters):
-            return f"{what} ({self.name}{inspect.signature(self.function)})"
+            return f"{what} ({self.name}{self.signature})"
         return f"{what} - at argument `{self.parameters[int(index)].name}{rest.rstrip('`')}`"
+
+
+def _decoder(kinds: tuple[Any, ...]) -> msgspec.msgpack.Decoder[tuple[Any, ...]]:
+    return msgspec.msgpack.Decoder(tuple[kinds] if kinds else tuple[()])
+
+
+def _array_length(payload: bytes | memoryview) -> int:
+    """Return how many elements the msgpack array *payload* has: fixarray holds the count in its first byte."""
+    first = payload[0]
+    return first & 0x0F if first & 0xF0 == 0x90 else int.from_bytes(payload[1 : 3 if first == 0xDC else 5])
 
 
 class ArgumentsUnfit(Exception):
@@ -60,12 +74,6 @@ def _is_positional(method: str, parameter: inspect.Parameter) -> bool:
     if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is not parameter.empty:
         return False
     raise TypeError(f"method {method!r} has the parameter {parameter}, which a call cannot fill; make it positional")
-
-
-def _field(parameter: inspect.Parameter, kind: Any) -> tuple[str, Any] | tuple[str, Any, Any]:
-    if parameter.default is parameter.empty:
-        return (parameter.name, kind)
-    return (parameter.name, kind | msgspec.UnsetType if kind is not Any else kind, msgspec.UNSET)
 
 
 def methods_of(plugin: object) -> dict[str, Method]:

@@ -19,7 +19,6 @@ class Link:
 
     def __init__(self, control_fd: int) -> None:
         self.sock = socket.socket(fileno=control_fd)
-        self._buffer = bytearray(datagram.MAX_DATAGRAM)
 
     def send(self, message: FromChild, fds: Sequence[int] = ()) -> None:
         """Send *message*; the caller keeps *fds*. Raises `HostGone` if nobody listens."""
@@ -31,7 +30,7 @@ class Link:
     def receive(self) -> tuple[FromHost, Datagram]:
         """Wait for the next message; the caller takes the fds of its datagram. Raises `HostGone` at end of file."""
         try:
-            received = datagram.receive(self.sock, self._buffer)
+            received = datagram.receive(self.sock)
         except ConnectionResetError:
             raise HostGone from None
         if received is None:

@@ -14,14 +14,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn, TextIO, cast
+from typing import NoReturn
 
-from ..ipc.datagram import Datagram
+from ..ipc.datagram import Datagram, close_all
 from ..ipc.errors import PeerProtocolError
 from ..ipc.messages import VERSION, Configure, Hello, Load, Plugin, Ready, Sealed, StageFailed, shorten
 from ..ipc.payload import view_sealed
 from ..ipc.stage import Stage
 from ..sandbox.backends import child_half
+from ..sandbox.backends.namespaces import ChildSide as NamespacesChild
 from ..sandbox.base import Birth, ChildHalf
 from ..sandbox.errors import SandboxError
 from ..sandbox.seccomp.install import install
@@ -42,9 +43,28 @@ class StageError(Exception):
         self.errno = number
 
 
-def run(birth: Birth, control_fd: int, sealer_fd: int | None) -> NoReturn:
-    """Be a child: take the stages, serve calls, exit. Owns *control_fd* and *sealer_fd*."""
-    child = Child(birth, Link(control_fd), child_half(birth.backend, sealer_fd=sealer_fd))
+def run_forked(link_fd: int, share_network: bool) -> NoReturn:
+    """Be a child that a zygote forked: isolate, wait for the birth, which may come much later, then run."""
+    half = NamespacesChild(link_fd)
+    half.isolate(share_network)
+    born = half.await_birth()
+    if born is None:
+        os._exit(0)  # a spare that nobody needed
+    birth, (control_fd, stdout, stderr) = born
+    os.dup2(stdout, 1)
+    os.dup2(stderr, 2)
+    close_all((stdout, stderr))
+    run(birth, control_fd, half)
+
+
+def run_executed(birth: Birth, control_fd: int) -> NoReturn:
+    """Be a child that the guard started by exec."""
+    run(birth, control_fd, child_half(birth.backend, link_fd=None))
+
+
+def run(birth: Birth, control_fd: int, half: ChildHalf) -> NoReturn:
+    """Take the stages, serve calls, exit. Owns *control_fd*."""
+    child = Child(birth, Link(control_fd), half)
     code = 1
     try:
         child.take_stages()
@@ -119,9 +139,10 @@ class Child:
         """Stage 3: all that needs a single thread."""
         with self.stage(Stage.CONFINE_EARLY):
             os.environ.update(self.birth.env)
-            self.half.confine_early(self.birth, {"control": self.link.sock.fileno()})
-            for stream in (sys.stdout, sys.stderr):
-                cast(TextIO, stream).reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[attr-defined]
+            self.half.confine_early(self.birth)
+            # New objects: a zygote's remember what its own fds were, a seekable file perhaps, and the child's are pipes.
+            sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+            sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
             faulthandler.enable()  # a crash in C leaves its Python stack in the last lines of stderr
 
     def say_hello(self) -> None:

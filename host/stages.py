@@ -112,7 +112,10 @@ class Launching:
         with self.stage(Stage.HELLO):
             outer = pidfds.pids_of(launched.pidfd)
             self._check_launched(launched, outer)
-            message, received = await self._first_message()
+            message, received = await self.connection.receive_first()
+            if isinstance(message, StageFailed):
+                received.close()
+                raise failed(message)  # whoever says so: a launch that has failed trusts nobody
             try:
                 facts = self._facts(message, received)
                 expected = Expected(os.geteuid(), outer.outer_pid, self.half.has_helper)
@@ -121,8 +124,6 @@ class Launching:
             finally:
                 received.close()
             self.connection.trust_only(sender.sender_pid)
-            if isinstance(message, StageFailed):
-                raise failed(message)
             hello = judge_hello(facts)
         self.timeline |= hello.took
         return hello
@@ -131,9 +132,6 @@ class Launching:
         """The pid that the launcher forked must be among those that the kernel knows for its pidfd (NSpid)."""
         if outer.outer_pid > 0 and launched.launched_pid not in outer.by_namespace:
             raise HelloError(f"the launcher's pid {launched.launched_pid} is not among {outer.by_namespace}")
-
-    async def _first_message(self) -> tuple[FromChild, datagram.Datagram]:
-        return await self.connection.receive_first()
 
     def _facts(self, message: FromChild, received: datagram.Datagram) -> Facts:
         pidfd_pid = pidfds.pids_of(received.pidfd).outer_pid if received.pidfd is not None else None
@@ -181,9 +179,9 @@ class Launching:
     async def await_initialised_and_sealed(self) -> None:
         """Stages 6 and 7, the child's: wait for each step with its deadline, then for the seal."""
         while True:
-            with self._step_deadline():
+            with self.protocol_error_is_of(Stage.SEAL), self._step_deadline():
                 message, received = await self.connection.receive()
-            with self.stage_of(message):
+            with self.protocol_error_is_of(Stage.SEAL):
                 if isinstance(message, StepBegan):
                     received.expect_no_fd()
                     self.step = message.step
@@ -199,12 +197,12 @@ class Launching:
                 return
 
     @contextmanager
-    def stage_of(self, message: FromChild) -> Iterator[None]:
+    def protocol_error_is_of(self, stage: Stage) -> Iterator[None]:
         """Give a protocol error of the waiting stage its number."""
         try:
             yield
         except PeerProtocolError as error:
-            raise LaunchError(Stage.SEAL, 0, str(error)) from error
+            raise LaunchError(stage, 0, str(error)) from error
 
     @contextmanager
     def _step_deadline(self) -> Iterator[None]:

@@ -85,11 +85,15 @@ def receive(sock: socket.socket, buffer: bytearray | None = None, flags: int = 0
     Raises:
         PeerProtocolError: the data or the control part was cut; whatever came with it is closed.
     """
-    target = bytearray(MAX_DATAGRAM) if buffer is None else buffer
-    size, ancillary, result, _ = sock.recvmsg_into([target], _CONTROL, socket.MSG_CMSG_CLOEXEC | flags)
-    if not size and not ancillary:
+    data: bytes | memoryview
+    if buffer is None:
+        data, ancillary, result, _ = sock.recvmsg(MAX_DATAGRAM, _CONTROL, socket.MSG_CMSG_CLOEXEC | flags)
+    else:
+        size, ancillary, result, _ = sock.recvmsg_into([buffer], _CONTROL, socket.MSG_CMSG_CLOEXEC | flags)
+        data = memoryview(buffer)[:size]
+    if not data and not ancillary:
         return None
-    datagram = _sort(memoryview(target)[:size], ancillary)
+    datagram = _sort(data, ancillary)
     if result & _TRUNCATED:
         datagram.close()
         what = "fds" if result & socket.MSG_CTRUNC else "bytes"
@@ -97,7 +101,7 @@ def receive(sock: socket.socket, buffer: bytearray | None = None, flags: int = 0
     return datagram
 
 
-def _sort(data: memoryview, ancillary: list[tuple[int, int, bytes]]) -> Datagram:
+def _sort(data: bytes | memoryview, ancillary: list[tuple[int, int, bytes]]) -> Datagram:
     fds: list[int] = []
     credentials: list[Credentials] = []
     pidfd: int | None = None

@@ -57,6 +57,8 @@ def judge_sender(facts: Facts, expected: Expected) -> Credentials:
         raise HelloError("the kernel could not name the sender in the host's pid namespace (pid 0)")
     if sender.uid != expected.uid:
         raise HelloError(f"the first message came from uid {sender.uid} instead of {expected.uid}")
+    if facts.pidfd_pid == -1:
+        raise HelloError("the sender of the first message ended before it was identified")
     if facts.pidfd_pid is not None and facts.pidfd_pid != sender.sender_pid:
         raise HelloError(f"the sender's pidfd is of process {facts.pidfd_pid}, its credentials of {sender.sender_pid}")
     if not _is_launched(sender, facts, expected):

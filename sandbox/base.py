@@ -7,7 +7,6 @@ process; its child half is applied by the child to itself. Nothing outside of th
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -89,7 +88,7 @@ class HostHalf(Protocol):
 class ChildHalf(Protocol):
     """What a backend does to the process it runs in. It cannot be undone."""
 
-    def confine_early(self, birth: Birth, keep_fds: Mapping[str, int]) -> None:
+    def confine_early(self, birth: Birth) -> None:
         """Stage 3: all that needs a single thread. `OSError` or `SandboxError` names the step that failed."""
         ...
 

@@ -25,6 +25,8 @@ _LOCKED = (
     | prctl.SECBIT_KEEP_CAPS_LOCKED
 )
 
+_NO_CAPABILITY = tuple((cap, flag, False) for flag in prctl.ALL_FLAGS for cap in prctl.ALL_CAPS)
+
 
 def drop_capabilities() -> None:
     """Empty the bounding set and every other set of this single-threaded process, and lock the securebits.
@@ -36,7 +38,7 @@ def drop_capabilities() -> None:
     with step("lock the securebits"):
         prctl.set_securebits(_LOCKED)
     with step("drop the capabilities"):
-        prctl.set_caps(*((cap, flag, False) for flag in prctl.ALL_FLAGS for cap in prctl.ALL_CAPS))
+        prctl.set_caps(*_NO_CAPABILITY)
 
 
 def forbid_new_privileges() -> None:

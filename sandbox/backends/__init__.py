@@ -26,9 +26,9 @@ def host_half(name: str) -> HostHalf:
     return half
 
 
-def child_half(name: str, *, sealer_fd: int | None) -> ChildHalf:
-    """Return the child half of the backend *name*, which takes *sealer_fd* over."""
-    half: ChildHalf = load(name).ChildSide(sealer_fd)
+def child_half(name: str, *, link_fd: int | None) -> ChildHalf:
+    """Return the child half of the backend *name*, which takes *link_fd*, to whoever launched it, over."""
+    half: ChildHalf = load(name).ChildSide(link_fd)
     return half
 
 

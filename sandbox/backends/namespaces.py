@@ -9,13 +9,14 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Mapping
 
 import msgspec
 
 from .. import confine
 from .. import syscalls as sc
 from ..base import Birth, Launch
+from ..launch.wire import receive_request, send_request
+from ..launch.zygote import SEAL_DONE, SEAL_REQUEST
 from ..layers import Layer
 from ..policy import Policy
 from ..steps import StepFailed, step
@@ -67,7 +68,6 @@ class HostSide:
     def start(self, launch: Launch) -> None:
         """Send the launch to its zygote, which forks the child."""
         from ..launch import client
-        from ..launch.wire import send_request
 
         policy = launch.policy
         view = {"read_only": policy.read_only, "read_write": policy.read_write, "devices": policy.devices}
@@ -82,33 +82,47 @@ class HostSide:
 class ChildSide:
     """What a child that a zygote forked does to itself."""
 
-    def __init__(self, sealer_fd: int | None) -> None:
-        self.sealer = socket.socket(fileno=sealer_fd)
+    def __init__(self, link_fd: int | None) -> None:
+        self.link = socket.socket(fileno=link_fd)
+        self.failure: StepFailed | None = None
 
-    def confine_early(self, birth: Birth, keep_fds: Mapping[str, int]) -> None:
-        """Join namespaces of its own, then give up every capability for good."""
-        with step("start a session"):
-            os.setsid()
-        confine.die_with(signal.SIGKILL)
-        with step("make the child's namespaces"):
-            sc.unshare(_OWN | (0 if birth.share_network else sc.CLONE_NEWNET))
-        with step("set the host name"):
-            sc.sethostname(b"belljar")
-        confine.close_fds_except({*keep_fds.values(), self.sealer.fileno()})
-        confine.reset_signals()
+    def isolate(self, share_network: bool) -> None:
+        """The part of stage 3 that needs no birth: namespaces, and every capability given up for good.
+
+        A failure is kept until `confine_early`, when there is somebody to tell.
+        """
+        try:
+            confine.die_with(signal.SIGKILL)
+            confine.close_fds_except({self.link.fileno()})
+            with step("start a session"):
+                os.setsid()
+            with step("make the child's namespaces"):
+                sc.unshare(_OWN | (0 if share_network else sc.CLONE_NEWNET))
+            with step("set the host name"):
+                sc.sethostname(b"belljar")
+            confine.drop_capabilities()
+            confine.forbid_new_privileges()
+        except StepFailed as error:
+            self.failure = error
+
+    def await_birth(self) -> tuple[Birth, list[int]] | None:
+        """Wait for the birth and its fds, which are then the caller's; None if there will be none."""
+        received = receive_request(self.link)
+        return None if received is None else (msgspec.convert(received[0], Birth), received[1])
+
+    def confine_early(self, birth: Birth) -> None:
+        """Take the limits; namespaces and capabilities are done."""
+        if self.failure is not None:
+            raise self.failure
         confine.set_limits(birth.limits)
-        confine.drop_capabilities()
-        confine.forbid_new_privileges()
 
     def empty_root(self) -> None:
         """Ask the zygote to empty the root of this process, all threads of it."""
-        from ..launch.zygote import SEAL_DONE, SEAL_REQUEST
-
         with step("leave the working directory"):
             os.chdir("/")
-        with self.sealer, step("ask the zygote for the empty root"):
-            self.sealer.send(SEAL_REQUEST, socket.MSG_NOSIGNAL)
-            answer = self.sealer.recv(4096)
+        with self.link, step("ask the zygote for the empty root"):
+            self.link.send(SEAL_REQUEST, socket.MSG_NOSIGNAL)
+            answer = self.link.recv(4096)
         if answer != SEAL_DONE:
             failure = json.loads(answer) if answer else {"errno": 0, "step": "reach the zygote, which has ended"}
             raise StepFailed(failure["step"], failure["errno"], os.strerror(failure["errno"]))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
 
 import msgspec
 
@@ -58,10 +57,10 @@ class HostSide:
 class ChildSide:
     """Does nothing, twice."""
 
-    def __init__(self, sealer_fd: int | None) -> None:
-        """There is no sealer."""
+    def __init__(self, link_fd: int | None) -> None:
+        """There is no link."""
 
-    def confine_early(self, birth: Birth, keep_fds: Mapping[str, int]) -> None:
+    def confine_early(self, birth: Birth) -> None:
         """Nothing to do."""
 
     def empty_root(self) -> None:

@@ -1,17 +1,18 @@
-"""The helper and the zygote of the ``namespaces`` backend.
+"""The zygote of the ``namespaces`` backend, pid 1 of a pid namespace of its own.
 
-    guard - helper - zygote - child A, child B ...
+    guard - helper - zygote - child A, child B, and one spare
 
-The *helper* is exec'ed by the guard, makes the user namespace and a pid namespace below it, forks the zygote as pid
-1 of that, and then only waits: the number of the zygote in the outer namespace stays behind it. The *zygote* has
-all capabilities in its user namespace and none outside, has one thread, imports what the children will need, and
-forks them: each child becomes pid 1 of a pid namespace of its own. pid_namespaces(7): unshare(CLONE_NEWPID) moves
-the *next* child only, and setns(2) back to the own namespace is allowed because that namespace belongs to the
+It has all capabilities in its user namespace and none outside, has one thread, has imported what the children will
+need, and forks them: each child becomes pid 1 of a nested pid namespace. pid_namespaces(7): unshare(CLONE_NEWPID)
+moves the *next* child only, and setns(2) back to the own namespace is allowed because that namespace belongs to the
 zygote's own user namespace, so one zygote can serve any number of children (tried).
 
+A child is forked before anybody wants it. The *spare* has made its namespaces and given up its capabilities, knows
+nothing yet, and waits for its birth; a launch then costs two messages instead of a fork and five namespaces, of
+which the network namespace is the dearest. A launch that finds no spare, or needs another kind, forks its own.
+
 Who dies with whom: pid 1 of a pid namespace takes all of it along, so the end of the zygote is the end of every
-child. The zygote asks for SIGKILL on the helper's end, and looks at the helper once more after asking. The end of
-the host shows as end of file on the request socket.
+child. The zygote asks for SIGKILL on the helper's end (`helper`). The end of the host shows as end of file here.
 """
 
 from __future__ import annotations
@@ -21,89 +22,37 @@ import importlib
 import json
 import os
 import select
-import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-import msgspec
-
-from ...ipc import datagram, pidfds
-from .. import confine
+from ...ipc import datagram
 from .. import syscalls as sc
-from ..base import Birth
 from ..steps import StepFailed, step
 from .rootfs import View, replace_root
-from .userns import enter_user_namespace, forbid_nested_user_namespaces
-from .wire import Exited, Failed, Launched, Preloaded, receive_request, send_report
+from .wire import Exited, Failed, Launched, Preloaded, receive_request, send_report, send_request
 
-RunChild = Callable[[Birth, int, int], NoReturn]
-"""What a forked child runs: its birth, the fd of its control channel, and the fd of its sealer."""
+RunChild = Callable[[int, bool], NoReturn]
+"""What a forked child runs: the fd of its link to the zygote, and whether it keeps the host's network namespace."""
 
 SEAL_REQUEST = b"C"
 SEAL_DONE = b"O"
 
 
-def run_helper(requests_fd: int, prepare: Callable[[], None], run_child: RunChild) -> NoReturn:
-    """Be the helper: make the namespaces, fork the zygote, wait for it. Reports a failure over *requests_fd*.
-
-    The zygote calls *prepare* once before it is ready, and each of its children *run_child*.
-    """
-    requests = socket.socket(fileno=requests_fd)
-    requests.set_inheritable(False)
-    try:
-        pid = _fork_into_namespaces()
-    except StepFailed as error:
-        send_report(requests, Failed(2, error.errno, str(error)))
-        os._exit(1)
-    if pid == 0:
-        _run_zygote(requests, prepare, run_child)
-    requests.close()
-    os.waitpid(pid, 0)
-    os._exit(0)
-
-
-def _fork_into_namespaces() -> int:
-    helper_pidfd = os.pidfd_open(os.getpid())
-    enter_user_namespace()
-    with step("make a pid namespace"):
-        sc.unshare(sc.CLONE_NEWPID)
-    with step("fork the zygote"):
-        pid = os.fork()
-    if pid == 0:
-        confine.die_with(signal.SIGKILL)
-        if pidfds.has_ended(helper_pidfd):  # it ended before the line above: nobody would tell us
-            os._exit(1)
-    os.close(helper_pidfd)
-    return pid
-
-
-def _run_zygote(requests: socket.socket, prepare: Callable[[], None], run_child: RunChild) -> NoReturn:
-    try:
-        with step("make the zygote's mount namespace"):
-            sc.unshare(sc.CLONE_NEWNS)
-            sc.mount("none", "/", None, sc.MS_REC | sc.MS_PRIVATE)
-        forbid_nested_user_namespaces()
-        zygote = Zygote(requests, run_child)
-        prepare()
-    except StepFailed as error:
-        send_report(requests, Failed(2, error.errno, str(error)))
-        os._exit(1)
-    datagram.send(requests, b"ready")
-    zygote.run()
-    os._exit(0)
-
-
 @dataclass(slots=True)
 class _Child:
-    """A child as its zygote knows it: the pid is the zygote's own number for it."""
+    """A child as its zygote knows it: the pid is the zygote's own number for it.
+
+    Over ``link`` comes first its birth, from here, then its request for the empty root, from there. A child without
+    a report socket is the spare.
+    """
 
     launched_pid: int
     pidfd: int
-    report: socket.socket
-    sealer: socket.socket
-    view: View
+    link: socket.socket
+    report: socket.socket | None = None
+    view: View = View()  # noqa: RUF009 - frozen
 
 
 class Zygote:
@@ -113,6 +62,7 @@ class Zygote:
         self.requests = requests
         self.run_child = run_child
         self.children: dict[int, _Child] = {}
+        self.spare: _Child | None = None
         self.poll = select.poll()
         with step("open the zygote's own namespaces"):
             self.pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
@@ -120,8 +70,7 @@ class Zygote:
 
     def run(self) -> None:
         """Serve until end of file on the request socket."""
-        gc.collect()
-        gc.freeze()  # a collection in a child would copy every page that it shares with the zygote
+        settle()
         self.poll.register(self.requests, select.POLLIN)
         while True:
             for fd, _ in self.poll.poll():
@@ -138,30 +87,62 @@ class Zygote:
         body, (report_fd, *fds) = request
         report = socket.socket(fileno=report_fd)
         if "preload" in body:
+            self._drop_spare()  # it lacks the module
             send_report(report, preload(body["preload"]))
             report.close()
-        else:
+            return True
+        try:
             self._launch(body, report, fds)
+        except StepFailed as error:
+            send_report(report, Failed(2, error.errno, str(error)))
+            report.close()
+        else:
+            self._prepare_spare()
+        finally:
             datagram.close_all(fds)
         return True
 
     def _launch(self, body: dict[str, Any], report: socket.socket, fds: list[int]) -> None:
+        share_network = body["birth"]["share_network"]
+        spare, self.spare = (None, self.spare) if share_network else (self.spare, None)
+        child = spare or self._fork_child(share_network)
+        child.report, child.view = report, View(**body["view"])
+        try:
+            send_request(child.link, body["birth"], fds)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            child.report = None
+            raise StepFailed("give the child its birth", error.errno or 0, "it has ended") from error
+        send_report(report, Launched(child.launched_pid, child.pidfd))
+
+    def _prepare_spare(self) -> None:
+        """Fork the next child now. If that fails, the next launch will say why."""
+        if self.spare is None:
+            try:
+                self.spare = self._fork_child(share_network=False)
+            except StepFailed:
+                return
+
+    def _drop_spare(self) -> None:
+        if self.spare is not None:
+            self._forget_link(self.spare)  # end of file before its birth: it exits
+            self.spare = None
+
+    def _fork_child(self, share_network: bool) -> _Child:
         ours, childs = datagram.control_pair()
         try:
             pid = self._fork()
-        except StepFailed as error:
-            send_report(report, Failed(2, error.errno, str(error)))
-            for sock in (ours, childs, report):
-                sock.close()
-            return
+        except StepFailed:
+            ours.close()
+            childs.close()
+            raise
         if pid == 0:
-            self._become_child(body, childs.detach(), fds)
+            self._become_child(childs.detach(), ours, share_network)
         childs.close()
-        child = _Child(pid, os.pidfd_open(pid), report, ours, View(**body["view"]))
-        for fd in (child.pidfd, child.sealer.fileno()):
+        child = _Child(pid, os.pidfd_open(pid), ours)
+        for fd in (child.pidfd, ours.fileno()):
             self.children[fd] = child
             self.poll.register(fd, select.POLLIN)
-        send_report(report, Launched(pid, child.pidfd))
+        return child
 
     def _fork(self) -> int:
         """Fork a child into a new pid namespace, and aim the next fork at the own one again."""
@@ -179,28 +160,26 @@ class Zygote:
     def _return_to_own_pid_namespace(self) -> None:
         sc.setns(self.pid_namespace, sc.CLONE_NEWPID)  # if this fails, the zygote ends: it could not fork rightly
 
-    def _become_child(self, body: dict[str, Any], sealer_fd: int, fds: list[int]) -> NoReturn:
-        control_fd, stdout, stderr = fds
-        os.dup2(stdout, 1)
-        os.dup2(stderr, 2)
-        birth = msgspec.convert(body["birth"], Birth)
-        # The zygote's sockets exist here too. Their objects must not close fd numbers that mean something else later.
+    def _become_child(self, link_fd: int, ours: socket.socket, share_network: bool) -> NoReturn:
+        """The zygote's sockets exist here too. Their objects must not close fd numbers that mean something else later."""
         for child in self.children.values():
-            child.report.detach()
-            child.sealer.detach()
+            child.link.detach()
+            if child.report is not None:
+                child.report.detach()
+        ours.detach()
         self.requests.detach()
-        self.run_child(birth, control_fd, sealer_fd)
+        self.run_child(link_fd, share_network)
 
     def _attend(self, fd: int, child: _Child) -> None:
         if fd == child.pidfd:
             self._reap(child)
-        elif child.sealer.recv(1) == SEAL_REQUEST:
+        elif child.link.recv(1) == SEAL_REQUEST:
             self._seal(child)
         else:
-            self._forget_sealer(child)
+            self._forget_link(child)
 
     def _seal(self, child: _Child) -> None:
-        """Empty the child's root, once: the sealer is closed afterwards, whatever the outcome."""
+        """Empty the child's root, once: the link is closed afterwards, whatever the outcome."""
         try:
             replace_root(child.pidfd, self.mount_namespace, child.view)
         except StepFailed as error:
@@ -208,26 +187,35 @@ class Zygote:
         else:
             answer = SEAL_DONE
         try:
-            child.sealer.send(answer, socket.MSG_NOSIGNAL)
+            child.link.send(answer, socket.MSG_NOSIGNAL)
         except BrokenPipeError:  # it has just ended; its pidfd tells
             return
         finally:
-            self._forget_sealer(child)
+            self._forget_link(child)
 
-    def _forget_sealer(self, child: _Child) -> None:
-        self.poll.unregister(child.sealer)
-        del self.children[child.sealer.fileno()]
-        child.sealer.close()
+    def _forget_link(self, child: _Child) -> None:
+        self.poll.unregister(child.link)
+        del self.children[child.link.fileno()]
+        child.link.close()
 
     def _reap(self, child: _Child) -> None:
         _, status, usage = os.wait4(child.launched_pid, 0)
-        if child.sealer.fileno() >= 0:
-            self._forget_sealer(child)
+        if child is self.spare:
+            self.spare = None
+        if child.link.fileno() >= 0:
+            self._forget_link(child)
         self.poll.unregister(child.pidfd)
         del self.children[child.pidfd]
         os.close(child.pidfd)
-        send_report(child.report, Exited(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024))
-        child.report.close()
+        if child.report is not None:
+            send_report(child.report, Exited(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024))
+            child.report.close()
+
+
+def settle() -> None:
+    """Collect garbage and freeze the rest: a collection in a child would copy every page that it shares."""
+    gc.collect()
+    gc.freeze()
 
 
 def preload(module: str) -> Preloaded:
@@ -241,6 +229,5 @@ def preload(module: str) -> Preloaded:
         importlib.import_module(module)
     except BaseException as raised:  # noqa: BLE001 - an import may raise anything, SystemExit included
         error = f"{type(raised).__name__}: {raised}"
-    gc.collect()
-    gc.freeze()
+    settle()
     return Preloaded(len(os.listdir("/proc/self/task")), error[:2000])

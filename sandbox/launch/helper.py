@@ -1,0 +1,70 @@
+"""The helper of the ``namespaces`` backend: makes the namespaces of a zygote, forks it, and then only waits.
+
+The number of the zygote in the outer pid namespace stays behind the helper, which the guard started and can kill.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from typing import NoReturn
+
+from ...ipc import datagram, pidfds
+from .. import confine
+from .. import syscalls as sc
+from ..steps import StepFailed, step
+from .userns import enter_user_namespace, forbid_nested_user_namespaces
+from .wire import Failed, send_report
+from .zygote import RunChild, Zygote
+
+
+def run_helper(requests_fd: int, prepare: Callable[[], None], run_child: RunChild) -> NoReturn:
+    """Be the helper: make the namespaces, fork the zygote, wait for it. Reports a failure over *requests_fd*.
+
+    The zygote calls *prepare* once before it is ready, and each of its children *run_child*.
+    """
+    requests = socket.socket(fileno=requests_fd)
+    requests.set_inheritable(False)
+    try:
+        pid = _fork_into_namespaces()
+    except StepFailed as error:
+        send_report(requests, Failed(2, error.errno, str(error)))
+        os._exit(1)
+    if pid == 0:
+        _run_zygote(requests, prepare, run_child)
+    requests.close()
+    os.waitpid(pid, 0)
+    os._exit(0)
+
+
+def _fork_into_namespaces() -> int:
+    helper_pidfd = os.pidfd_open(os.getpid())
+    enter_user_namespace()
+    with step("make a pid namespace"):
+        sc.unshare(sc.CLONE_NEWPID)
+    with step("fork the zygote"):
+        pid = os.fork()
+    if pid == 0:
+        confine.die_with(signal.SIGKILL)
+        if pidfds.has_ended(helper_pidfd):  # it ended before the line above: nobody would tell us
+            os._exit(1)
+    os.close(helper_pidfd)
+    return pid
+
+
+def _run_zygote(requests: socket.socket, prepare: Callable[[], None], run_child: RunChild) -> NoReturn:
+    try:
+        with step("make the zygote's mount namespace"):
+            sc.unshare(sc.CLONE_NEWNS)
+            sc.mount("none", "/", None, sc.MS_REC | sc.MS_PRIVATE)
+        forbid_nested_user_namespaces()
+        zygote = Zygote(requests, run_child)
+        prepare()
+    except StepFailed as error:
+        send_report(requests, Failed(2, error.errno, str(error)))
+        os._exit(1)
+    datagram.send(requests, b"ready")
+    zygote.run()
+    os._exit(0)
