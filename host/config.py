@@ -6,6 +6,7 @@ problem in the order of the file is the one reported, so that the same file alwa
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Callable, Generator, Mapping
@@ -172,10 +173,15 @@ def _policy(place: Place, table: Table, base: Path) -> Policy:
     policy = PRESETS[preset]()
     given = {key: value for key, value in table.items() if key != "base"}
     for key in _PATHS & given.keys():
-        given[key] = [str(Path(base, entry)) for entry in _convert(place.at(key), given[key], tuple[str, ...])]
+        given[key] = [_absolute(base, entry) for entry in _convert(place.at(key), given[key], tuple[str, ...])]
     given["limits"] = _known(policy.limits) | _table(place.at("limits"), table.get("limits", {}))
     with _policy_errors(place):
         return Policy.from_table(msgspec.structs.asdict(policy) | given, place=place.path())
+
+
+def _absolute(base: Path, entry: str) -> str:
+    """Return a relative *entry* below *base*; what is wrong with an absolute or empty one is for the policy to say."""
+    return os.path.normpath(base / entry) if entry and not entry.startswith("/") else entry
 
 
 def _limits(place: Place, table: Table, limits: Limits) -> Limits:

@@ -18,7 +18,7 @@ from .place import printable
 _BAR_WIDTH = 24
 
 
-def pids_table(*, launched_pid: int, child_pid: int, claimed_pid: int) -> Table:
+def pids_table(*, launched_pid: int | None, child_pid: int | None, claimed_pid: int | None) -> Table:
     """Return the three pids of a child, each with what it is good for."""
     table = Table("pid", "", "what it is", title="pids", title_justify="left")
     table.columns[1].justify = "right"
@@ -57,9 +57,9 @@ def launch_report(
     protection: Protection,
     timeline: Mapping[str, float],
     *,
-    launched_pid: int,
-    child_pid: int,
-    claimed_pid: int,
+    launched_pid: int | None,
+    child_pid: int | None,
+    claimed_pid: int | None,
 ) -> RenderableType:
     """Return all that is known of one launched child under its name."""
     return Group(

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from belljar.host.config import MAX_FILE, Config, load_config
 from belljar.host.errors import ConfigError
 from belljar.host.process_type import Process
 from belljar.sandbox.policy import Policy
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 EXAMPLE = """
 [process.thumbnailer]
@@ -91,13 +92,13 @@ def test_a_policy_of_the_file_extends_a_preset(folder: Path) -> None:
 [policy.fast]
 base = "media"
 local_channels = true
-read_only = ["plugins"]
+read_only = ["plugins", "plugins/../data.bin", "/usr"]
 limits = { cpu = 5 }
 """
     policy = load(folder, text + with_line('policy = "fast"')).process("thumbnailer").policy
     assert policy.local_channels
     assert policy.threads == Policy.media().threads
-    assert policy.read_only == (f"{folder}/plugins",)
+    assert policy.read_only == (f"{folder}/plugins", f"{folder}/data.bin", "/usr")
     assert policy.limits.cpu == 5
     assert policy.limits.memory == Policy.media().limits.memory
 
@@ -126,9 +127,15 @@ def test_a_short_launch_shortens_its_steps(folder: Path) -> None:
         ("launch_timeout = nan", ["process.thumbnailer.launch_timeout: "]),
         ("launch_timeout = true", ["process.thumbnailer.launch_timeout: ", "got true or false"]),
         ("launch_timeout = []", ["process.thumbnailer.launch_timeout: ", "got a list"]),
-        ("launch_timeout = 2\nstep_timeout = 3", ["process.thumbnailer.step_timeout: 3 s is longer than launch_timeout"]),
+        (
+            "launch_timeout = 2\nstep_timeout = 3",
+            ["process.thumbnailer.step_timeout: 3 s is longer than launch_timeout"],
+        ),
         ("max_payload = '1 parsec'", ["process.thumbnailer.max_payload: "]),
-        ("max_payload = '2GiB'\nlimits = { memory = '1GiB' }", ["process.thumbnailer.max_payload: ", "limits.memory = 1GiB"]),
+        (
+            "max_payload = '2GiB'\nlimits = { memory = '1GiB' }",
+            ["process.thumbnailer.max_payload: ", "limits.memory = 1GiB"],
+        ),
         ("max_payload = '2MiB'\nlimits = { file_size = '1MiB' }", [".max_payload: ", "limits.file_size = 1MiB"]),
         ("limits = { memroy = '1GiB' }", ["process.thumbnailer.limits", "'memroy'", "did you mean 'memory'?"]),
         ("limits = { memory = 'much' }", ["process.thumbnailer.limits.memory: expected a size such as 512MiB"]),
@@ -227,7 +234,9 @@ def test_a_file_that_is_missing_a_folder_or_endless_is_refused(folder: Path) -> 
 def test_an_unknown_process_has_a_nearest_name(folder: Path) -> None:
     """`Config.process` names the file and the process that was probably meant."""
     config = load(folder, EXAMPLE)
-    with pytest.raises(ConfigError, match=r"belljar\.toml: no such process: 'thumbnails'; did you mean 'thumbnailer'\?"):
+    with pytest.raises(
+        ConfigError, match=r"belljar\.toml: no such process: 'thumbnails'; did you mean 'thumbnailer'\?"
+    ):
         config.process("thumbnails")
 
 
@@ -293,21 +302,25 @@ def text_of(text: str) -> str:
     return '"' + "".join(f"\\U{ord(char):08x}" for char in text if not 0xD800 <= ord(char) < 0xE000) + '"'
 
 
+def answer(path: Path) -> str:
+    """Return the names of the processes of *path*, or the sentence that refuses it; let any other error out."""
+    try:
+        return repr(sorted(load_config(path).processes))
+    except ConfigError as error:
+        return str(error)
+
+
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.dictionaries(
-        st.sampled_from(["process", "policy"]), st.dictionaries(_names, _tables, max_size=2), max_size=2
-    )
+    st.dictionaries(st.sampled_from(["process", "policy"]), st.dictionaries(_names, _tables, max_size=2), max_size=2)
 )
 def test_any_tables_give_a_config_or_a_config_error(folder: Path, document: dict[str, Any]) -> None:
     """Whatever the tables say, the answer is a `Config` or one sentence."""
     for table in document.get("process", {}).values():
         table.setdefault("plugin", "plugins/thumbnailer.py:Thumbnailer")
     text = "\n".join(f"{key} = {toml(value)}" for key, value in document.items())
-    try:
-        assert isinstance(load(folder, text), Config)
-    except ConfigError as error:
-        assert "\n" not in str(error)
+    (folder / "any.toml").write_text(text)
+    assert "\n" not in answer(folder / "any.toml")
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -315,7 +328,4 @@ def test_any_tables_give_a_config_or_a_config_error(folder: Path, document: dict
 def test_any_bytes_give_a_config_or_a_config_error(folder: Path, data: bytes) -> None:
     """Whatever bytes the file holds, the answer is a `Config` or one sentence."""
     (folder / "any.toml").write_bytes(data)
-    try:
-        load_config(folder / "any.toml")
-    except ConfigError as error:
-        assert "\n" not in str(error)
+    assert "\n" not in answer(folder / "any.toml")
