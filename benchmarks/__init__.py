@@ -1,0 +1,1 @@
+"""Measurements against peers, each from one interleaved run: `scripts/bench NAME`."""
