@@ -73,14 +73,14 @@ def format_size(size: int) -> str:
     return f"{size}B"
 
 
-def _parse(value: str | float, units: dict[str, int] | dict[str, Fraction], expected: str) -> Fraction:
+def _parse(value: object, units: dict[str, int] | dict[str, Fraction], expected: str) -> Fraction:
     if isinstance(value, str):
         match = _QUANTITY.fullmatch(value.strip())
         if match is None:
             raise ValueError(f"expected {expected}, got {value!r}")
         return Fraction(match[1]) * _unit(match[2], units, value)
-    # True is an int to Python; 0 <= nan is false and int(inf) would raise.
-    if isinstance(value, bool) or not 0 <= value < float("inf"):
+    # True is an int to Python; every comparison with nan is false, and no fraction is infinite.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
         raise ValueError(f"expected {expected}, got {value!r}")
     return Fraction(value)
 
