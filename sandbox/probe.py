@@ -56,6 +56,7 @@ LOST_WITHOUT: Final[Mapping[str, str]] = MappingProxyType(
 _DEPENDS_ON_USERNS = frozenset(
     ("pidns", "netns", "ipcns", "mountns", "utsns", "cgroupns", "empty-root", "capabilities")
 )
+_NEEDS_USERNS = "it needs userns, which does not work here"
 _FAKE = "BELLJAR_FAKE_MISSING"
 _SECONDS = 5.0
 _START_UP = 3.0
@@ -113,10 +114,16 @@ def requirements(backend: str) -> tuple[str, ...]:
 
 
 def explain(missing: Iterable[LayerProbe]) -> str:
-    """Return one sentence that names what is missing, each cause once, and its remedy; empty if nothing is."""
+    """Return one sentence that names what is missing, each cause once, and its remedy; empty if nothing is.
+
+    What is missing only because user namespaces are is left out where those are named themselves.
+    """
+    results = list(missing)
+    named = {result.name for result in results}
     by_cause: dict[tuple[str, str], list[str]] = {}
-    for result in missing:
-        by_cause.setdefault((result.cause, result.remedy), []).append(result.name)
+    for result in results:
+        if not ("userns" in named and result.cause.startswith(_NEEDS_USERNS)):
+            by_cause.setdefault((result.cause, result.remedy), []).append(result.name)
     return "; ".join(f"{', '.join(names)}: {cause}; {remedy}" for (cause, remedy), names in by_cause.items())
 
 
@@ -184,6 +191,6 @@ def _follow_userns(machine: Machine) -> Machine:
     userns = machine.results["userns"]
     if userns.works or os.geteuid() == 0:
         return machine
-    cause = f"it needs userns, which does not work here: {userns.cause}"
+    cause = f"{_NEEDS_USERNS}: {userns.cause}"
     changed = {name: LayerProbe(name, False, cause, userns.remedy) for name in _DEPENDS_ON_USERNS}
     return Machine({name: changed.get(name, result) for name, result in machine.results.items()})

@@ -1,0 +1,142 @@
+"""``belljar doctor``: what works on this machine, feature by feature and backend by backend, or why not and what to do."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ..sandbox.backends import host_half, names
+from ..sandbox.layers import Layer
+from ..sandbox.policy import Policy
+from ..sandbox.probe import FEATURES, LayerProbe, Machine, explain, probe
+from .place import printable
+
+_LAYERS = {
+    "userns": Layer.USER_NS,
+    "pidns": Layer.PID_NS,
+    "netns": Layer.NET_NS,
+    "ipcns": Layer.IPC_NS,
+    "mountns": Layer.MOUNT_NS,
+    "utsns": Layer.UTS_NS,
+    "cgroupns": Layer.CGROUP_NS,
+    "empty-root": Layer.EMPTY_ROOT,
+    "capabilities": Layer.CAPABILITIES,
+    "no-new-privs": Layer.NO_NEW_PRIVS,
+    "seccomp": Layer.SECCOMP,
+    "seccomp-tsync": Layer.SECCOMP,
+    "landlock": Layer.LANDLOCK,
+    "rlimits": Layer.RLIMITS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureRow:
+    """One feature of the kernel: the layer that it makes, if one, and the backends that cannot do without it."""
+
+    name: str
+    layer: str | None
+    works: bool
+    required_by: tuple[str, ...]
+    cause: str
+    remedy: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class BackendRow:
+    """One backend: whether it confines at all, whether it works here, and the features that it misses."""
+
+    name: str
+    confines: bool
+    works: bool
+    missing: tuple[str, ...]
+    why_not: str
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorReport:
+    """What works on this machine. ``system`` is one line for a bug report."""
+
+    system: str
+    features: tuple[FeatureRow, ...]
+    backends: tuple[BackendRow, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 if a backend that confines works, else 1."""
+        return 0 if any(row.works and row.confines for row in self.backends) else 1
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return asdict(self)
+
+
+def doctor_report(machine: Machine | None = None) -> DoctorReport:
+    """Return what *machine* can do, by default this one, tried now.
+
+    Raises:
+        SandboxError: ``BELLJAR_FAKE_MISSING`` holds a name that is no feature.
+    """
+    seen = probe() if machine is None else machine
+    required = {name: host_half(name).requires for name in names()}
+    return DoctorReport(
+        system=f"{platform.system()} {platform.release()} {platform.machine()}, uid {os.geteuid()}",
+        features=tuple(_feature(seen.results[name], required) for name in FEATURES),
+        backends=tuple(_backend(name, seen.missing(required[name])) for name in names()),
+    )
+
+
+def _feature(result: LayerProbe, required: dict[str, tuple[str, ...]]) -> FeatureRow:
+    layer = _LAYERS.get(result.name)
+    return FeatureRow(
+        name=result.name,
+        layer=None if layer is None else str(layer),
+        works=result.works,
+        required_by=tuple(name for name, features in required.items() if result.name in features),
+        cause=result.cause,
+        remedy=result.remedy,
+        detail=result.detail,
+    )
+
+
+def _backend(name: str, missing: list[LayerProbe]) -> BackendRow:
+    confines = bool(host_half(name).promises(Policy()))
+    return BackendRow(name, confines, not missing, tuple(result.name for result in missing), explain(missing))
+
+
+def render(report: DoctorReport) -> RenderableType:
+    """Return the report as two tables for rich."""
+    features = Table("feature", "layer", "works", "needed by", "why not and what to do, or detail")
+    for row in report.features:
+        features.add_row(
+            row.name, row.layer or "", _mark(row.works), ", ".join(row.required_by) or "optional", _remark(row)
+        )
+    backends = Table("backend", "works", "why not and what to do")
+    for backend in report.backends:
+        backends.add_row(backend.name, _mark(backend.works), _verdict(backend))
+    for table, title in ((features, f"features of this machine ({report.system})"), (backends, "backends")):
+        table.title, table.title_justify = printable(title), "left"
+    return Group(features, backends)
+
+
+def _mark(works: bool) -> Text:
+    return Text("yes", style="green") if works else Text("no", style="bold red")
+
+
+def _remark(row: FeatureRow) -> Text:
+    return _lines((row.cause, row.remedy and f"remedy: {row.remedy}", row.detail))
+
+
+def _verdict(row: BackendRow) -> Text:
+    return _lines((row.why_not, "" if row.confines else "confines nothing: for debugging and tests"))
+
+
+def _lines(parts: Sequence[str]) -> Text:
+    return Text("\n".join(printable(part) for part in parts if part))
