@@ -120,9 +120,11 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             PolicyError: An unknown key, a wrong type, or a contradiction; *place* is put before the key.
         """
         check_names(table, cls.__struct_fields__, place=place)
-        limits = table.get("limits", {})
-        if type(limits) is not dict:
-            raise PolicyError(f'{place}.limits must be a table such as {{ memory = "512MiB" }}, got {limits!r}')
+        try:
+            limits = msgspec.convert(table.get("limits", {}), dict[str, Any])
+        except msgspec.ValidationError as error:
+            hint = 'write it as a table, { memory = "512MiB" }'
+            raise PolicyError(f"{place}.limits: {str(error).lower()}; {hint}") from error
         fields = {**table, "limits": Limits.from_table(limits, place=f"{place}.limits")}
         policy = _convert(cls, fields, place)
         check_rules(policy, place=place)
