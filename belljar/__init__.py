@@ -1,1 +1,85 @@
-"""belljar: parts of an application in sealed child processes that the host has verified."""
+"""belljar: parts of an application in sealed child processes that the host has verified.
+
+The public names, each imported when it is first used: a child loads this file too and must stay small.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .host.config import Config as Config
+    from .host.config import load_config as load_config
+    from .host.ended import Ended as Ended
+    from .host.errors import ArgumentError as ArgumentError
+    from .host.errors import CallError as CallError
+    from .host.errors import CallTimeout as CallTimeout
+    from .host.errors import ChildEnded as ChildEnded
+    from .host.errors import ConfigError as ConfigError
+    from .host.errors import LaunchError as LaunchError
+    from .host.errors import PluginError as PluginError
+    from .host.errors import ProtectionError as ProtectionError
+    from .host.errors import ResultError as ResultError
+    from .host.errors import UnknownMethod as UnknownMethod
+    from .host.process_host import ProcessHost as ProcessHost
+    from .host.process_type import Process as Process
+    from .host.state import State as State
+    from .ipc.errors import BelljarError as BelljarError
+    from .ipc.errors import PeerProtocolError as PeerProtocolError
+    from .ipc.stage import Stage as Stage
+    from .sandbox.errors import PolicyError as PolicyError
+    from .sandbox.errors import SandboxError as SandboxError
+    from .sandbox.launch.client import stop as stop
+    from .sandbox.layers import Layer as Layer
+    from .sandbox.policy import Limits as Limits
+    from .sandbox.policy import Policy as Policy
+    from .sandbox.probe import probe as probe
+    from .sandbox.protection import Protection as Protection
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ArgumentError": "host.errors",
+    "BelljarError": "ipc.errors",
+    "CallError": "host.errors",
+    "CallTimeout": "host.errors",
+    "ChildEnded": "host.errors",
+    "Config": "host.config",
+    "ConfigError": "host.errors",
+    "Ended": "host.ended",
+    "LaunchError": "host.errors",
+    "Layer": "sandbox.layers",
+    "Limits": "sandbox.policy",
+    "PeerProtocolError": "ipc.errors",
+    "PluginError": "host.errors",
+    "Policy": "sandbox.policy",
+    "PolicyError": "sandbox.errors",
+    "Process": "host.process_type",
+    "ProcessHost": "host.process_host",
+    "Protection": "sandbox.protection",
+    "ProtectionError": "host.errors",
+    "ResultError": "host.errors",
+    "SandboxError": "sandbox.errors",
+    "Stage": "ipc.stage",
+    "State": "host.state",
+    "UnknownMethod": "host.errors",
+    "load_config": "host.config",
+    "probe": "sandbox.probe",
+    "stop": "sandbox.launch.client",
+}
+
+__all__ = list(_HOMES)  # noqa: PLE0605 - one list of names is enough, and a test compares it with the block above
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{home}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
