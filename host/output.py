@@ -36,17 +36,19 @@ class Output:
 
     async def drain(self) -> None:
         """Read until every copy of the write end is closed."""
+        try:
+            while (data := await self._read()) != b"":
+                self.feed(data)
+        finally:
+            self.feed(b"\n" if self._rest else b"")
+            self.drained.set()
+
+    async def _read(self) -> bytes:
         while True:
             try:
-                data = os.read(self.fd, 65_536)
+                return os.read(self.fd, 65_536)
             except BlockingIOError:
                 await anyio.wait_readable(self.fd)
-                continue
-            if not data:
-                break
-            self.feed(data)
-        self.feed(b"\n" if self._rest else b"")
-        self.drained.set()
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the stream."""

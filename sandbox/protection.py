@@ -204,6 +204,9 @@ def _status_layer(layer: Layer, reading: _Reading) -> tuple[bool, str, int | Non
         values = {key: thread.status.get(key, "?") for key in shown}
         if not _fits(layer, values):
             return False, f"thread {thread.tid}: " + ", ".join(f"{key} {value}" for key, value in values.items()), thread.tid
+    listener = next((fd for fd, name in reading.fds.items() if "seccomp notify" in name), None)
+    if layer is Layer.SECCOMP and listener is not None:
+        return False, f"fd {listener} is the filter's own listener: it could allow itself anything", None
     first = reading.threads[0].status
     return True, ", ".join(f"{key} {first[key].lstrip('0') or '0'}" for key in shown if key in first), None
 
@@ -252,7 +255,7 @@ def _rlimits(reading: _Reading, limits: Limits) -> tuple[bool, str]:
 
 
 def _notes(reading: _Reading, promised: frozenset[Layer]) -> tuple[str, ...]:
-    notes = [f"fd {fd} is a seccomp listener" for fd, name in reading.fds.items() if "seccomp notify" in name]
+    notes: list[str] = []
     uid = reading.threads[0].status.get("Uid", "?").split()[0]
     if uid == "0":
         notes.append("uid 0: to the host's files this child is root, kept out by its empty root and its filter only")
