@@ -1,4 +1,4 @@
-"""``belljar doctor``: what works on this machine, feature by feature and backend by backend, or why not and what to do."""
+"""``belljar doctor``: what works on this machine, by feature and by backend, or why not and what to do."""
 
 from __future__ import annotations
 

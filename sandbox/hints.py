@@ -87,11 +87,13 @@ def _apparmor_profile(proc: Path) -> str:
     return ""
 
 
-_LET_CONTAINER = (
-    "start the container with a seccomp profile that allows it (docker and podman: --security-opt seccomp=FILE, "
-    "with the calls unshare, setns, mount, umount2 and pivot_root in it)"
+_OUTER_FILTER = Hint(
+    "the seccomp filter of an outer container or sandbox refuses the call",
+    "start the container with a seccomp profile that allows it (docker and podman: --security-opt seccomp=FILE)",
 )
-_OUTER_FILTER = Hint("the seccomp filter of an outer container or sandbox refuses the call", _LET_CONTAINER)
+_OUTER_NAMESPACE_FILTER = Hint(
+    _OUTER_FILTER.cause, f"{_OUTER_FILTER.remedy}: unshare, setns, mount, umount2 and pivot_root"
+)
 _APPARMOR = Hint(
     "AppArmor takes the capabilities of unprivileged user namespaces away: "
     "kernel.apparmor_restrict_unprivileged_userns=1",
@@ -125,7 +127,7 @@ def _user_namespace_refused(proc: Path) -> Hint:
     if _sysctl(proc, "user/max_user_namespaces") == "0":
         return _too_many_user_namespaces(proc)
     if _is_filtered(proc):
-        return _OUTER_FILTER
+        return _OUTER_NAMESPACE_FILTER
     return Hint(
         "a security module refuses user namespaces, or this process runs in a chroot, where the kernel allows none",
         "leave the chroot, or look in the kernel's log (dmesg) for the module that refused",
@@ -158,7 +160,7 @@ def _capability_refused(proc: Path) -> Hint:
     if found := _restricted(proc):
         return found
     if _is_filtered(proc):
-        return _OUTER_FILTER
+        return _OUTER_NAMESPACE_FILTER
     if profile := _apparmor_profile(proc):
         return _profile_refused(profile)
     return Hint(
@@ -241,7 +243,7 @@ _RULES: tuple[_Rule, ...] = (
     (("make a user namespace",), (EPERM, EACCES), _user_namespace_refused),
     (("make a user namespace",), (ENOSPC, EUSERS), _too_many_user_namespaces),
     (("namespace",), (ENOSPC, EUSERS), _too_many_namespaces),
-    (("namespace",), (EINVAL, ENOSYS), lambda proc: _OUTER_FILTER if _is_filtered(proc) else _NO_NAMESPACE),
+    (("namespace",), (EINVAL, ENOSYS), lambda proc: _OUTER_NAMESPACE_FILTER if _is_filtered(proc) else _NO_NAMESPACE),
     (("mount /proc", "mount a new /proc"), (EPERM,), _masked_proc),
     (("mount", "root", "visible"), (EACCES, EPERM), _mount_refused),
     (("namespace", "host name", "capabilit", "securebits"), (EPERM, EACCES), _capability_refused),
@@ -265,7 +267,9 @@ _RULES: tuple[_Rule, ...] = (
         lambda proc: (
             _OUTER_FILTER
             if _is_filtered(proc)
-            else Hint("this kernel is built without landlock", "use Linux 5.13 or newer with CONFIG_SECURITY_LANDLOCK=y")
+            else Hint(
+                "this kernel is built without landlock", "use Linux 5.13 or newer with CONFIG_SECURITY_LANDLOCK=y"
+            )
         ),
     ),
     (

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -103,7 +103,7 @@ def probe(*, refresh: bool = False) -> Machine:
         if refresh or _kept is None:
             _kept = _try_all()
         seen = _kept
-    return _follow_userns(_pretend(seen, faked))
+    return _follow_userns(_pretend(seen, faked), faked)
 
 
 def requirements(backend: str) -> tuple[str, ...]:
@@ -122,7 +122,7 @@ def explain(missing: Iterable[LayerProbe]) -> str:
     named = {result.name for result in results}
     by_cause: dict[tuple[str, str], list[str]] = {}
     for result in results:
-        if not ("userns" in named and result.cause.startswith(_NEEDS_USERNS)):
+        if not ("userns" in named and result.cause == _NEEDS_USERNS):
             by_cause.setdefault((result.cause, result.remedy), []).append(result.name)
     return "; ".join(f"{', '.join(names)}: {cause}; {remedy}" for (cause, remedy), names in by_cause.items())
 
@@ -143,7 +143,9 @@ def _try_all() -> Machine:
         outcomes = json.loads(_run_probes(_SECONDS))
         return Machine({name: _read(name, outcomes[name]) for name in FEATURES})
     except (BackendUnavailable, ValueError, LookupError, TypeError) as error:
-        cause = str(error) if isinstance(error, BackendUnavailable) else f"the probing process answered nonsense: {error}"
+        cause = (
+            str(error) if isinstance(error, BackendUnavailable) else f"the probing process answered nonsense: {error}"
+        )
         remedy = f"see what '{sys.executable} -I -m belljar.sandbox.probes' says"
         return Machine({name: LayerProbe(name, False, cause, remedy) for name in FEATURES})
 
@@ -186,11 +188,11 @@ def _pretend(machine: Machine, faked: Iterable[str]) -> Machine:
     return Machine({**machine.results, **missing})
 
 
-def _follow_userns(machine: Machine) -> Machine:
-    """Without user namespaces nobody but root can make the others: say so once, instead of nine different errors."""
+def _follow_userns(machine: Machine, faked: Collection[str]) -> Machine:
+    """Without user namespaces nobody but root can make the others: say so once, instead of eight different errors."""
     userns = machine.results["userns"]
     if userns.works or os.geteuid() == 0:
         return machine
-    cause = f"{_NEEDS_USERNS}: {userns.cause}"
-    changed = {name: LayerProbe(name, False, cause, userns.remedy) for name in _DEPENDS_ON_USERNS}
-    return Machine({name: changed.get(name, result) for name, result in machine.results.items()})
+    lost = [n for n in _DEPENDS_ON_USERNS if n not in faked and ("userns" in faked or not machine.results[n].works)]
+    changed = {name: LayerProbe(name, False, _NEEDS_USERNS, userns.remedy) for name in lost}
+    return Machine({**machine.results, **changed})

@@ -152,7 +152,9 @@ def _yield() -> int:
 def _expect_yield(expected: int, seen: int | None = None) -> None:
     answer = _yield() if seen is None else seen
     if answer != expected:
-        raise SandboxError(f"a filtered call answered {errno.errorcode.get(answer, answer)} instead of the filter's own")
+        raise SandboxError(
+            f"a filtered call answered {errno.errorcode.get(answer, answer)} instead of the filter's own"
+        )
 
 
 class _Yielder:

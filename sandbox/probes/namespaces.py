@@ -151,7 +151,7 @@ def _move(kind: str, flag: int) -> str:
     link = f"/proc/self/ns/{kind}"
     with step(f"read {link}"):
         before = os.stat(link).st_ino
-    with step(f"make a {kind} namespace"):
+    with step(f"make the {kind} namespace"):
         sc.unshare(flag)
     if os.stat(link).st_ino == before:
         raise SandboxError(f"{link} did not change although unshare succeeded")
