@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from ..ipc.datagram import Datagram, close_all
 from ..ipc.errors import PeerProtocolError
-from ..ipc.messages import VERSION, Configure, Hello, Load, Plugin, Ready, Sealed, StageFailed, shorten
+from ..ipc.messages import VERSION, Configure, Hello, Listening, Load, Plugin, Ready, Sealed, StageFailed, shorten
 from ..ipc.payload import view_sealed
 from ..ipc.stage import Stage
 from ..sandbox.backends import child_half
@@ -176,9 +176,10 @@ class Child:
             if configuration.bpf:
                 listener = install(configuration.bpf, listener=configuration.listener)
                 self.refused.watch()
-        self.link.send(Sealed(self.took), [] if listener is None else [listener])
         if listener is not None:
+            self.link.send(Listening(), [listener])
             os.close(listener)
+        self.link.send(Sealed(self.took))
 
     def load(self) -> None:
         """Stage 9: the plugin's own code, after the host has verified the seal and said so."""

@@ -18,7 +18,7 @@ import anyio.to_thread
 from ..ipc import datagram, pidfds
 from ..ipc.errors import HelloError, PeerProtocolError
 from ..ipc.hello import Expected, Facts, judge_hello, judge_sender
-from ..ipc.messages import Configure, FromChild, Hello, Load, Plugin, Ready, Sealed, StageFailed, Step, StepBegan
+from ..ipc.messages import Configure, FromChild, Hello, Listening, Load, Plugin, Ready, Sealed, StageFailed, Step, StepBegan
 from ..ipc.stage import Stage
 from ..sandbox import protection
 from ..sandbox.backends import host_half
@@ -29,8 +29,7 @@ from ..sandbox.launch.wire import Launched
 from ..sandbox.layers import Layer
 from ..sandbox.probe import explain, probe
 from ..sandbox.protection import Protection
-from ..sandbox.seccomp.compile import compile_policy
-from ..sandbox.seccomp.compile import is_compiled
+from ..sandbox.seccomp.compile import compile_policy, is_compiled
 from .bundle import Bundle, make_bundle
 from .connection import Connection, EndOfChannel
 from .errors import LaunchError, ProtectionError
@@ -166,7 +165,7 @@ class Launching:
             message = Configure(
                 outer_pid=self.connection.sender_pid,
                 bpf=self.bpf,
-                listener=bool(self.bpf) and self._listens(),
+                listener=self._awaits_listener(),
                 steps=tuple(steps),
                 early=early,
                 max_payload=process.max_payload,
@@ -178,23 +177,31 @@ class Launching:
 
     async def await_initialised_and_sealed(self) -> None:
         """Stages 6 and 7, the child's: wait for each step with its deadline, then for the seal."""
-        while True:
-            with self.protocol_error_is_of(Stage.SEAL), self._step_deadline():
-                message, received = await self.connection.receive()
-            with self.protocol_error_is_of(Stage.SEAL):
-                if isinstance(message, StepBegan):
-                    received.expect_no_fd()
-                    self.step = message.step
-                    continue
-                if isinstance(message, StageFailed):
-                    received.expect_no_fd()
-                    raise failed(message)
-                if not isinstance(message, Sealed):
-                    received.close()
-                    raise PeerProtocolError(f"the child sent {type(message).__name__} instead of sealing itself")
-                self._take_listener(received)
-                self.timeline |= message.took
-                return
+        with self.protocol_error_is_of(Stage.SEAL):
+            while not isinstance(message := await self._next_before_seal(), Sealed):
+                pass
+            if self._awaits_listener() and self.listener is None:
+                raise PeerProtocolError("the child sealed itself without sending its listener")
+        self.timeline |= message.took
+
+    async def _next_before_seal(self) -> FromChild:
+        with self._step_deadline():
+            message, received = await self.connection.receive()
+        if isinstance(message, Listening) and self._awaits_listener() and self.listener is None:
+            self.listener = received.take_fd()
+            self.fds.callback(self._close_listener)
+            return message
+        received.expect_no_fd()
+        if isinstance(message, StepBegan):
+            self.step = message.step
+        elif isinstance(message, StageFailed):
+            raise failed(message)
+        elif not isinstance(message, Sealed):
+            raise PeerProtocolError(f"the child sent {type(message).__name__} instead of sealing itself")
+        return message
+
+    def _awaits_listener(self) -> bool:
+        return bool(self.bpf) and self._listens()
 
     @contextmanager
     def protocol_error_is_of(self, stage: Stage) -> Iterator[None]:
@@ -215,13 +222,6 @@ class Launching:
         except TimeoutError:
             text = f"{self.step} did not finish within {self.process.step_timeout:g} s"
             raise LaunchError(Stage.EARLY_INIT, 0, text) from None
-
-    def _take_listener(self, received: datagram.Datagram) -> None:
-        if self.bpf and self._listens():
-            self.listener = received.take_fd()
-            self.fds.callback(self._close_listener)
-        else:
-            received.expect_no_fd()
 
     def _close_listener(self) -> None:
         if self.listener is not None:

@@ -56,8 +56,12 @@ class StepBegan(_Message, frozen=True, tag="step-began"):
     step: Name
 
 
+class Listening(_Message, frozen=True, tag="listening"):
+    """The filter is on, and the message carries its listener; sent only when the host asked for one."""
+
+
 class Sealed(_Message, frozen=True, tag="sealed"):
-    """The child has sealed itself; the message carries the seccomp listener when the host asked for it."""
+    """The child has sealed itself and has closed its own copy of the listener."""
 
     took: Timings
 
@@ -131,7 +135,7 @@ class Shutdown(_Message, frozen=True, tag="shutdown"):
     """End the dispatch loop and exit with code 0."""
 
 
-FromChild: TypeAlias = Hello | StageFailed | StepBegan | Sealed | Ready | Reply | CallFailed
+FromChild: TypeAlias = Hello | StageFailed | StepBegan | Listening | Sealed | Ready | Reply | CallFailed
 FromHost: TypeAlias = Configure | Load | Call | Shutdown
 
 # A string that is not UTF-8 and nesting without end are not DecodeErrors of msgspec.
