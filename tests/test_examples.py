@@ -114,7 +114,7 @@ def test_demo_holds_every_attack_off(demo: tuple[Path, str]) -> None:
 
 
 def test_demo_shows_three_pids_of_each_child(demo: tuple[Path, str]) -> None:
-    """For each child the demo prints launched, child and claimed pid, and a sealed child's claim is not its pid outside."""
+    """The demo prints three pids of each child, and what a sealed child claims is not its pid outside."""
     pids = {
         name: [int(pid) for pid in re.findall(rf"│ {name}\s+│\s+(\d+)", demo[1])]
         for name in ("launched", "child", "claimed")
@@ -169,7 +169,7 @@ def test_bad_arguments_give_one_sentence(tmp_path: Path, arguments: tuple[str, .
 
 
 def test_a_dead_child_is_replaced(tmp_path: Path) -> None:
-    """A job that kills its child, one that fails and one that works: each has its own result, the last from a new child."""
+    """A job that kills its child, one that fails and one that works: each has its result, the last from a new child."""
     plugin = tmp_path / "fragile.py"
     plugin.write_text(
         "import os\n"

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
-from interfaces import Attempt
-from jobs import run_jobs
 from rich.table import Table
 from rich.text import Text
 
 from belljar import Process, ProcessHost
 from belljar.host.place import printable
+from interfaces import Attempt
+from jobs import run_jobs
 
 ATTEMPTS: Mapping[str, str] = {
     "lie_about_pid": "claim the host's pid in a message",

@@ -8,8 +8,7 @@ from typing import TypeVar
 
 import anyio
 
-from belljar import BelljarError, Process, ProcessHost
-from belljar.host.state import State
+from belljar import BelljarError, Process, ProcessHost, State
 
 LONGEST = 60.0  # seconds that one job may take
 

@@ -15,19 +15,18 @@ from pathlib import Path
 from typing import TypeVar
 
 import anyio
-from attacks import BACKENDS, attack, attacks_table
-from contact_sheet import TILE, Tile, draw_sheet, picture
-from interfaces import Attempt, Frame, Thumbnailer, Video
-from jobs import run_jobs
-from media import Material, MaterialMissing, clips, damaged, photographs
 from PIL import Image
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from belljar import BelljarError, PluginError, ProcessHost, load_config
-from belljar.host.config import Config
+from attacks import BACKENDS, attack, attacks_table
+from belljar import BelljarError, Config, PluginError, ProcessHost, load_config
 from belljar.host.place import printable
 from belljar.host.render import launch_report
+from contact_sheet import TILE, Tile, draw_sheet, picture
+from interfaces import Attempt, Frame, Thumbnailer, Video
+from jobs import run_jobs
+from media import Material, MaterialMissing, clips, damaged, photographs
 
 HERE = Path(__file__).parent
 FRAMES = 4  # thumbnails of each video

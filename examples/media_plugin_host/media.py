@@ -120,7 +120,7 @@ def _encode(container: str, video: VideoCodec, options: dict[str, str], audio: A
         pictures = output.add_stream(video, rate=CLIP_RATE, options=options, width=CLIP_SIZE[0], height=CLIP_SIZE[1])
         track = output.add_stream(audio, rate=48_000)
         for number, image in enumerate(_pan(round((sound.duration or 0) / av.time_base * CLIP_RATE))):
-            frame = av.VideoFrame.from_bytes(image.tobytes(), *CLIP_SIZE, format="rgb24")
+            frame = av.VideoFrame.from_bytes(image.convert("RGBA").tobytes(), *CLIP_SIZE)
             frame.pts, frame.time_base = number, Fraction(1, CLIP_RATE)
             output.mux(pictures.encode(frame))
         for samples in sound.decode(audio=0):

@@ -46,7 +46,7 @@ class Hostile:
         return _attempt(_bind_abstract)
 
     def fork(self) -> Attempt:
-        return _attempt(lambda: f"child {_end(_fork(lambda: None))}")
+        return _attempt(lambda: f"started process {_end(_fork(lambda: None))}")
 
     def signal_host(self, host_pid: int) -> Attempt:
         return _attempt(lambda: _signal(host_pid))
@@ -89,14 +89,21 @@ def _forge_credentials(host_pid: int) -> str:
     try:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     except PermissionError:
-        with socket.socket(fileno=os.dup(_control_channel())) as channel:
-            channel.sendmsg([b"x"], forged)
-        return "claimed the host's pid on the control channel"
+        return _forge_on_control_channel(forged)
     with ours, theirs:
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         ours.sendmsg([b"x"], forged)
         _, [(_, _, received)], _, _ = theirs.recvmsg(1, socket.CMSG_SPACE(12))
     return f"a message arrived as if from pid {struct.unpack('3i', received)[0]}"
+
+
+def _forge_on_control_channel(forged: list[tuple[int, int, bytes]]) -> str:
+    with socket.socket(fileno=os.dup(_control_channel())) as channel:
+        try:
+            channel.sendmsg([b"x"], forged)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "sendmsg on the control channel") from None
+    return "claimed the host's pid on the control channel"
 
 
 def _control_channel() -> int:
@@ -177,12 +184,12 @@ def _write(path: str) -> str:
 def _apart(action: Callable[[], None]) -> str:
     """Run *action* in a process of its own; in this one where the seal allows no other."""
     try:
-        return f"in process {_end(_fork(action))}"
+        return f"done in process {_end(_fork(action))}"
     except PermissionError as error:
         if error.filename != "fork":
             raise
     action()
-    return "in the plugin's own process"
+    return "done in the plugin's own process"
 
 
 def _fork(action: Callable[[], object]) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import warnings
 from io import BytesIO
 
-from interfaces import Thumbnail
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from interfaces import Thumbnail
 
 # Pillow refuses a picture of more than twice this number of pixels and only warns between once and twice. In a child
 # that lives for thumbnails a warning helps nobody, so it is an error here: the bomb is refused before it is decoded.
@@ -21,11 +22,11 @@ class Thumbnailer:
             with Image.open(BytesIO(data)) as image:
                 return _shrink(image, size)
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            raise ValueError(f"refused before decoding: {_first_sentence(error)}") from error
+            raise ValueError(f"refused before decoding: {_first_sentence(error)}") from None
         except UnidentifiedImageError as error:
-            raise ValueError("not a picture that Pillow knows") from error
+            raise ValueError("not a picture that Pillow knows") from None
         except (OSError, SyntaxError, EOFError) as error:
-            raise ValueError(f"damaged picture: {error}") from error
+            raise ValueError(f"damaged picture: {error}") from None
 
 
 def _shrink(image: Image.Image, size: int) -> Thumbnail:

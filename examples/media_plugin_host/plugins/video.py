@@ -9,6 +9,7 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+
 from interfaces import Clip, Frame
 
 
@@ -34,14 +35,14 @@ class Video:
             try:
                 return [_frame_near(container, stream, step * (n + 0.5), step / 2, size) for n in range(count)]
             except FFmpegError as error:
-                raise ValueError(f"damaged video: {error.strerror}") from error
+                raise ValueError(f"damaged video: {error.strerror}") from None
 
 
 def _open(data: bytes) -> InputContainer:
     try:
         return av.open(BytesIO(data), mode="r")
     except FFmpegError as error:
-        raise ValueError(f"not a video, or one cut short: {error.strerror}") from error
+        raise ValueError(f"not a video, or one cut short: {error.strerror}") from None
 
 
 def _video_stream(container: InputContainer) -> VideoStream:
