@@ -1,0 +1,132 @@
+"""What several tests share: process types of tests/children, the processes below one, and what a block leaves behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from belljar.host.process_host import ProcessHost
+from belljar.host.process_type import Process
+from belljar.sandbox.backends import host_half
+from belljar.sandbox.policy import Policy
+
+CHILDREN = Path(__file__).parent / "children"
+
+SOON = 1.0
+"""Seconds within which a process must have ended after whatever should end it."""
+
+on_both = pytest.mark.parametrize("backend", ["namespaces", "none"])
+
+
+def process(plugin: str = "plain.py:Plain", **fields: Any) -> Process:
+    """Return a process type of a plugin in tests/children, which may start threads but do little else."""
+    return Process(**{"plugin": str(CHILDREN / plugin), "policy": Policy.compute(), **fields})
+
+
+def launch(plugin: str = "plain.py:Plain", **fields: Any) -> ProcessHost:
+    """Return a host for `process`, not entered yet."""
+    return ProcessHost(process(plugin, **fields))
+
+
+def write_plugin(folder: Path, source: str, *, name: str = "written") -> str:
+    """Write a plugin of a few lines, and return what ``Process.plugin`` calls its class ``Plug``."""
+    path = folder / f"{name}.py"
+    path.write_text(dedent(source))
+    return f"{path}:Plug"
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the pids that all threads of *pid* have forked, zombies included; none if it is gone."""
+    found: list[int] = []
+    try:
+        for tid in os.listdir(f"/proc/{pid}/task"):
+            found += map(int, Path(f"/proc/{pid}/task/{tid}/children").read_text().split())
+    except (FileNotFoundError, ProcessLookupError):
+        return found
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the pids below *pid*, nearest first, zombies included."""
+    found = children_of(pid)
+    for child in found:
+        found += children_of(child)
+    return found
+
+
+def command(pid: int) -> str:
+    """Return the command line of *pid*, empty for a zombie."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+
+
+def guard_of(pid: int) -> int:
+    """Return the pid of the guard of the host *pid*."""
+    return next(child for child in children_of(pid) if "belljar.sandbox.launch.guard" in command(child))
+
+
+@contextmanager
+def held(pids: Iterable[int]) -> Iterator[dict[int, int]]:
+    """Yield a pidfd for each of *pids*, so that no number can come to mean another process."""
+    pidfds = {pid: os.pidfd_open(pid) for pid in pids}
+    try:
+        yield pidfds
+    finally:
+        for pidfd in pidfds.values():
+            os.close(pidfd)
+
+
+def await_end(pidfds: Mapping[int, int], seconds: float = SOON) -> None:
+    """Block until each process has ended; fail with the command lines of those that have not."""
+    poll = select.poll()
+    waiting = {pidfd: pid for pid, pidfd in pidfds.items()}
+    for pidfd in waiting:
+        poll.register(pidfd, select.POLLIN)
+    deadline = time.monotonic() + seconds
+    while waiting:
+        ended = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        if not ended:
+            pytest.fail(f"after {seconds:g} s there is still {[command(pid) for pid in waiting.values()]}")
+        for pidfd, _ in ended:
+            poll.unregister(pidfd)
+            del waiting[pidfd]
+
+
+def open_fds(pid: int | str = "self") -> dict[str, str]:
+    """Return what each fd of a process is, without the one that this look itself needs."""
+    found: dict[str, str] = {}
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            found[fd] = os.readlink(f"/proc/{pid}/fd/{fd}")
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def resident(pid: int | str = "self") -> int:
+    """Return the resident memory of a process in bytes."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def footprint() -> dict[str, list[str]]:
+    """Return the fds of this process and of each process below it."""
+    gc.collect()
+    pids: list[int | str] = ["self", *descendants(os.getpid())]
+    return {str(pid): sorted(kind.split(":")[0] for kind in open_fds(pid).values()) for pid in pids}
+
+
+@contextmanager
+def nothing_left(backend: str = "namespaces") -> Iterator[None]:
+    """Fail unless the block leaves the processes below this one, and the fds of each, as they were."""
+    host_half(backend).warm(())
+    before = footprint()
+    yield
+    assert footprint() == before

@@ -1,0 +1,104 @@
+"""A typed view of a plugin: arguments are checked before anything is sent, results against the declared type."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import pytest
+
+from belljar.host.errors import ArgumentError, ResultError, UnknownMethod
+from belljar.host.proxy import Proxy, signatures
+
+from ..children.plain import Size
+from ..helpers import launch
+
+
+class Interface(Protocol):
+    """What the tests say `Plain` can do."""
+
+    async def add(self, first: int, second: int = 2) -> int: ...
+
+    async def swap(self, size: Size) -> Size: ...
+
+    async def blob(self, size: int) -> bytes: ...
+
+    async def numbers(self, size: int) -> list[int]: ...
+
+    async def text(self, size: int) -> int:
+        """A lie about the plugin's result."""
+        ...
+
+    async def absent(self) -> None: ...
+
+    async def _private(self) -> None: ...
+
+
+class Recorder:
+    """Takes calls instead of a host."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple[Any, ...], Any]] = []
+
+    async def call(self, method: str, *arguments: Any, returns: Any = Any, timeout: float | None = None) -> Any:
+        self.calls.append((method, arguments, returns))
+
+
+@pytest.mark.anyio
+async def test_keywords_become_positions() -> None:
+    """Arguments by keyword reach the plugin in the order of the interface, with the declared result type."""
+    recorder = Recorder()
+    proxy = Proxy(recorder, Interface)
+    await proxy.add(second=5, first=1)
+    await proxy.add(1)
+    await proxy.swap(Size(1, 2))
+    assert recorder.calls == [("add", (1, 5), int), ("add", (1,), int), ("swap", (Size(1, 2),), Size)]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("arguments", "keywords", "reason"),
+    [
+        ((), {}, "could not call add: missing a required argument: 'first'"),
+        ((1, 2, 3), {}, "could not call add: too many positional arguments"),
+        ((1,), {"third": 3}, "could not call add: got an unexpected keyword argument 'third'"),
+        (("one",), {}, "could not call add: argument 'first': Expected `int`, got `str`"),
+    ],
+)
+async def test_arguments_that_do_not_fit_are_not_sent(
+    arguments: tuple[Any, ...], keywords: dict[str, Any], reason: str
+) -> None:
+    """Arguments that do not fit the interface raise ArgumentError, which names method and argument."""
+    recorder = Recorder()
+    with pytest.raises(ArgumentError, match=f"^{reason}$"):
+        await Proxy(recorder, Interface).add(*arguments, **keywords)
+    assert recorder.calls == []
+
+
+def test_only_public_methods_are_there() -> None:
+    """A method that the interface does not have, or that is private, is UnknownMethod at once."""
+    proxy = Proxy(Recorder(), Interface)
+    for name in ("missing", "_private"):
+        with pytest.raises(UnknownMethod, match=f"Interface has no method '{name}'"):
+            getattr(proxy, name)
+
+
+def test_an_interface_without_methods_is_an_error() -> None:
+    """A class without public methods cannot be an interface."""
+    with pytest.raises(TypeError, match="object has no public methods to call"):
+        signatures(object)
+
+
+@pytest.mark.anyio
+async def test_a_real_child_behind_an_interface() -> None:
+    """Typed arguments and results go through a sealed child, large ones too."""
+    async with launch() as host:
+        plain = host.proxy(Interface)
+        assert await plain.add(1) == 3
+        assert await plain.swap(size=Size(1, 2)) == Size(2, 1)
+        assert len(await plain.blob(300_000)) == 300_000
+        assert sum(await plain.numbers(200_000)) == 200_000
+        with pytest.raises(ResultError, match="the result of 'text' does not fit: Expected `int`, got `str`"):
+            await plain.text(3)
+        with pytest.raises(UnknownMethod, match="the plugin has no method 'absent'"):
+            await plain.absent()
+        assert await plain.add(2) == 4
