@@ -186,13 +186,16 @@ def test_a_dead_child_is_replaced(tmp_path: Path) -> None:
     async def work(host: ProcessHost, job: str) -> object:
         return await host.call("work", job, returns=str)
 
+    def launched(host: ProcessHost) -> None:
+        children.append(host.child_pid)
+
     async def all_jobs() -> None:
         process = Process(plugin=f"{plugin}:Fragile", policy=Policy.media())
         await load("jobs").run_jobs(
             process,
             ("fail", "die", "live"),
             work,
-            launched=lambda host: children.append(host.child_pid),
+            launched=launched,
             done=results.__setitem__,
         )
 

@@ -23,7 +23,7 @@ class Thumbnailer:
                 return _shrink(image, size)
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             raise ValueError(f"refused before decoding: {_first_sentence(error)}") from None
-        except UnidentifiedImageError as error:
+        except UnidentifiedImageError:
             raise ValueError("not a picture that Pillow knows") from None
         except (OSError, SyntaxError, EOFError) as error:
             raise ValueError(f"damaged picture: {error}") from None
