@@ -85,8 +85,8 @@ class Machine:
         return [self.results[name] for name in names if not self.results[name].works]
 
 
-_lock = threading.Lock()
-_kept: Machine | None = None
+_lock = threading.Lock()  # held while the machine is tried, so that threads do not all try it
+_kept: list[Machine] = []  # one or none
 
 
 def probe(*, refresh: bool = False) -> Machine:
@@ -97,12 +97,11 @@ def probe(*, refresh: bool = False) -> Machine:
     Raises:
         SandboxError: ``BELLJAR_FAKE_MISSING`` holds a name that is no feature.
     """
-    global _kept
     faked = faked_names(os.environ.get(_FAKE, ""))
     with _lock:
-        if refresh or _kept is None:
-            _kept = _try_all()
-        seen = _kept
+        if refresh or not _kept:
+            _kept[:] = [_try_all()]
+        seen = _kept[0]
     return _follow_userns(_pretend(seen, faked), faked)
 
 

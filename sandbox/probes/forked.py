@@ -24,7 +24,7 @@ from ..steps import StepFailed, step
 
 Probe = Callable[[], str]
 Outcome = dict[str, Any]
-"""``works`` and ``detail``; when it does not work ``step``, ``errno`` and ``text`` too, ``step`` empty without errno."""
+"""``works`` and ``detail``; when it does not work also ``step`` (empty without an errno), ``errno`` and ``text``."""
 
 
 @dataclass(frozen=True, slots=True)
