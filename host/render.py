@@ -16,6 +16,7 @@ from ..sandbox.protection import LayerStatus, Protection
 from .place import printable
 
 _BAR_WIDTH = 24
+_TOTAL = "total"
 
 
 def pids_table(*, launched_pid: int | None, child_pid: int | None, claimed_pid: int | None) -> Table:
@@ -29,13 +30,19 @@ def pids_table(*, launched_pid: int | None, child_pid: int | None, claimed_pid: 
 
 
 def timeline_table(timeline: Mapping[str, float]) -> Table:
-    """Return the milliseconds of each stage in the order of the launch, other entries after them."""
+    """Return the milliseconds of each stage in order, the steps of early init below it, the total last."""
     table = Table("#", "stage", "ms", "", title="timeline", title_justify="left")
     table.columns[2].justify = "right"
-    longest = max(timeline.values(), default=0.0)
-    for label, milliseconds in _in_order(timeline):
-        bar = "█" * round(_BAR_WIDTH * milliseconds / longest) if longest > 0 else ""
-        table.add_row(_number(label), Text(printable(label)), f"{milliseconds:.2f}", Text(bar, style="cyan"))
+    parts = {label: time for label, time in timeline.items() if label != _TOTAL}
+    longest = max(parts.values(), default=0.0)
+    for label, time in sorted(parts.items(), key=lambda entry: _rank(entry[0])):
+        bar = "█" * round(_BAR_WIDTH * time / longest) if longest > 0 else ""
+        stage = _stage(label)
+        name = printable(label) if stage else f"  {printable(label)}"
+        table.add_row(str(int(stage)) if stage else "", Text(name), f"{time:.2f}", Text(bar, style="cyan"))
+    if _TOTAL in timeline:
+        table.add_section()
+        table.add_row("", _TOTAL, f"{timeline[_TOTAL]:.2f}", "")
     return table
 
 
@@ -81,11 +88,6 @@ def _stage(label: str) -> Stage | None:
     return Stage.__members__.get(label.upper().replace(" ", "_").replace("-", "_"))
 
 
-def _number(label: str) -> str:
-    stage = _stage(label)
-    return str(int(stage)) if stage else ""
-
-
-def _in_order(timeline: Mapping[str, float]) -> list[tuple[str, float]]:
-    last = len(Stage) + 1
-    return sorted(timeline.items(), key=lambda entry: _stage(entry[0]) or last)
+def _rank(label: str) -> float:
+    """Return the place in the order; what is no stage is a step of early init."""
+    return _stage(label) or Stage.EARLY_INIT + 0.5

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import string
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -287,12 +287,13 @@ _tables = st.dictionaries(_keys, _values, max_size=6)
 _names = st.text(string.ascii_letters, min_size=1, max_size=5) | st.text(max_size=5)
 
 
-def toml(value: Any) -> str:
+def toml(value: object) -> str:
     """Write *value* as TOML, inline."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{text_of(key)} = {toml(inner)}" for key, inner in value.items()) + "}"
+        table = cast("dict[str, object]", value)
+        return "{" + ", ".join(f"{text_of(key)} = {toml(inner)}" for key, inner in table.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(map(toml, value)) + "]"
+        return "[" + ", ".join(map(toml, cast("list[object]", value))) + "]"
     if isinstance(value, bool):
         return str(value).lower()
     return text_of(value) if isinstance(value, str) else repr(value)
