@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -112,31 +111,40 @@ def _backend(name: str, missing: list[LayerProbe]) -> BackendRow:
 
 
 def render(report: DoctorReport) -> RenderableType:
-    """Return the report as two tables for rich."""
-    features = Table("feature", "layer", "works", "needed by", "why not and what to do, or detail")
+    """Return the report for rich: a table of features, why some are missing, and a table of backends."""
+    return Group(_features_table(report), *_missing(report), _backends_table(report))
+
+
+def _features_table(report: DoctorReport) -> Table:
+    table = Table(title=printable(f"features ({report.system})"), title_justify="left")
+    for heading in ("feature", "layer", "works", "needed by"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("detail")
     for row in report.features:
-        features.add_row(
-            row.name, row.layer or "", _mark(row.works), ", ".join(row.required_by) or "optional", _remark(row)
+        needed = ", ".join(row.required_by) or "optional"
+        table.add_row(row.name, row.layer or "", _mark(row.works), needed, printable(row.detail) if row.works else "")
+    return table
+
+
+def _missing(report: DoctorReport) -> list[Text]:
+    """Return a paragraph for each missing feature; in a column, sentences of this length would be unreadable."""
+    return [
+        Text.assemble(
+            (row.name, "bold red"),
+            *(f"\n  {printable(part)}" for part in (row.cause, f"remedy: {row.remedy}", row.detail) if part),
         )
-    backends = Table("backend", "works", "why not and what to do")
-    for backend in report.backends:
-        backends.add_row(backend.name, _mark(backend.works), _verdict(backend))
-    for table, title in ((features, f"features of this machine ({report.system})"), (backends, "backends")):
-        table.title, table.title_justify = printable(title), "left"
-    return Group(features, backends)
+        for row in report.features
+        if not row.works
+    ]
+
+
+def _backends_table(report: DoctorReport) -> Table:
+    table = Table("backend", "works", "why not and what to do", title="backends", title_justify="left")
+    for row in report.backends:
+        parts = (row.why_not, "" if row.confines else "confines nothing: for debugging and tests")
+        table.add_row(row.name, _mark(row.works), Text("\n".join(printable(part) for part in parts if part)))
+    return table
 
 
 def _mark(works: bool) -> Text:
     return Text("yes", style="green") if works else Text("no", style="bold red")
-
-
-def _remark(row: FeatureRow) -> Text:
-    return _lines((row.cause, row.remedy and f"remedy: {row.remedy}", row.detail))
-
-
-def _verdict(row: BackendRow) -> Text:
-    return _lines((row.why_not, "" if row.confines else "confines nothing: for debugging and tests"))
-
-
-def _lines(parts: Sequence[str]) -> Text:
-    return Text("\n".join(printable(part) for part in parts if part))

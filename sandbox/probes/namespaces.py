@@ -19,7 +19,8 @@ from ..launch.userns import enter_user_namespace, forbid_nested_user_namespaces
 from ..steps import StepFailed, step
 from .forked import in_fork, result_of, start
 
-_NOTE_FOR_ROOT = "root could do without, but the backend uses them anyway: a child's capabilities then end at its seal"
+# Root needs no user namespace to make the others. The backend makes one anyway: capabilities then end at its border.
+_NOTE_FOR_ROOT = "used also as root"
 
 
 def userns() -> str:
