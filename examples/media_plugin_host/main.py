@@ -67,7 +67,7 @@ class Demo:
         def done(piece: Material, result: list[Tile] | Exception) -> None:
             if isinstance(result, Exception):
                 self.problems[piece.name] = _reason(result)
-                result = [Tile(piece.name, self.problems[piece.name])]
+                result = [Tile(piece.label, self.problems[piece.name])]
             self.tiles[piece.name] = result
             advance()
 
@@ -105,7 +105,7 @@ async def picture_tiles(host: ProcessHost, piece: Material) -> list[Tile]:
     """The tile of one picture."""
     small = await host.proxy(Thumbnailer).thumbnail(piece.data, TILE)
     facts = f"{small.format}, {small.source_width} x {small.source_height}"
-    return [Tile(piece.name, printable(facts), picture(small.width, small.height, small.rgb))]
+    return [Tile(piece.label, printable(facts), picture(small.width, small.height, small.rgb))]
 
 
 async def video_tiles(host: ProcessHost, piece: Material) -> list[Tile]:
@@ -114,7 +114,7 @@ async def video_tiles(host: ProcessHost, piece: Material) -> list[Tile]:
     clip = await plugin.describe(piece.data)
     facts = printable(f"{clip.codec}{clip.audio and ' + '}{clip.audio}, {clip.width} x {clip.height}")
     return [
-        Tile(piece.name, f"{facts}, {frame.seconds:.1f} s", _upright(frame))
+        Tile(piece.label, f"{facts}, {frame.seconds:.1f} s", _upright(frame))
         for frame in await plugin.frames(piece.data, FRAMES, TILE)
     ]
 

@@ -52,6 +52,11 @@ class Material:
     video: bool = False
     damaged: bool = False
 
+    @property
+    def label(self) -> str:
+        """What stands under its thumbnails."""
+        return Path(self.name).name
+
 
 class MaterialMissing(Exception):
     """A file that the demo needs is not there; the message says which and what to do."""

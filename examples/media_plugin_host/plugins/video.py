@@ -20,8 +20,8 @@ class Video:
             stream = _video_stream(container)
             audio = container.streams.audio
             return Clip(
-                codec=stream.codec_context.name,
-                audio=audio[0].codec_context.name if audio else "",
+                codec=stream.codec_context.codec.canonical_name,
+                audio=audio[0].codec_context.codec.canonical_name if audio else "",
                 duration=_seconds(container),
                 width=stream.codec_context.width,
                 height=stream.codec_context.height,
@@ -32,8 +32,11 @@ class Video:
         with _open(data) as container:
             stream = _video_stream(container)
             step = _seconds(container) / count
+            start = (container.start_time or 0) / av.time_base  # broadcast formats do not begin at 0
+            times = (start + step * (n + 0.5) for n in range(count))
             try:
-                return [_frame_near(container, stream, step * (n + 0.5), step / 2, size) for n in range(count)]
+                found = [_frame_near(container, stream, time, step / 2) for time in times]
+                return [_small(frame, size, _time(frame) - start) for frame in found]
             except FFmpegError as error:
                 raise ValueError(f"damaged video: {error.strerror}") from None
 
@@ -58,7 +61,7 @@ def _seconds(container: InputContainer) -> float:
     return (container.duration or 0) / av.time_base
 
 
-def _frame_near(container: InputContainer, stream: VideoStream, seconds: float, slack: float, size: int) -> Frame:
+def _frame_near(container: InputContainer, stream: VideoStream, seconds: float, slack: float) -> VideoFrame:
     """The frame shown at *seconds*, or the last one if it is at most *slack* seconds earlier."""
     container.seek(int(seconds * av.time_base))
     last: VideoFrame | None = None
@@ -68,19 +71,19 @@ def _frame_near(container: InputContainer, stream: VideoStream, seconds: float, 
             break
     if last is None or _time(last) < seconds - slack:
         raise ValueError(f"video cut short: its header promises more than {seconds:.1f} s, the pictures end earlier")
-    return _small(last, size)
+    return last
 
 
 def _time(frame: VideoFrame) -> float:
     return 0.0 if frame.pts is None else frame.time  # a raw stream has no times
 
 
-def _small(frame: VideoFrame, size: int) -> Frame:
+def _small(frame: VideoFrame, size: int, seconds: float) -> Frame:
     scale = min(size / max(frame.width, frame.height), 1.0)
     rgb = frame.reformat(
         width=max(round(frame.width * scale), 1), height=max(round(frame.height * scale), 1), format="rgb24", threads=1
     )
-    return Frame(seconds=_time(frame), width=rgb.width, height=rgb.height, rgb=_pixels(rgb), rotation=frame.rotation)
+    return Frame(seconds=seconds, width=rgb.width, height=rgb.height, rgb=_pixels(rgb), rotation=frame.rotation)
 
 
 def _pixels(frame: VideoFrame) -> bytes:
