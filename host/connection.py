@@ -39,22 +39,23 @@ class Connection:
     async def send(self, message: FromHost, fds: Sequence[int] = ()) -> None:
         """Send *message*; the caller keeps *fds*. `EndOfChannel` if the child is gone."""
         data = encode(message)
-        while True:
-            try:
-                return datagram.send(self.sock, data, fds)
-            except BlockingIOError:
-                await anyio.wait_writable(self.sock)
-            except (BrokenPipeError, ConnectionResetError):
-                raise EndOfChannel from None
+        while not self._send_now(data, fds):
+            await anyio.wait_writable(self.sock)
+
+    def _send_now(self, data: bytes, fds: Sequence[int]) -> bool:
+        try:
+            datagram.send(self.sock, data, fds)
+        except BlockingIOError:
+            return False
+        except (BrokenPipeError, ConnectionResetError):
+            raise EndOfChannel from None
+        return True
 
     async def receive_first(self) -> tuple[FromChild, Datagram]:
         """Wait for a message of a sender that is not known yet; the caller judges it and closes the datagram."""
-        received = await self._datagram()
-        try:
-            return decode_from_child(received.data), received
-        except PeerProtocolError:
-            received.close()
-            raise
+        while (received := self._receive_now()) is None:
+            await anyio.wait_readable(self.sock)
+        return self._decoded(received)
 
     async def receive(self) -> tuple[FromChild, Datagram]:
         """Wait for the next message of the known child; the caller takes its fds.
@@ -63,31 +64,32 @@ class Connection:
             EndOfChannel: the child closed the channel, most likely by ending.
             PeerProtocolError: the message is malformed, or another process sent it.
         """
-        received = await self._datagram()
+        while (received := self._receive_now()) is None:
+            await anyio.wait_readable(self.sock)
+        credentials = received.credentials
+        if len(credentials) != 1 or credentials[0].sender_pid != self.sender_pid:
+            received.close()
+            senders = [sender.sender_pid for sender in credentials]
+            raise PeerProtocolError(f"a message came from process {senders} instead of {self.sender_pid}")
+        return self._decoded(received)
+
+    def _decoded(self, received: Datagram) -> tuple[FromChild, Datagram]:
         try:
-            self._check_sender(received)
             return decode_from_child(received.data), received
         except PeerProtocolError:
             received.close()
             raise
 
-    async def _datagram(self) -> Datagram:
-        while True:
-            try:
-                received = datagram.receive(self.sock, self._buffer)
-            except BlockingIOError:
-                await anyio.wait_readable(self.sock)
-                continue
-            except ConnectionResetError:
-                raise EndOfChannel from None
-            if received is None:
-                raise EndOfChannel
-            return received
-
-    def _check_sender(self, received: Datagram) -> None:
-        senders = [credentials.sender_pid for credentials in received.credentials]
-        if senders != [self.sender_pid]:
-            raise PeerProtocolError(f"a message came from process {senders} instead of {self.sender_pid}")
+    def _receive_now(self) -> Datagram | None:
+        try:
+            received = datagram.receive(self.sock, self._buffer)
+        except BlockingIOError:
+            return None
+        except ConnectionResetError:
+            raise EndOfChannel from None
+        if received is None:
+            raise EndOfChannel
+        return received
 
     def hang_up(self) -> None:
         """Wake whoever waits for a message: what has arrived can still be read, then comes the end."""

@@ -32,19 +32,21 @@ class Signature:
         self.kinds = {parameter.name: hints.get(parameter.name, Any) for parameter in parameters}
         self.returns = hints.get("return", Any)
 
-    def bind(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> list[Any]:
+    def bind(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, ...]:
         """Return the arguments in order; `ArgumentError` if they do not fit the interface."""
-        try:
-            bound = self.signature.bind(*arguments, **keywords)
-        except TypeError as error:
-            raise ArgumentError(f"could not call {self.name}: {error}") from None
-        for name, value in bound.arguments.items():
-            self._check(name, value)
-        return list(bound.args) + [bound.arguments[name] for name in bound.kwargs]
+        if keywords or len(arguments) != len(self.kinds):  # inspect binds slowly, and most calls are plain
+            try:
+                bound = self.signature.bind(*arguments, **keywords)
+            except TypeError as error:
+                raise ArgumentError(f"could not call {self.name}: {error}") from None
+            arguments = (*bound.args, *bound.kwargs.values())
+        for (name, kind), value in zip(self.kinds.items(), arguments, strict=False):
+            self._check(name, kind, value)
+        return arguments
 
-    def _check(self, name: str, value: Any) -> None:
+    def _check(self, name: str, kind: Any, value: Any) -> None:
         try:
-            msgspec.convert(value, self.kinds[name])
+            msgspec.convert(value, kind)
         except msgspec.ValidationError as error:
             raise ArgumentError(f"could not call {self.name}: argument {name!r}: {error}") from None
 

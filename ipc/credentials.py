@@ -19,15 +19,14 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 SO_PASSPIDFD = 76
 SCM_PIDFD = 4
 UCRED = struct.Struct("iII")
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(NamedTuple):
     """A sender as the kernel names it in the receiver's namespaces."""
 
     sender_pid: int

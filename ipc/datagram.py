@@ -21,7 +21,13 @@ MAX_DATAGRAM = 65_536
 
 MAX_FDS = 4
 _CONTROL = socket.CMSG_SPACE(UCRED.size) + socket.CMSG_SPACE(4) + socket.CMSG_SPACE(4 * MAX_FDS)
-_TRUNCATED = socket.MSG_TRUNC | socket.MSG_CTRUNC
+
+# Plain ints: arithmetic on socket's IntFlags costs more than the system calls that they are for.
+_CTRUNC = int(socket.MSG_CTRUNC)
+_TRUNCATED = int(socket.MSG_TRUNC) | _CTRUNC
+_NOSIGNAL = int(socket.MSG_NOSIGNAL)
+_CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
+_SOCKET, _RIGHTS, _CREDENTIALS = int(socket.SOL_SOCKET), int(socket.SCM_RIGHTS), int(socket.SCM_CREDENTIALS)
 
 
 @dataclass(slots=True)
@@ -71,13 +77,12 @@ def control_pair() -> tuple[socket.socket, socket.socket]:
 def send(sock: socket.socket, data: bytes, fds: Sequence[int] = ()) -> None:
     """Send one datagram; the caller keeps its own copies of *fds*. `OSError` as from sendmsg(2)."""
     if not fds:
-        sock.send(data, socket.MSG_NOSIGNAL)
+        sock.send(data, _NOSIGNAL)
         return
-    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
-    sock.sendmsg([data], [rights], socket.MSG_NOSIGNAL)
+    sock.sendmsg([data], [(_SOCKET, _RIGHTS, array.array("i", fds))], _NOSIGNAL)
 
 
-def receive(sock: socket.socket, buffer: bytearray | None = None, flags: int = 0) -> Datagram | None:
+def receive(sock: socket.socket, buffer: bytearray | None = None) -> Datagram | None:
     """Receive one datagram, or None at end of file. `OSError` as from recvmsg(2).
 
     With a *buffer* the datagram's data is a view of it, valid until the next call with the same buffer.
@@ -87,16 +92,16 @@ def receive(sock: socket.socket, buffer: bytearray | None = None, flags: int = 0
     """
     data: bytes | memoryview
     if buffer is None:
-        data, ancillary, result, _ = sock.recvmsg(MAX_DATAGRAM, _CONTROL, socket.MSG_CMSG_CLOEXEC | flags)
+        data, ancillary, result, _ = sock.recvmsg(MAX_DATAGRAM, _CONTROL, _CLOEXEC)
     else:
-        size, ancillary, result, _ = sock.recvmsg_into([buffer], _CONTROL, socket.MSG_CMSG_CLOEXEC | flags)
+        size, ancillary, result, _ = sock.recvmsg_into([buffer], _CONTROL, _CLOEXEC)
         data = memoryview(buffer)[:size]
     if not data and not ancillary:
         return None
     datagram = _sort(data, ancillary)
     if result & _TRUNCATED:
         datagram.close()
-        what = "fds" if result & socket.MSG_CTRUNC else "bytes"
+        what = "fds" if result & _CTRUNC else "bytes"
         raise PeerProtocolError(f"a message had more {what} than the channel allows")
     return datagram
 
@@ -106,11 +111,11 @@ def _sort(data: bytes | memoryview, ancillary: list[tuple[int, int, bytes]]) -> 
     credentials: list[Credentials] = []
     pidfd: int | None = None
     for level, kind, body in ancillary:
-        if level != socket.SOL_SOCKET:
+        if level != _SOCKET:
             continue
-        if kind == socket.SCM_CREDENTIALS:
-            credentials.append(Credentials(*UCRED.unpack(body[: UCRED.size])))
-        elif kind == socket.SCM_RIGHTS:
+        if kind == _CREDENTIALS:
+            credentials.append(Credentials._make(UCRED.unpack_from(body)))
+        elif kind == _RIGHTS:
             fds.extend(array.array("i", body[: len(body) - len(body) % 4]))
         elif kind == SCM_PIDFD:
             pidfd = int.from_bytes(body[:4], "little", signed=True)
