@@ -25,6 +25,9 @@ LOADS: tuple[str, ...] = ("after-seal", "early")
 MAX_STEPS = 128
 """How many preload and warm-up steps one child may have (`belljar.ipc.messages.Configure`)."""
 
+MAX_NAME = 256
+"""Characters of a module's, class's or function's name (`belljar.ipc.messages.Name`)."""
+
 MAX_PAYLOAD = 1 << 40
 
 
@@ -158,7 +161,7 @@ def _check_values(process: Process, place: Place) -> None:
     if not 0 < process.max_payload <= MAX_PAYLOAD:
         raise place.at("max_payload").error(f"expected 1 byte to 1TiB, got {process.max_payload}")
     for module in process.preload:
-        if not all(part.isidentifier() for part in module.split(".")):
+        if len(module) > MAX_NAME or not all(part.isidentifier() for part in module.split(".")):
             raise place.at("preload").error(f"expected the name of a module such as 'PIL.Image', got {quoted(module)}")
     if (steps := len(process.preload) + len(process.warm_up)) > MAX_STEPS:
         raise place.at("warm_up").error(f"expected at most {MAX_STEPS} steps with preload, got {steps}")
@@ -205,7 +208,7 @@ def _warm_up(entry: str, base: Path, place: Place) -> str:
 
 def _split(entry: str, place: Place, expected: str) -> tuple[str, str]:
     path, _, name = entry.rpartition(":")
-    if not path or not name.isidentifier() or keyword.iskeyword(name):
+    if not path or len(name) > MAX_NAME or not name.isidentifier() or keyword.iskeyword(name):
         raise place.error(f"expected {expected}, got {quoted(entry)}")
     return path, name
 
