@@ -54,11 +54,9 @@ def load(key: str | None) -> bytes | None:
         return None
     try:
         with _folder() as folder:
-            return _read(folder, key)
-    except FileNotFoundError:
-        return None
+            return _read_or_doubt(folder, key)
     except (OSError, _Unusable) as error:
-        _tell(f"entry {key[:12]} is built anew: {error}")
+        _tell(f"filters are kept in memory only: {error}")
         return None
 
 
@@ -126,6 +124,16 @@ def _check(found: os.stat_result, name: str, forbidden: int) -> None:
         raise _Unusable(f"{name} belongs to uid {found.st_uid}")
     if found.st_mode & forbidden:
         raise _Unusable(f"{name} is open to others (mode {stat.S_IMODE(found.st_mode):04o})")
+
+
+def _read_or_doubt(folder: int, key: str) -> bytes | None:
+    try:
+        return _read(folder, key)
+    except FileNotFoundError:
+        return None
+    except (OSError, _Unusable) as error:
+        _tell(f"entry {key[:12]} is built anew: {error}")
+        return None
 
 
 def _read(folder: int, key: str) -> bytes:

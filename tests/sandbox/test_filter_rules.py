@@ -1,0 +1,178 @@
+"""The compiled program against the rules it was made of, call by call and bit by bit, without a kernel."""
+
+from __future__ import annotations
+
+import errno
+import functools
+from collections import Counter
+from collections.abc import Sequence
+
+import pyseccomp
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from belljar.sandbox.errors import SandboxError
+from belljar.sandbox.policy import Family, Policy
+from belljar.sandbox.seccomp import groups
+from belljar.sandbox.seccomp.compile import build, compile_policy
+from belljar.sandbox.seccomp.rules import Answer, Choice, Rights, Rules, rules_for
+
+from . import bpf
+
+HERE = pyseccomp.system_arch()
+MOST = (1 << 64) - 1
+FAMILIES: tuple[Family, ...] = ("inet", "inet6", "netlink", "unix")
+POLICIES = {
+    "least": Policy(),
+    "media": Policy.media(),
+    "compute": Policy.compute(),
+    "reading": Policy(read_only=("/usr",), executable_memory=True),
+    "writing": Policy(read_write=("/srv",), subprocesses=True),
+    "most": Policy(
+        read_write=("/srv",),
+        devices=("/dev/dri/renderD128",),
+        network=FAMILIES,
+        subprocesses=True,
+        threads=True,
+        local_channels=True,
+    ),
+}
+
+words = st.integers(0, MOST)
+rights = st.builds(
+    Rights,
+    families=st.lists(st.sampled_from(FAMILIES), unique=True).map(lambda names: tuple(sorted(names))),
+    **dict.fromkeys(
+        (
+            *("reads", "writes", "devices", "graphics"),
+            *("subprocesses", "threads", "executable_memory", "local_channels"),
+        ),
+        st.booleans(),
+    ),
+)
+
+
+@functools.cache
+def program(of: Rights, listener: bool) -> bytes:
+    return build(rules_for(of), listener=listener)
+
+
+@functools.cache
+def number(name: str) -> int:
+    return pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name)
+
+
+def meant(rules: Rules, name: str, arguments: Sequence[int]) -> Answer:
+    """Read *rules* as a person does."""
+    rule = rules.get(name, Answer.ENOSYS)
+    if isinstance(rule, Answer):
+        return rule
+    fits = any(all(arguments[bits.arg] & bits.mask == bits.value for bits in case) for case in rule.cases)
+    return rule.then if fits else rule.otherwise
+
+
+def action(answer: Answer, listener: bool) -> int:
+    if answer is Answer.REPORT:
+        return pyseccomp.NOTIFY if listener else pyseccomp.ERRNO(errno.EACCES)
+    if answer is Answer.ALLOW:
+        return pyseccomp.ALLOW
+    return pyseccomp.ERRNO(getattr(errno, answer.value))
+
+
+@st.composite
+def near_misses(draw: st.DrawFn, rules: Rules) -> tuple[str, list[int]]:
+    """Draw a call whose arguments count, and arguments that just meet or just miss one of its cases."""
+    name = draw(st.sampled_from(sorted(name for name, rule in rules.items() if isinstance(rule, Choice))))
+    arguments = draw(st.lists(st.one_of(st.just(0), words), min_size=6, max_size=6))
+    rule = rules[name]
+    assert isinstance(rule, Choice)
+    for bits in draw(st.sampled_from(rule.cases)):
+        outside = draw(st.one_of(st.just(0), words)) & ~bits.mask
+        flipped = draw(st.sampled_from([0, 0, 0, 1 << draw(st.integers(0, 63))]))
+        arguments[bits.arg] = bits.value | outside ^ flipped
+    return name, arguments
+
+
+@settings(deadline=None)
+@given(st.data(), rights, st.booleans())
+def test_program_answers_as_the_rules_say(data: st.DataObject, of: Rights, listener: bool) -> None:
+    """For all rights, the program's answer is that of the rules, at and beside each case, with any bits elsewhere."""
+    rules = rules_for(of)
+    for _ in range(10):
+        name, arguments = data.draw(near_misses(rules))
+        if number(name) >= 0:
+            verdict = bpf.run(program(of, listener), number(name), arguments, architecture=HERE)
+            assert verdict.action == action(meant(rules, name, arguments), listener), (name, arguments)
+
+
+@pytest.mark.parametrize("listener", [False, True])
+@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
+def test_constant_rules_stay_constant(policy: Policy, listener: bool) -> None:
+    """A call with one answer gets it without a look at its arguments, so that the kernel can answer from its bitmap."""
+    rules = rules_for(Rights.of(policy))
+    names = {number(name): name for name in rules}
+    for each in range(700):
+        name = names.get(each, "")
+        verdict = bpf.run(program(Rights.of(policy), listener), each, architecture=HERE)
+        if isinstance(rules.get(name, Answer.ENOSYS), Answer):
+            assert verdict == (action(meant(rules, name, ()), listener), False), (each, name)
+        else:
+            assert verdict.looked_at_arguments, name
+
+
+@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
+@settings(deadline=None)
+@given(call=st.integers(0, (1 << 32) - 1), arguments=st.lists(words, max_size=6))
+def test_other_architecture_kills(policy: Policy, call: int, arguments: list[int]) -> None:
+    """A call of another architecture ends the process, whatever it is; so does one with the x32 bit on x86_64."""
+    of = program(Rights.of(policy), listener=True)
+    for other in {pyseccomp.Arch.X86, pyseccomp.Arch.ARM, pyseccomp.Arch.AARCH64, pyseccomp.Arch.X86_64} - {HERE}:
+        assert bpf.run(of, call, arguments, architecture=other).action == pyseccomp.KILL_PROCESS
+    if pyseccomp.Arch.X86_64 == HERE:
+        x32 = 0x4000_0000 | call & 0x3FFF_FFFF
+        assert bpf.run(of, x32, arguments, architecture=HERE).action == pyseccomp.KILL_PROCESS
+
+
+@settings(deadline=None)
+@given(rights, words.filter(lambda word: not 0 <= word & 0xFFFF_FFFF < 600), st.booleans())
+def test_unknown_call_is_never_allowed(of: Rights, call: int, listener: bool) -> None:
+    """A number that no table has is ENOSYS or death, never allowed."""
+    verdict = bpf.run(program(of, listener), call, architecture=HERE)
+    assert verdict.action in (pyseccomp.ERRNO(errno.ENOSYS), pyseccomp.KILL_PROCESS)
+
+
+@given(rights)
+def test_no_right_reaches_what_is_never_granted(of: Rights) -> None:
+    """No combination of rights allows a forbidden, absent or never granted call."""
+    rules = rules_for(of)
+    for name in groups.FORBIDDEN + groups.ABSENT + groups.FILE_NEVER:
+        assert rules[name] in (Answer.EPERM, Answer.ENOSYS, Answer.EACCES)
+
+
+def test_groups_do_not_overlap() -> None:
+    """Each call stands in one group, so its answer does not hang on an order."""
+    parts = (groups.ALWAYS, groups.FILE_READS, groups.FILE_WRITES, groups.FILE_NEVER, groups.CHANNELS, groups.NETWORK)
+    every = Counter(name for part in (*parts, groups.PROCESSES, groups.ABSENT, groups.FORBIDDEN) for name in part)
+    assert [name for name, count in every.items() if count > 1] == []
+    argued = {name for name, rule in rules_for(Rights.of(Policy.compute())).items() if isinstance(rule, Choice)}
+    assert argued.isdisjoint(every)
+
+
+def test_misspelt_call_is_an_error() -> None:
+    """A name that libseccomp does not know is refused by name, unless it is listed as newer."""
+    with pytest.raises(SandboxError, match="libseccomp does not know the call 'opne'"):
+        build({"opne": Answer.EPERM}, listener=False)
+    assert build(dict.fromkeys(groups.NEWER, Answer.EPERM), listener=False)
+
+
+@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
+def test_program_is_small(policy: Policy) -> None:
+    """A filter stays well below the kernel's 4096 instructions."""
+    assert len(compile_policy(policy, listener=True)) < 1000 * 8
+
+
+def test_policies_that_differ_in_paths_share_a_filter() -> None:
+    """What seccomp cannot see, paths and limits, makes no new filter."""
+    one, two = Policy(read_only=("/srv/a",)), Policy(read_only=("/srv/b",), limits=Policy.media().limits)
+    assert compile_policy(one, listener=False) is compile_policy(two, listener=False)
