@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -230,3 +232,11 @@ def test_any_text_is_a_policy_or_a_policy_error(text: str) -> None:
         assert isinstance(Policy.from_toml(text), Policy)
     except PolicyError as error:
         assert str(error)
+
+
+def test_documented_policy_is_the_preset() -> None:
+    """The policy that docs/policies.md writes out is the preset that it says it is."""
+    page = (Path(__file__).parents[2] / "docs" / "policies.md").read_text()
+    [written] = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert Policy.from_toml(written) == Policy.media()
+    assert [key for key in (*Policy.__struct_fields__, *Limits.__struct_fields__) if f"| `{key}` |" not in page] == []
