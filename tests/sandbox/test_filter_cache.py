@@ -130,7 +130,7 @@ def make_fifo(entry: Path) -> None:
 
 
 def open_to_group(entry: Path) -> None:
-    entry.chmod(0o620)
+    entry.chmod(entry.stat().st_mode | 0o020)
 
 
 def give_away(entry: Path) -> None:

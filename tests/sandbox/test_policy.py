@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -91,9 +92,8 @@ def test_hash_never_changes() -> None:
 def test_hash_is_the_same_in_every_process(seed: str) -> None:
     """The hash does not hang on the process, unlike Python's own."""
     code = "from belljar.sandbox.policy import Policy; print(Policy.media().hash())"
-    ended = subprocess.run(
-        [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
-    )
+    environment = {**os.environ, "PYTHONHASHSEED": seed}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == MEDIA_HASH
 
 
