@@ -116,11 +116,11 @@ def resident(pid: int | str = "self") -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def footprint() -> dict[str, list[str]]:
-    """Return the fds of this process and of each process below it."""
+def footprint() -> list[list[str]]:
+    """Return the fds of this process and of each process below it, sorted: a zygote's spare is another one each time."""
     gc.collect()
     pids: list[int | str] = ["self", *descendants(os.getpid())]
-    return {str(pid): sorted(kind.split(":")[0] for kind in open_fds(pid).values()) for pid in pids}
+    return sorted(sorted(kind.split(":")[0] for kind in open_fds(pid).values()) for pid in pids)
 
 
 @contextmanager
@@ -129,4 +129,6 @@ def nothing_left(backend: str = "namespaces") -> Iterator[None]:
     host_half(backend).warm(())
     before = footprint()
     yield
-    assert footprint() == before
+    after = footprint()
+    changed = {pid: (before.get(pid), after.get(pid)) for pid in before | after if before.get(pid) != after.get(pid)}
+    assert not changed, f"left behind, as pid: (fds before, fds after): {changed}"

@@ -113,6 +113,15 @@ class ZygoteClient:
                 return None
         return answer if isinstance(answer, Preloaded) else None
 
+    def settle(self) -> None:
+        """All is imported: let the zygote tidy up and fork its first spare. Returns when that is done."""
+        report, theirs = datagram.control_pair()
+        with report:
+            with theirs:
+                send_request(self.requests, {"settle": True}, [theirs.fileno()])
+            report.settimeout(BOOT_TIMEOUT)
+            report.recv(1)  # end of file
+
     def is_alive(self) -> bool:
         """Return whether the helper, and so the zygote, runs."""
         return not pidfds.has_ended(self.helper_pidfd)
@@ -188,6 +197,7 @@ def _start_zygote(preload: tuple[str, ...]) -> ZygoteClient:
         started = ZygoteClient(guard())
         unfit = next((module for module in preload if not _preloads(started, module)), None)
         if unfit is None:
+            started.settle()
             return started
         started.close()
         _left_to_children.add(unfit)

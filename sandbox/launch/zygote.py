@@ -70,7 +70,6 @@ class Zygote:
 
     def run(self) -> None:
         """Serve until end of file on the request socket."""
-        settle()
         self.poll.register(self.requests, select.POLLIN)
         while True:
             for fd, _ in self.poll.poll():
@@ -87,8 +86,12 @@ class Zygote:
         body, (report_fd, *fds) = request
         report = socket.socket(fileno=report_fd)
         if "preload" in body:
-            self._drop_spare()  # it lacks the module
             send_report(report, preload(body["preload"]))
+            report.close()
+            return True
+        if "settle" in body:
+            settle()
+            self._prepare_spare()
             report.close()
             return True
         try:
@@ -121,11 +124,6 @@ class Zygote:
                 self.spare = self._fork_child(share_network=False)
             except StepFailed:
                 return
-
-    def _drop_spare(self) -> None:
-        if self.spare is not None:
-            self._forget_link(self.spare)  # end of file before its birth: it exits
-            self.spare = None
 
     def _fork_child(self, share_network: bool) -> _Child:
         ours, childs = datagram.control_pair()
@@ -229,5 +227,4 @@ def preload(module: str) -> Preloaded:
         importlib.import_module(module)
     except BaseException as raised:  # noqa: BLE001 - an import may raise anything, SystemExit included
         error = f"{type(raised).__name__}: {raised}"
-    settle()
     return Preloaded(len(os.listdir("/proc/self/task")), error[:2000])
