@@ -69,7 +69,35 @@ _HOMES = {
     "stop": "sandbox.launch.client",
 }
 
-__all__ = list(_HOMES)  # noqa: PLE0605 - one list of names is enough, and a test compares it with the block above
+__all__ = [
+    "ArgumentError",
+    "BelljarError",
+    "CallError",
+    "CallTimeout",
+    "ChildEnded",
+    "Config",
+    "ConfigError",
+    "Ended",
+    "LaunchError",
+    "Layer",
+    "Limits",
+    "PeerProtocolError",
+    "PluginError",
+    "Policy",
+    "PolicyError",
+    "Process",
+    "ProcessHost",
+    "Protection",
+    "ProtectionError",
+    "ResultError",
+    "SandboxError",
+    "Stage",
+    "State",
+    "UnknownMethod",
+    "load_config",
+    "probe",
+    "stop",
+]
 
 
 def __getattr__(name: str) -> Any:

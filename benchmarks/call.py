@@ -51,7 +51,7 @@ async def run(rounds: int, count: int, backend: str) -> dict[str, list[float]]:
     async with AsyncExitStack() as stack:
         host = await stack.enter_async_context(ProcessHost(Process(plugin=PLUGIN, policy=Policy.media())))
         pool = stack.enter_context(concurrent.futures.ProcessPoolExecutor(1, mp_context=mp.get_context("spawn")))
-        process = mp.get_context("fork").Process(target=peers._serve, args=(theirs,))  # noqa: SLF001
+        process = mp.get_context("fork").Process(target=peers.serve, args=(theirs,))
         process.start()
         proxy = host.proxy(Echo)
 
@@ -82,7 +82,7 @@ async def run(rounds: int, count: int, backend: str) -> dict[str, list[float]]:
         ours.send_bytes(b"end")
         process.join()
         sock.close()
-        os.waitpid(raw_pid, 0)
+        os.waitpid(raw_pid, 0)  # noqa: ASYNC222 - it has read end of file
     return samples
 
 

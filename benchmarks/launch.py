@@ -51,6 +51,7 @@ def pss(outer_pid: int) -> float:
 
 async def memory(count: int) -> float:
     """Return the median PSS of *count* idle children in MiB."""
+    result = 0.0
     async with anyio.create_task_group() as tasks:
         ready: list[int] = []
         all_ready, done = anyio.Event(), anyio.Event()
@@ -71,10 +72,16 @@ async def memory(count: int) -> float:
     return result
 
 
+async def warm_up(backend: str) -> float:
+    """Launch once without keeping its timeline."""
+    nowhere: list[dict[str, float]] = []
+    return await launch_once(backend, nowhere)
+
+
 async def cold() -> float:
     """Return the milliseconds of a launch that must start guard, helper and zygote."""
     stop()
-    return await launch_once("namespaces", [])
+    return await warm_up("namespaces")
 
 
 def main() -> None:
@@ -85,21 +92,20 @@ def main() -> None:
     options = parser.parse_args()
     samples: dict[str, list[float]] = {}
     timelines: list[dict[str, float]] = []
-    anyio.run(launch_once, "namespaces", [])  # warm zygote
+    anyio.run(warm_up, "namespaces")  # warm zygote
     peers.start_and_ask("forkserver", MESSAGE)  # warm forkserver
+    rows: dict[str, Callable[[], None]] = {
+        "multiprocessing fork": lambda: peers.start_and_ask("fork", MESSAGE),
+        "multiprocessing forkserver": lambda: peers.start_and_ask("forkserver", MESSAGE),
+        "multiprocessing spawn": lambda: peers.start_and_ask("spawn", MESSAGE),
+        "ProcessPoolExecutor spawn": lambda: peers.start_pool_and_ask(MESSAGE),
+    }
     for _ in range(options.rounds):
-        rows = {
-            "belljar namespaces (sealed, verified)": lambda: anyio.run(launch_three, timelines, samples),
-            "multiprocessing fork": lambda: timed(lambda: peers.start_and_ask("fork", MESSAGE)),
-            "multiprocessing forkserver": lambda: timed(lambda: peers.start_and_ask("forkserver", MESSAGE)),
-            "multiprocessing spawn": lambda: timed(lambda: peers.start_and_ask("spawn", MESSAGE)),
-            "ProcessPoolExecutor spawn": lambda: timed(lambda: peers.start_pool_and_ask(MESSAGE)),
-        }
+        anyio.run(launch_three, timelines, samples)
         for name, row in rows.items():
-            if (took := row()) is not None:
-                samples.setdefault(name, []).append(took)
+            samples.setdefault(name, []).append(timed(row))
     samples["belljar namespaces, cold"] = [anyio.run(cold) for _ in range(5)]
-    samples["belljar none (exec, confines nothing)"] = [anyio.run(launch_once, "none", []) for _ in range(5)]
+    samples["belljar none (exec, confines nothing)"] = [anyio.run(warm_up, "none") for _ in range(5)]
     show("launch to first answer", "ms", samples, "multiprocessing forkserver", as_json=options.json)
     if not options.json:
         show_stages(timelines)

@@ -9,8 +9,8 @@ import concurrent.futures
 import multiprocessing as mp
 import os
 import socket
-import sys
 from multiprocessing.connection import Connection
+from typing import Any
 
 
 def echo(data: bytes) -> bytes:
@@ -18,16 +18,17 @@ def echo(data: bytes) -> bytes:
     return data
 
 
-def _serve(connection: Connection) -> None:
+def serve(connection: Connection) -> None:
+    """Echo until told to end."""
     while (data := connection.recv_bytes()) != b"end":
         connection.send_bytes(data)
 
 
 def start_and_ask(method: str, message: bytes) -> None:
     """Start one process by *method*, ask it once, end it."""
-    context = mp.get_context(method)
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs,))
+    context: Any = mp.get_context(method)
+    ours, theirs = mp.Pipe()
+    process = context.Process(target=serve, args=(theirs,))
     process.start()
     ours.send_bytes(message)
     assert ours.recv_bytes() == message
@@ -55,8 +56,3 @@ def raw_seqpacket() -> tuple[socket.socket, int]:
         os._exit(0)
     theirs.close()
     return ours, pid
-
-
-def is_main_importable() -> bool:
-    """Whether spawn can find this module again."""
-    return __name__ in sys.modules

@@ -1,4 +1,4 @@
-"""Tables of the benchmarks: medians of interleaved rounds, and ratios, for machines are noisy and seconds do not travel."""
+"""Tables of the benchmarks: medians of interleaved rounds and their ratios, for seconds do not travel."""
 
 from __future__ import annotations
 

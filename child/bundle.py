@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib.abc import InspectLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec, spec_from_loader
-from types import ModuleType
+from types import CodeType, ModuleType
 
 if sys.version_info >= (3, 12):
     from importlib.resources.abc import Traversable, TraversableResources
@@ -41,7 +41,9 @@ class BundleImporter(MetaPathFinder, InspectLoader):
         """Return the spec of a module of the bundle."""
         if self._member(fullname) is None:
             return None
-        spec = spec_from_loader(fullname, self, origin=self.get_filename(fullname), is_package=self.is_package(fullname))
+        spec = spec_from_loader(
+            fullname, self, origin=self.get_filename(fullname), is_package=self.is_package(fullname)
+        )
         if spec is not None:
             spec.has_location = True
         return spec
@@ -68,10 +70,11 @@ class BundleImporter(MetaPathFinder, InspectLoader):
         """Return the source text, for `linecache` and `inspect`."""
         return self.zip.read(self._existing(fullname)).decode()
 
-    def get_code(self, fullname: str) -> object:
+    def get_code(self, fullname: str) -> CodeType:
         """Compile the module; `SyntaxError` as from compile()."""
         member = self._existing(fullname)
-        return compile(self.zip.read(member), ROOT + member, "exec", dont_inherit=True)
+        code: CodeType = compile(self.zip.read(member), ROOT + member, "exec", dont_inherit=True)
+        return code
 
     def get_data(self, path: str) -> bytes:
         """Return a file of the bundle by the path that `get_filename` and ``__file__`` start."""
@@ -115,4 +118,6 @@ def load_attribute(importer: BundleImporter, module_name: str, attribute: str) -
         return getattr(module, attribute)
     except AttributeError:
         names = [name for name, value in vars(module).items() if isinstance(value, type) and name[:1] != "_"]
-        raise AttributeError(f"{module_name}.py has no class {attribute!r}; it has {', '.join(names) or 'none'}") from None
+        raise AttributeError(
+            f"{module_name}.py has no class {attribute!r}; it has {', '.join(names) or 'none'}"
+        ) from None

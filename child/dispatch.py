@@ -13,7 +13,7 @@ import msgspec
 
 from ..ipc.datagram import Datagram
 from ..ipc.messages import MAX_INLINE, Call, CallFailed, Reply, Shutdown, shorten
-from ..ipc.payload import make_sealed, view_sealed
+from ..ipc.payload import make_sealed, read_sealed
 from .link import Link
 from .refused import RefusedImports
 
@@ -33,7 +33,7 @@ class Method:
         self.required = sum(parameter.default is parameter.empty for parameter in self.parameters)
         self.decoders = {len(self.kinds): _decoder(self.kinds)}  # one now, so that a bad annotation fails the load
 
-    def __call__(self, payload: bytes | memoryview) -> object:
+    def __call__(self, payload: bytes) -> object:
         """Call the method with the arguments in *payload*; `ArgumentsUnfit` if they do not fit."""
         count = _array_length(payload)
         if not self.required <= count <= len(self.kinds):
@@ -55,10 +55,11 @@ class Method:
 
 
 def _decoder(kinds: tuple[Any, ...]) -> msgspec.msgpack.Decoder[tuple[Any, ...]]:
-    return msgspec.msgpack.Decoder(tuple[kinds] if kinds else tuple[()])
+    declared: Any = tuple.__class_getitem__(kinds)  # tuple[A, B], of types that are known only now
+    return msgspec.msgpack.Decoder(declared)
 
 
-def _array_length(payload: bytes | memoryview) -> int:
+def _array_length(payload: bytes) -> int:
     """Return how many elements the msgpack array *payload* has: fixarray holds the count in its first byte."""
     first = payload[0]
     return first & 0x0F if first & 0xF0 == 0x90 else int.from_bytes(payload[1 : 3 if first == 0xDC else 5])
@@ -137,8 +138,7 @@ class Dispatcher:
     def _call(self, method: Method, call: Call, received: Datagram) -> object:
         if call.payload is not None:
             return method(call.payload)
-        with view_sealed(received.take_fd(), self.max_payload) as payload:
-            return method(payload)
+        return method(read_sealed(received.take_fd(), self.max_payload))
 
     def _reply(self, call: Call, result: object) -> None:
         try:
@@ -157,7 +157,9 @@ class Dispatcher:
         try:
             fd = make_sealed(payload)
         except OSError as error:
-            self._fail(call, "result", type(error).__name__, f"could not make a payload of {len(payload)} bytes: {error}")
+            self._fail(
+                call, "result", type(error).__name__, f"could not make a payload of {len(payload)} bytes: {error}"
+            )
             return
         try:
             self._send(Reply(call.call_id, None, self.refused.take()), [fd])

@@ -14,12 +14,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from ..ipc.datagram import Datagram, close_all
 from ..ipc.errors import PeerProtocolError
 from ..ipc.messages import VERSION, Configure, Hello, Listening, Load, Plugin, Ready, Sealed, StageFailed, shorten
-from ..ipc.payload import view_sealed
+from ..ipc.payload import read_sealed
 from ..ipc.stage import Stage
 from ..sandbox.backends import child_half
 from ..sandbox.backends.namespaces import ChildSide as NamespacesChild
@@ -140,9 +140,8 @@ class Child:
         with self.stage(Stage.CONFINE_EARLY):
             os.environ.update(self.birth.env)
             self.half.confine_early(self.birth)
-            # New objects: a zygote's remember what its own fds were, a seekable file perhaps, and the child's are pipes.
-            sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
-            sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+            # New objects: a zygote's remember that its own fds were files that seek, and the child's are pipes.
+            sys.stdout, sys.stderr = _text_stream(1), _text_stream(2)
             faulthandler.enable()  # a crash in C leaves its Python stack in the last lines of stderr
 
     def say_hello(self) -> None:
@@ -195,12 +194,15 @@ class Child:
         self.link.send(Ready(tuple(self.methods)[:64], {Stage.LOAD.label: self.took.get(Stage.LOAD.label, 0.0)}))
 
     def _load(self, plugin: Plugin, received: Datagram) -> None:
-        with view_sealed(received.take_fd(), 1 << 30) as view:
-            importer = BundleImporter(bytes(view))
+        importer = BundleImporter(read_sealed(received.take_fd(), 1 << 30))
         factory = load_attribute(importer, plugin.module, plugin.attribute)
         if not callable(factory):
             raise TypeError(f"{plugin.module}.py: {plugin.attribute} is not a class")
         self.methods = methods_of(factory())
+
+
+def _text_stream(fd: int) -> TextIO:
+    return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def refuse_directories() -> None:

@@ -24,6 +24,7 @@ _MODULES = (
     "_strptime",
     "bisect",
     "collections.abc",
+    "concurrent.futures.thread",  # loaded on first use of ThreadPoolExecutor, so also by asyncio
     "ctypes",
     "dataclasses",
     "datetime",

@@ -16,7 +16,7 @@ import msgspec
 from ..ipc.datagram import Datagram
 from ..ipc.errors import PeerProtocolError
 from ..ipc.messages import MAX_INLINE, Call, CallFailed, Reply, Shutdown
-from ..ipc.payload import make_sealed, view_sealed
+from ..ipc.payload import make_sealed, read_sealed
 from .connection import Connection, EndOfChannel
 from .errors import ArgumentError, CallError, CallTimeout, PluginError, ResultError, UnknownMethod
 from .stages import Launching
@@ -69,7 +69,9 @@ class _Turn:
 class Calls:
     """The calls of one child. *kill* ends it with a reason; *refusals* are the files that the seal refused lately."""
 
-    def __init__(self, launching: Launching, refusals: Callable[[], tuple[str, ...]], kill: Callable[[str], None]) -> None:
+    def __init__(
+        self, launching: Launching, refusals: Callable[[], tuple[str, ...]], kill: Callable[[str], None]
+    ) -> None:
         self._launching = launching
         self._refusals = refusals
         self._kill = kill
@@ -82,6 +84,8 @@ class Calls:
 
     async def call(self, method: str, arguments: tuple[Any, ...], returns: Any, timeout: float | None) -> Any:
         """Make one call; see `ProcessHost.call`. `EndOfChannel` if the child ended."""
+        if len(method) > 256:
+            raise UnknownMethod(f"no method has a name of {len(method)} characters")
         payload = self._encode(method, arguments)
         if not self._turn.take_now():
             await self._turn.take()
@@ -140,15 +144,17 @@ class Calls:
         if answer.refused:
             refused = (*(f"import {name}" for name in answer.refused), *refused)
         if refused:
-            log.warning("%s: after the seal, %r was refused %s", self._launching.process.name, method, ", ".join(refused))
+            log.warning(
+                "%s: after the seal, %r was refused %s", self._launching.process.name, method, ", ".join(refused)
+            )
         if isinstance(answer, CallFailed):
             received.expect_no_fd()
             raise _error(method, answer, refused)
         if answer.payload is not None:
             received.expect_no_fd()
             return _decode(method, answer.payload, returns)
-        with view_sealed(received.take_fd(), self._launching.process.max_payload) as view:
-            return _decode_untyped(method, view) if returns is Any else _decode(method, view, returns)
+        payload = read_sealed(received.take_fd(), self._launching.process.max_payload)
+        return _decode_untyped(method, payload) if returns is Any else _decode(method, payload, returns)
 
     async def ask_to_end(self, message: Shutdown) -> None:
         """Send *message* once no call is under way; a child that has gone is what was wanted."""
@@ -161,14 +167,14 @@ class Calls:
                 self._turn.give_up()
 
 
-def _decode(method: str, payload: bytes | memoryview, kind: Any) -> Any:
+def _decode(method: str, payload: bytes, kind: Any) -> Any:
     try:
         return _decoder(kind).decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ResultError(f"the result of {method!r} does not fit: {error}") from None
 
 
-def _decode_untyped(method: str, payload: memoryview) -> Any:
+def _decode_untyped(method: str, payload: bytes) -> Any:
     """Decode a large result without a declared type: one str or bytes, which take no more memory than on the way."""
     try:
         return _decode(method, payload, str if payload[0] in _LARGE_STR else bytes)

@@ -37,7 +37,9 @@ class Ended:
         return f"{self.reason} (stage {int(self.stage)}, {self.stage.label}){last}"
 
 
-def ended_from(exited: Exited | None, *, stage: Stage, why: str, stderr: tuple[str, ...], cpu_limit: int | None) -> Ended:
+def ended_from(
+    exited: Exited | None, *, stage: Stage, why: str, stderr: tuple[str, ...], cpu_limit: int | None
+) -> Ended:
     """Return how it ended. *why* is what the host did to it, empty if nothing; *exited* is None if nobody waited."""
     if exited is None:
         return Ended(None, "SIGKILL", stage, why or "the process that waits for it ended", stderr, 0, 0.0)

@@ -298,7 +298,7 @@ class ProcessHost:
         return ChildEnded(f"could not call {method!r}: {self.process.name} has ended: {ended}", ended)
 
     def proxy(self, interface: type[T]) -> T:
-        """Return an object with the methods of *interface*, an annotated class; each is a call that checks both ways."""
+        """Return an object with the methods of *interface*, annotated; each is a call that is checked both ways."""
         return cast(T, Proxy(self, interface))
 
     async def shutdown(self, grace: float = GRACE) -> Ended:

@@ -18,7 +18,19 @@ import anyio.to_thread
 from ..ipc import datagram, pidfds
 from ..ipc.errors import HelloError, PeerProtocolError
 from ..ipc.hello import Expected, Facts, judge_hello, judge_sender
-from ..ipc.messages import Configure, FromChild, Hello, Listening, Load, Plugin, Ready, Sealed, StageFailed, Step, StepBegan
+from ..ipc.messages import (
+    Configure,
+    FromChild,
+    Hello,
+    Listening,
+    Load,
+    Plugin,
+    Ready,
+    Sealed,
+    StageFailed,
+    Step,
+    StepBegan,
+)
 from ..ipc.stage import Stage
 from ..sandbox import protection
 from ..sandbox.backends import host_half
@@ -27,7 +39,7 @@ from ..sandbox.errors import SandboxError
 from ..sandbox.launch.client import LaunchFailed
 from ..sandbox.launch.wire import Launched
 from ..sandbox.layers import Layer
-from ..sandbox.probe import explain, probe
+from ..sandbox.probe import explain, is_probed, probe
 from ..sandbox.protection import Protection
 from ..sandbox.seccomp.compile import compile_policy, is_compiled
 from .bundle import Bundle, make_bundle
@@ -43,8 +55,6 @@ class Launching:
 
     def __init__(self, process: Process) -> None:
         self.process = process
-        self.half: HostHalf = host_half(process.backend)
-        self.promised: frozenset[Layer] = self.half.promises(process.policy)
         self.timeline: dict[str, float] = {}
         self.fds = ExitStack()
         self.listener: int | None = None
@@ -67,24 +77,33 @@ class Launching:
         """Stage 1: resolve and check everything, and make the channel, before any process exists."""
         with self.stage(Stage.PREPARE):
             self.process = self.process.resolve()
+            self.half: HostHalf = host_half(self.process.backend)
+            self.promised: frozenset[Layer] = self.half.promises(self.process.policy)
             if not self._is_warm():
-                # Compiling a filter and starting a zygote block for 0.1 s and more: not in the event loop.
+                # Probing, compiling a filter and starting a zygote take 0.1 s and more: not in the event loop.
                 await anyio.to_thread.run_sync(self._warm, abandon_on_cancel=True)
-            self.bpf = self._filter() if Layer.SECCOMP in self.promised else b""
+            if missing := self._missing():
+                raise SandboxError(f"backend {self.half.name!r} does not work here: {missing}")
+            self.bpf = self._filter() if self._filters() else b""
             self.bundle = self.fds.enter_context(make_bundle(self.process))
             ours, self.childs_end = datagram.control_pair()
             self.connection = Connection(ours)
             self.fds.callback(self.childs_end.close)
 
     def _is_warm(self) -> bool:
-        compiled = Layer.SECCOMP not in self.promised or is_compiled(self.process.policy, listener=self._listens())
-        return compiled and self.half.is_warm(self.process.preload) and not self._missing()
+        if not is_probed() or not self.half.is_warm(self.process.preload):
+            return False
+        return not self._filters() or is_compiled(self.process.policy, listener=self._listens())
 
     def _warm(self) -> None:
-        if missing := self._missing():
-            raise SandboxError(f"backend {self.half.name!r} does not work here: {missing}")
-        self._filter()
+        if self._missing():
+            return
+        if self._filters():
+            self._filter()
         self.half.warm(self.process.preload)
+
+    def _filters(self) -> bool:
+        return Layer.SECCOMP in self.promised
 
     def _missing(self) -> str:
         missing = probe().missing(self.half.requires)

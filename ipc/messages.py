@@ -26,7 +26,7 @@ Names = Annotated[tuple[Annotated[str, msgspec.Meta(max_length=128)], ...], msgs
 Inline = Annotated[bytes, msgspec.Meta(max_length=MAX_INLINE)]
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Millis = Annotated[float, msgspec.Meta(ge=0)]
-Timings = Annotated[dict[Name, Millis], msgspec.Meta(max_length=128)]
+Timings = Annotated[dict[Text, Millis], msgspec.Meta(max_length=128)]
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
@@ -53,7 +53,7 @@ class StageFailed(_Message, frozen=True, tag="stage-failed"):
 class StepBegan(_Message, frozen=True, tag="step-began"):
     """An early-init step starts now; the host's deadline for it runs from here."""
 
-    step: Name
+    step: Text
 
 
 class Listening(_Message, frozen=True, tag="listening"):
@@ -96,7 +96,7 @@ class Step(_Message, frozen=True):
     """One early-init step: ``preload`` imports a module, ``warm-up`` calls ``FILE.py:function``."""
 
     kind: Literal["preload", "warm-up"]
-    name: Name
+    name: Text
 
 
 class Plugin(_Message, frozen=True):
@@ -142,8 +142,8 @@ FromHost: TypeAlias = Configure | Load | Call | Shutdown
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _encoder = msgspec.msgpack.Encoder()
-_from_child = msgspec.msgpack.Decoder[FromChild](FromChild, strict=True)
-_from_host = msgspec.msgpack.Decoder[FromHost](FromHost, strict=True)
+_from_child: msgspec.msgpack.Decoder[FromChild] = msgspec.msgpack.Decoder(FromChild, strict=True)
+_from_host: msgspec.msgpack.Decoder[FromHost] = msgspec.msgpack.Decoder(FromHost, strict=True)
 
 
 def encode(message: FromChild | FromHost) -> bytes:

@@ -9,10 +9,7 @@ receiver checks seals and size before it reads a byte. F_GET_SEALS fails on anyt
 from __future__ import annotations
 
 import fcntl
-import mmap
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from .errors import PeerProtocolError
 
@@ -47,13 +44,16 @@ def check_sealed(fd: int, limit: int) -> int:
     return size
 
 
-@contextmanager
-def view_sealed(fd: int, limit: int) -> Iterator[memoryview]:
-    """Yield a read-only view of a sealed payload; *fd* is taken over and closed also on errors."""
+def read_sealed(fd: int, limit: int) -> bytes:
+    """Return the content of a sealed payload; *fd* is taken over and closed also on errors.
+
+    A copy, although the seals would allow a mapping: what is decoded from it may keep a view of it for ever.
+    """
     try:
         size = check_sealed(fd, limit)
-        mapped = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ)
+        data = os.pread(fd, size, 0)
+        while len(data) < size:  # one read moves at most 2 GiB, see read(2)
+            data += os.pread(fd, size - len(data), len(data))
+        return data
     finally:
         os.close(fd)
-    with mapped, memoryview(mapped) as view:
-        yield view

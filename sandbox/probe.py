@@ -105,6 +105,11 @@ def probe(*, refresh: bool = False) -> Machine:
     return _follow_userns(_pretend(seen, faked), faked)
 
 
+def is_probed() -> bool:
+    """Tell whether `probe` would answer at once."""
+    return bool(_kept)
+
+
 def requirements(backend: str) -> tuple[str, ...]:
     """Return the features that *backend* cannot do without; `SandboxError` if there is no such backend."""
     from .backends import host_half

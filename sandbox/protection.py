@@ -203,7 +203,11 @@ def _status_layer(layer: Layer, reading: _Reading) -> tuple[bool, str, int | Non
     for thread in reading.threads:
         values = {key: thread.status.get(key, "?") for key in shown}
         if not _fits(layer, values):
-            return False, f"thread {thread.tid}: " + ", ".join(f"{key} {value}" for key, value in values.items()), thread.tid
+            return (
+                False,
+                f"thread {thread.tid}: " + ", ".join(f"{key} {value}" for key, value in values.items()),
+                thread.tid,
+            )
     listener = next((fd for fd, name in reading.fds.items() if "seccomp notify" in name), None)
     if layer is Layer.SECCOMP and listener is not None:
         return False, f"fd {listener} is the filter's own listener: it could allow itself anything", None

@@ -39,11 +39,7 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 # x86_64 has numbers of its own; aarch64 and riscv64 share the generic table.
-_NUMBERS = (
-    {"pivot_root": 155, "seccomp": 317}
-    if platform.machine() == "x86_64"
-    else {"pivot_root": 41, "seccomp": 277}
-)
+_NUMBERS = {"pivot_root": 155, "seccomp": 317} if platform.machine() == "x86_64" else {"pivot_root": 41, "seccomp": 277}
 _NR_LANDLOCK_CREATE_RULESET = 444
 
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -1,4 +1,4 @@
-"""What several tests share: process types of tests/children, the processes below one, and what a block leaves behind."""
+"""What several tests share: process types of tests/children, processes below one, what a block leaves behind."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def resident(pid: int | str = "self") -> int:
 
 
 def footprint() -> list[list[str]]:
-    """Return the fds of this process and of each process below it, sorted: a zygote's spare is another one each time."""
+    """Return the fds of this process and of each below it, sorted: a zygote's spare is another one each time."""
     gc.collect()
     pids: list[int | str] = ["self", *descendants(os.getpid())]
     return sorted(sorted(kind.split(":")[0] for kind in open_fds(pid).values()) for pid in pids)
@@ -129,6 +129,4 @@ def nothing_left(backend: str = "namespaces") -> Iterator[None]:
     host_half(backend).warm(())
     before = footprint()
     yield
-    after = footprint()
-    changed = {pid: (before.get(pid), after.get(pid)) for pid in before | after if before.get(pid) != after.get(pid)}
-    assert not changed, f"left behind, as pid: (fds before, fds after): {changed}"
+    assert footprint() == before

@@ -50,7 +50,11 @@ def test_child_takes_its_stages_in_their_order() -> None:
     for file, function in (("child/stages.py", "take_stages"), ("host/process_host.py", "_take_stages")):
         tree = ast.parse((ROOT / file).read_text())
         body = next(node for node in ast.walk(tree) if getattr(node, "name", "") == function)
-        called = [node.func.attr for node in ast.walk(body) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+        called = [
+            node.func.attr
+            for node in ast.walk(body)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        ]
         lines = {name: i for i, name in enumerate(ordered(body))}
         numbered = [(number, name) for number in Stage for name in called if name in stage_functions()[number]]
         positions = [lines[name] for _, name in numbered]
@@ -61,7 +65,9 @@ def test_child_takes_its_stages_in_their_order() -> None:
 def ordered(body: ast.AST) -> list[str]:
     """Return the names of the methods called in *body*, in the order of their lines."""
     calls = [node for node in ast.walk(body) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
-    return [call.func.attr for call in sorted(calls, key=lambda call: call.lineno) if isinstance(call.func, ast.Attribute)]
+    return [
+        call.func.attr for call in sorted(calls, key=lambda call: call.lineno) if isinstance(call.func, ast.Attribute)
+    ]
 
 
 def stage_functions() -> dict[int, set[str]]:

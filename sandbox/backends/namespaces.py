@@ -124,7 +124,9 @@ class ChildSide:
             self.link.send(SEAL_REQUEST, socket.MSG_NOSIGNAL)
             answer = self.link.recv(4096)
         if answer != SEAL_DONE:
-            failure = json.loads(answer) if answer else {"errno": 0, "step": "reach the zygote, which has ended"}
+            if not answer:
+                raise StepFailed("ask the zygote for the empty root", 0, "it has ended")
+            failure = json.loads(answer)
             raise StepFailed(failure["step"], failure["errno"], os.strerror(failure["errno"]))
 
 

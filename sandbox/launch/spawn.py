@@ -54,7 +54,7 @@ def _become(
         writer = _place(fds, writer)
         step = f"execute {argv[0]}"
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        os.execve(argv[0], argv, env)
+        os.execve(argv[0], list(argv), env)
     except OSError as error:
         failure = {"stage": 2, "errno": error.errno, "text": f"could not {step}: {error.strerror}"}
         os.write(writer, json.dumps(failure).encode())

@@ -159,7 +159,7 @@ class Zygote:
         sc.setns(self.pid_namespace, sc.CLONE_NEWPID)  # if this fails, the zygote ends: it could not fork rightly
 
     def _become_child(self, link_fd: int, ours: socket.socket, share_network: bool) -> NoReturn:
-        """The zygote's sockets exist here too. Their objects must not close fd numbers that mean something else later."""
+        """The zygote's sockets are here too; their objects must not close fd numbers that mean something else later."""
         for child in self.children.values():
             child.link.detach()
             if child.report is not None:

@@ -16,6 +16,7 @@ import signal
 import socket
 import struct
 from collections.abc import Callable
+from pathlib import Path
 
 REFUSALS = {errno.EACCES, errno.EPERM, errno.ENOSYS, errno.ENOENT, errno.ESRCH, errno.ENOMEM, errno.EAFNOSUPPORT}
 
@@ -24,10 +25,11 @@ X86_64 = {
     "swapon": 167, "kexec_load": 246, "add_key": 248, "request_key": 249, "keyctl": 250, "unshare": 272, "shmget": 29,
     "msgget": 68, "semget": 64, "mq_open": 240, "perf_event_open": 298, "name_to_handle_at": 303, "setns": 308,
     "open_by_handle_at": 304, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312, "finit_module": 313,
-    "seccomp": 317, "bpf": 321, "userfaultfd": 323, "io_uring_setup": 425, "open_tree": 428, "fsopen": 430, "fsmount": 432,
+    "seccomp": 317, "bpf": 321, "userfaultfd": 323, "io_uring_setup": 425, "open_tree": 428, "fsopen": 430,
     "clone3": 435, "pidfd_open": 434, "pidfd_getfd": 438, "mount_setattr": 442, "landlock_create_ruleset": 444,
     "inotify_init1": 294, "fanotify_init": 300, "quotactl": 179, "chroot": 161, "sethostname": 170, "settimeofday": 164,
-    "syslog": 103, "iopl": 172, "ioctl": 16, "prctl": 157, "socket": 41, "clone": 56, "memfd_secret": 447, "vmsplice": 278,
+    "syslog": 103, "iopl": 172, "ioctl": 16, "prctl": 157, "socket": 41, "clone": 56, "memfd_secret": 447,
+    "vmsplice": 278,
     "clock_settime": 227, "lookup_dcookie": 212, "adjtimex": 159, "setpriority": 141, "migrate_pages": 256,
 }  # fmt: skip
 
@@ -69,10 +71,10 @@ class Attacker:
         self.host_pid = 0
         self.folder = ""
         self.attempts: dict[str, Callable[[], object]] = {
-            "read /etc/passwd": lambda: open("/etc/passwd").read(),
+            "read /etc/passwd": lambda: Path("/etc/passwd").read_text(),
             "list /": lambda: os.listdir("/"),
             "stat /etc": lambda: os.stat("/etc/passwd"),
-            "read host environment": lambda: open(f"/proc/{self.host_pid}/environ", "rb").read(),
+            "read host environment": lambda: Path(f"/proc/{self.host_pid}/environ").read_bytes(),
             "write into host folder": lambda: open(self.folder + "/written", "w").close(),
             "make a directory": lambda: os.mkdir(self.folder + "/made"),
             "connect to host socket": self._connect_path,
@@ -95,7 +97,9 @@ class Attacker:
             "socket inet, high bits": reached("socket", 2 | 1 << 32, 1, 0),
             "bind an abstract name": self._bind_abstract,
             "forge credentials": self._forge,
-            "executable memory": lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close(),
+            "executable memory": lambda: mmap.mmap(
+                -1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
+            ).close(),
             "make memory executable": self._mprotect,
             "memory bomb": lambda: len(bytearray(3 << 30)),
             "huge file": self._huge_file,

@@ -1,4 +1,4 @@
-"""A hostile plugin tries each way out: with no confinement it succeeds, or the attack would prove nothing; sealed it fails."""
+"""A hostile plugin tries each way out: unconfined it succeeds, or the attack proves nothing; sealed it fails."""
 
 from __future__ import annotations
 

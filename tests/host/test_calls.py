@@ -215,7 +215,7 @@ async def test_a_timeout_does_not_count_the_wait_for_its_turn_against_the_child(
     async with launch() as host, anyio.create_task_group() as tasks:
         tasks.start_soon(host.call, "hang")
         await anyio.wait_all_tasks_blocked()
-        with pytest.raises(CallTimeout, match="'add' did not answer within 0.05 s"):
+        with pytest.raises(CallTimeout, match=r"'add' did not answer within 0\.05 s"):
             await host.call("add", 1, timeout=0.05)
         assert host.state.name == "READY"
         tasks.cancel_scope.cancel()

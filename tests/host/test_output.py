@@ -69,6 +69,7 @@ def test_a_flood_is_logged_only_so_far(stream: tuple[Output, int], caplog: pytes
     output, writer = stream
     os.close(writer)
     with caplog.at_level(logging.INFO):
+        number = 0
         for number in range(3 * MAX_LOGGED // 1000):
             output.feed(b"%06d %s\n" % (number, b"x" * 993))
     assert sum(len(record.getMessage()) for record in caplog.records) <= MAX_LOGGED + 2 * MAX_LINE

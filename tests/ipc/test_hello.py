@@ -82,7 +82,10 @@ def test_a_helper_is_not_its_own_child() -> None:
     expected = Expected(uid=0, outer_pid=5, related=True)
     below = dataclasses.replace(GOOD, ancestors=[7, 5, 1])
     assert judge_sender(below, expected).sender_pid == 7
-    for liar in (dataclasses.replace(GOOD, ancestors=[7, 1]), Facts(GOOD.message, [Credentials(5, 0, 0)], 0, 5, [5, 1])):
+    for liar in (
+        dataclasses.replace(GOOD, ancestors=[7, 1]),
+        Facts(GOOD.message, [Credentials(5, 0, 0)], 0, 5, [5, 1]),
+    ):
         with pytest.raises(HelloError, match="did not launch"):
             judge_sender(liar, expected)
 

@@ -185,7 +185,7 @@ def test_fields_over_their_bound_are_a_protocol_error(message: FromChild) -> Non
 
 def test_a_message_that_does_not_fit_is_the_senders_error() -> None:
     """A message over the datagram's size raises LocalProtocolError before anything is sent."""
-    with pytest.raises(LocalProtocolError, match="Configure: 7[0-9]{4} bytes are over the limit of 65536"):
+    with pytest.raises(LocalProtocolError, match=r"Configure: 7[0-9]{4} bytes are over the limit of 65536"):
         encode(Configure(outer_pid=1, bpf=b"x" * 70_000, listener=False))
 
 
