@@ -63,15 +63,16 @@ def _seconds(container: InputContainer) -> float:
 
 def _frame_near(container: InputContainer, stream: VideoStream, seconds: float, slack: float) -> VideoFrame:
     """The frame shown at *seconds*, or the last one if it is at most *slack* seconds earlier."""
-    container.seek(int(seconds * av.time_base))
-    last: VideoFrame | None = None
-    for frame in container.decode(stream):
-        last = frame
-        if _time(frame) >= seconds:
-            break
-    if last is None or _time(last) < seconds - slack:
-        raise ValueError(f"video cut short: its header promises more than {seconds:.1f} s, the pictures end earlier")
-    return last
+    for origin in (seconds, 0.0):  # a format without an index may seek too far: then from the beginning
+        container.seek(int(origin * av.time_base))
+        last: VideoFrame | None = None
+        for frame in container.decode(stream):
+            last = frame
+            if _time(frame) >= seconds:
+                break
+        if last is not None and _time(last) >= seconds - slack:
+            return last
+    raise ValueError(f"video cut short: its header promises more than {seconds:.1f} s, the pictures end earlier")
 
 
 def _time(frame: VideoFrame) -> float:
