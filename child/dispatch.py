@@ -143,7 +143,7 @@ class Dispatcher:
     def _reply(self, call: Call, result: object) -> None:
         try:
             payload = self.encoder.encode(result)
-        except (TypeError, ValueError, RecursionError, MemoryError) as error:
+        except (TypeError, ValueError, OverflowError, RecursionError, MemoryError) as error:
             self._fail(call, "result", type(error).__name__, str(error))
             return
         if len(payload) > self.max_payload:

@@ -77,6 +77,7 @@ class Calls:
         self._kill = kill
         self._turn = _Turn()
         self._last_id = 0
+        self._given_up = ""
 
     @property
     def _connection(self) -> Connection:
@@ -84,24 +85,28 @@ class Calls:
 
     async def call(self, method: str, arguments: tuple[Any, ...], returns: Any, timeout: float | None) -> Any:
         """Make one call; see `ProcessHost.call`. `EndOfChannel` if the child ended."""
-        if len(method) > 256:
-            raise UnknownMethod(f"no method has a name of {len(method)} characters")
+        if not method.isidentifier() or len(method) > 256:
+            raise UnknownMethod(f"the plugin has no method {method[:256]!a}: that is no name of one")
         payload = self._encode(method, arguments)
+        if timeout is None:
+            return await self._in_turn(method, payload, returns)
+        with anyio.move_on_after(timeout):
+            return await self._in_turn(method, payload, returns)
+        text = "it was still waiting for its turn" if self._given_up != method else "the child was killed"
+        raise CallTimeout(f"{method!r} did not answer within {timeout:g} s: {text}")
+
+    async def _in_turn(self, method: str, payload: bytes, returns: Any) -> Any:
         if not self._turn.take_now():
             await self._turn.take()
         try:
-            if timeout is None:
-                return await self._exchange(method, payload, returns)
-            with anyio.move_on_after(timeout):
-                return await self._exchange(method, payload, returns)
+            return await self._exchange(method, payload, returns)
         finally:
             self._turn.give_up()
-        raise CallTimeout(f"{method!r} did not answer within {timeout:g} s; the child was killed")
 
     def _encode(self, method: str, arguments: tuple[Any, ...]) -> bytes:
         try:
             payload = _encoder.encode(arguments)
-        except (TypeError, ValueError, RecursionError) as error:
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ArgumentError(f"could not call {method!r}: its arguments cannot be sent: {error}") from None
         if len(payload) > self._launching.process.max_payload:
             limit = self._launching.process.max_payload
@@ -119,11 +124,12 @@ class Calls:
                 await self._send_large(method, payload)
             answer, received = await self._connection.receive()
             answered = True
-        except EndOfChannel:
-            answered = True
+        except (EndOfChannel, PeerProtocolError):
+            answered = True  # by what it did, and there is a better reason than the one below
             raise
         finally:
             if not answered:
+                self._given_up = method
                 self._kill(f"the call of {method!r} was given up")
         try:
             return self._result(method, answer, received, returns)

@@ -74,10 +74,10 @@ async def test_a_result_outlives_the_message_that_carried_it(size: int) -> None:
 @pytest.mark.parametrize(
     ("method", "arguments", "reason"),
     [
-        ("add", (), "could not call 'add': Object missing required field `first`|at least length 1, got 0"),
-        ("add", (1, 2, 3), "could not call 'add': Expected `array` of at most length 2, got 3"),
+        ("add", (), r"could not call 'add': 0 arguments do not fit add\(first"),
+        ("add", (1, 2, 3), r"could not call 'add': 3 arguments do not fit add\(first"),
         ("add", ("x",), "could not call 'add': Expected `int`, got `str` - at argument `first`"),
-        ("add", (1, None), "could not call 'add': Expected `int`, got `null` - at argument `second`"),
+        ("add", (1, None), "could not call 'add': Expected `int`, got `None` - at argument `second`"),
         ("swap", ({"width": 1},), "could not call 'swap': Object missing required field `height` - at argument `size`"),
         ("swap", ({"width": 1, "height": "x"},), "Expected `int`, got `str` - at argument `size.height`"),
         ("echo", (object(),), "could not call 'echo': its arguments cannot be sent"),
@@ -204,7 +204,7 @@ async def test_a_call_that_takes_too_long(backend: str, method: str) -> None:
     """A call over its timeout kills the child, whether it waits or is busy in C."""
     with nothing_left(backend):
         async with launch(backend=backend) as host:
-            with pytest.raises(CallTimeout, match=f"'{method}' did not answer within 0.2 s; the child was killed"):
+            with pytest.raises(CallTimeout, match=f"'{method}' did not answer within 0.2 s: the child was killed"):
                 await host.call(method, timeout=0.2)
             ended = await host.wait()
     assert (ended.signal, ended.reason) == ("SIGKILL", f"the call of '{method}' was given up")
