@@ -195,7 +195,7 @@ class ProcessHost:
                 tasks.start_soon(output.drain)
             await self._report_came.wait()
         if self._failed is not None:
-            raise LaunchError(Stage(self._failed.stage), self._failed.errno, self._failed.text)
+            raise LaunchError(Stage(self._failed.stage), self._failed.errno, self._failed.explained())
         if self._launched is None:
             raise LaunchError(Stage.LAUNCH, 0, "the process that should launch the child ended")
         self.launched_pid = self._launched.launched_pid

@@ -67,7 +67,7 @@ class Launching:
         try:
             yield
         except LaunchFailed as error:
-            raise LaunchError(Stage(error.failure.stage), error.failure.errno, error.failure.text) from error
+            raise LaunchError(Stage(error.failure.stage), error.failure.errno, str(error)) from error
         except (SandboxError, PeerProtocolError) as error:
             raise LaunchError(stage, 0, str(error)) from error
         finally:

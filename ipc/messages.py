@@ -172,7 +172,11 @@ def decode_from_host(data: bytes | memoryview) -> FromHost:
 
 
 def shorten(text: str, limit: int) -> str:
-    """Return *text* cut in its middle to at most *limit* characters, so that it fits its field."""
+    """Return *text* cut in its middle to at most *limit* characters, so that it fits its field.
+
+    Lone surrogates, which the names of undecodable files have, become escapes: msgpack has none.
+    """
+    text = text.encode("utf-8", "backslashreplace").decode()
     if len(text) <= limit:
         return text
     half = (limit - 5) // 2

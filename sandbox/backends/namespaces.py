@@ -76,6 +76,7 @@ class HostSide:
         try:
             send_request(client.zygote(launch.preload).requests, body, fds)
         except (BrokenPipeError, ConnectionError):  # it ended since it was looked at; a new one is started, once
+            client.forget_zygote(launch.preload)
             send_request(client.zygote(launch.preload).requests, body, fds)
 
 

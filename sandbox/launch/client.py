@@ -137,7 +137,7 @@ class LaunchFailed(SandboxError):
     """A process could not be started: which stage, which errno."""
 
     def __init__(self, failure: Failed) -> None:
-        super().__init__(failure.text)
+        super().__init__(failure.explained())
         self.failure = failure
 
 
@@ -185,11 +185,17 @@ def zygote(preload: tuple[str, ...]) -> ZygoteClient:
     with _lock:
         found = warm_zygote(preload)
         if found is None:
+            forget_zygote(preload)
             found = _start_zygote(preload)
-            if (stale := _zygotes.pop(preload, None)) is not None:
-                stale.close()
             _zygotes[preload] = found
         return found
+
+
+def forget_zygote(preload: tuple[str, ...]) -> None:
+    """Give up the zygote for *preload*, which no longer answers, and kill what is left of it."""
+    with _lock:
+        if (stale := _zygotes.pop(preload, None)) is not None:
+            stale.close()
 
 
 def _start_zygote(preload: tuple[str, ...]) -> ZygoteClient:

@@ -30,7 +30,7 @@ def run_helper(requests_fd: int, prepare: Callable[[], None], run_child: RunChil
     try:
         pid = _fork_into_namespaces()
     except StepFailed as error:
-        send_report(requests, Failed(2, error.errno, str(error)))
+        send_report(requests, Failed(2, error.errno, str(error), error.step))
         os._exit(1)
     if pid == 0:
         _run_zygote(requests, prepare, run_child)
@@ -63,7 +63,7 @@ def _run_zygote(requests: socket.socket, prepare: Callable[[], None], run_child:
         zygote = Zygote(requests, run_child)
         prepare()
     except StepFailed as error:
-        send_report(requests, Failed(2, error.errno, str(error)))
+        send_report(requests, Failed(2, error.errno, str(error), error.step))
         os._exit(1)
     datagram.send(requests, b"ready")
     zygote.run()

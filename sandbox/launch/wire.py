@@ -27,11 +27,19 @@ class Launched:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A stage failed before the process could speak for itself."""
+    """A stage failed before the process could speak for itself. ``step`` is what `hints` knows remedies for."""
 
     stage: int
     errno: int
     text: str
+    step: str = ""
+
+    def explained(self) -> str:
+        """Return the text with cause and remedy, where this machine shows them. For the host: it reads /proc."""
+        from ..hints import hint
+
+        remedy = hint(self.step, self.errno)
+        return f"{self.text} ({remedy})" if remedy else self.text
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ class Zygote:
         try:
             self._launch(body, report, fds)
         except StepFailed as error:
-            send_report(report, Failed(2, error.errno, str(error)))
+            send_report(report, Failed(2, error.errno, str(error), error.step))
             report.close()
         else:
             self._prepare_spare()

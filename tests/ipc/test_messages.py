@@ -168,7 +168,7 @@ def test_the_host_cannot_be_echoed_back(message: FromHost) -> None:
         StageFailed(1, 0, "x" * 4097),
         StageFailed(1, 0, "", ("x" * 129,)),
         StageFailed(1, 0, "", ("x",) * 65),
-        StepBegan("x" * 257),
+        StepBegan("x" * 4097),
         Ready(("x",) * 65, {}),
         Reply(2**53 + 1, None),
         Reply(1, b"x" * (MAX_INLINE + 1)),

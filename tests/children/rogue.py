@@ -1,0 +1,91 @@
+"""Programs that answer in place of a child: ``rogue.py MODE``, the control channel is fd 3. Each breaks one rule."""
+
+from __future__ import annotations
+
+import array
+import os
+import signal
+import socket
+import struct
+import sys
+
+from belljar.ipc.messages import VERSION, Hello, Ready, encode
+
+HELLO = encode(Hello(VERSION, os.getpid()))
+control = socket.socket(fileno=3)
+
+
+def grandchild() -> None:
+    if os.fork() == 0:
+        control.send(HELLO)
+        signal.pause()
+
+
+def thief() -> None:
+    """A process that was forked before and has no copy of the channel gets it over another socket."""
+    ours, theirs = socket.socketpair()
+    if os.fork() == 0:
+        control.close()
+        _, fds, _, _ = socket.recv_fds(theirs, 1, 1)
+        socket.socket(fileno=fds[0]).send(HELLO)
+        signal.pause()
+    socket.send_fds(ours, [b"x"], [3])
+
+
+def twice() -> None:
+    control.send(HELLO)
+    control.send(HELLO)
+
+
+def truncated() -> None:
+    control.send(HELLO + bytes(70_000))
+
+
+def stuffed() -> None:
+    rights = array.array("i", [0] * 250)
+    control.sendmsg([HELLO], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+
+
+def one_fd() -> None:
+    control.sendmsg([HELLO], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0]))])
+
+
+def version() -> None:
+    control.send(encode(Hello(VERSION + 1, os.getpid())))
+
+
+def other_message() -> None:
+    control.send(encode(Ready((), {})))
+
+
+def garbage() -> None:
+    control.send(b"\xc1 no msgpack")
+
+
+def empty() -> None:
+    control.send(b"")
+
+
+def forged() -> None:
+    """Only root can: claim to be the process that launched this one."""
+    ucred = struct.pack("iII", os.getppid(), os.getuid(), os.getgid())
+    control.sendmsg([HELLO], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, ucred)])
+
+
+def never() -> None:
+    pass
+
+
+def hangs_up() -> None:
+    control.close()
+    os._exit(3)
+
+
+def liar() -> None:
+    """Everything is right but the claimed pid."""
+    control.send(encode(Hello(VERSION, 1)))
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]]()
+    signal.pause()

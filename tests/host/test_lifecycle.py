@@ -1,0 +1,190 @@
+"""Who dies with whom: SIGKILL of each process of the tree, whatever the child does; launches that leave nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from belljar.host.errors import ChildEnded
+from belljar.host.state import State
+from belljar.sandbox.launch import client
+
+from ..helpers import (
+    CHILDREN,
+    await_end,
+    children_of,
+    command,
+    descendants,
+    guard_of,
+    held,
+    launch,
+    nothing_left,
+    on_both,
+    resident,
+)
+
+
+@contextmanager
+def running_host(backend: str, work: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Run tests/children/host_program.py; yield it and the pid of its child."""
+    argv = [sys.executable, str(CHILDREN / "host_program.py"), backend, work]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as program:
+        try:
+            assert program.stdout is not None
+            yield program, int(program.stdout.readline())
+        finally:
+            program.kill()
+
+
+def victim(name: str, host_pid: int, child_pid: int) -> int:
+    """Return the pid of the process that *name* means."""
+    guard_pid = guard_of(host_pid)
+    helpers = [pid for pid in children_of(guard_pid) if "belljar.child zygote" in command(pid)]
+    if name == "zygote":
+        return children_of(helpers[0])[0]
+    return {"host": host_pid, "guard": guard_pid, "helper": (helpers or [0])[0], "child": child_pid}[name]
+
+
+CASES = [("namespaces", name) for name in ("host", "guard", "helper", "zygote", "child")]
+CASES += [("none", name) for name in ("host", "guard", "child")]
+
+
+@pytest.mark.parametrize("work", ["idle", "busy", "stopped"])
+@pytest.mark.parametrize(("backend", "name"), CASES)
+def test_killing_one_process_leaves_nothing_below_it(backend: str, name: str, work: str) -> None:
+    """Within a second of SIGKILL to any process of the tree, all that it carried is gone."""
+    with running_host(backend, "busy" if work == "busy" else "idle") as (program, child_pid):
+        below = descendants(program.pid)
+        target = victim(name, program.pid, child_pid)
+        if work == "stopped":
+            os.kill(child_pid, signal.SIGSTOP)
+        doomed = {
+            "host": below,
+            "guard": [pid for pid in below if pid != target],
+            "child": [],
+        }.get(name, [pid for pid in below if pid != guard_of(program.pid)])
+        with held({target, child_pid, *doomed}) as pidfds:
+            os.kill(target, signal.SIGKILL)
+            await_end(pidfds)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["guard", "helper", "zygote"])
+async def test_the_next_launch_works_after(name: str) -> None:
+    """A host whose guard, helper or zygote was killed sees its child end, and launches anew."""
+    async with launch() as host:
+        assert host.child_pid is not None
+        target = victim(name, os.getpid(), host.child_pid)
+        with held([target]) as pidfds:
+            os.kill(target, signal.SIGKILL)
+            await host.wait()
+            await_end(pidfds)
+        with pytest.raises(ChildEnded):
+            await host.call("add", 1)
+    async with launch() as host:
+        assert await host.call("add", 1) == 3
+
+
+@pytest.mark.anyio
+@on_both
+async def test_launches_leave_nothing(backend: str) -> None:
+    """Many launches leave processes and fds as they were, and the memory of this process about so."""
+    async with launch(backend=backend) as host:
+        await host.call("add", 1)
+    with nothing_left(backend):
+        before = resident()
+        for _ in range(200 if backend == "namespaces" else 10):
+            async with launch(backend=backend) as host:
+                assert await host.call("add", 1) == 3
+    assert resident() - before < 16 << 20
+
+
+@pytest.mark.anyio
+async def test_launches_from_many_tasks_at_once() -> None:
+    """Twenty tasks launch at the same time, each its own child."""
+    pids: set[int | None] = set()
+
+    async def one() -> None:
+        async with launch() as host:
+            pids.add(host.child_pid)
+            assert await host.call("add", 1) == 3
+
+    with nothing_left():
+        async with anyio.create_task_group() as tasks:
+            for _ in range(20):
+                tasks.start_soon(one)
+    assert len(pids) == 20
+
+
+def test_launches_from_several_threads_at_once() -> None:
+    """Event loops in four threads share one guard and one zygote."""
+    results: list[int] = []
+
+    async def some() -> None:
+        for _ in range(5):
+            async with launch() as host:
+                results.append(await host.call("add", 1))
+
+    with nothing_left():
+        threads = [threading.Thread(target=anyio.run, args=(some,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert results == [3] * 20
+
+
+@pytest.mark.anyio
+@on_both
+@pytest.mark.parametrize("state", [State.CREATED, State.LAUNCHED, State.CONNECTED, State.INITIALISED, State.SEALED])
+async def test_a_cancelled_launch_leaves_nothing(backend: str, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A launch that is cancelled in any state leaves no process and no fd."""
+    host = launch(backend=backend)
+    with nothing_left(backend):
+        with anyio.CancelScope() as scope:
+            move = host._move
+
+            def cancel_there(new: State, stage: object) -> None:
+                move(new, stage)  # type: ignore[arg-type]
+                if new > state:
+                    scope.cancel()
+
+            monkeypatch.setattr(host, "_move", cancel_there)
+            async with host:
+                await anyio.lowlevel.checkpoint()
+    assert host.state is State.ENDED
+
+
+@pytest.mark.anyio
+@on_both
+async def test_a_cancelled_call_leaves_nothing(backend: str) -> None:
+    """A call that is cancelled kills its child; no process and no fd is left."""
+    with nothing_left(backend):
+        async with launch(backend=backend) as host:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(host.call, "hang")
+                await anyio.wait_all_tasks_blocked()
+                tasks.cancel_scope.cancel()
+            ended = await host.wait()
+    assert ended.signal == "SIGKILL"
+
+
+@pytest.mark.anyio
+async def test_a_stopped_guard_is_started_again() -> None:
+    """`belljar.stop` ends everything now, and the next launch starts it anew."""
+    async with launch():
+        below = descendants(os.getpid())
+    with held([pid for pid in below if os.path.exists(f"/proc/{pid}")]) as pidfds:
+        client.stop()
+        await_end(pidfds)
+    async with launch() as host:
+        assert await host.call("add", 1) == 3
