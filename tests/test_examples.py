@@ -1,5 +1,8 @@
 """The examples, run as a reader runs them."""
 
+# PyAV's stubs leave the type of packets open.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import ast
@@ -8,11 +11,14 @@ import os
 import re
 import subprocess
 import sys
+from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from types import ModuleType
+from typing import Literal, TypeAlias
 
 import anyio
+import av
 import pytest
 from PIL import Image
 
@@ -21,6 +27,8 @@ from belljar import ChildEnded, PluginError, Policy, Process, ProcessHost, load_
 EXAMPLES = Path(__file__).parents[1] / "examples"
 MEDIA = EXAMPLES / "media_plugin_host"
 ATTEMPTS = 11
+
+Codec: TypeAlias = Literal["libx264", "libvpx", "mjpeg", "mpeg2video", "mpeg4"]
 
 
 def run(script: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -135,6 +143,46 @@ def test_sealed_pillow_knows_each_format(tmp_path: Path, name: str) -> None:
             return small.width, small.height, small.format
 
     assert anyio.run(thumbnail) == (64, 64, name)
+
+
+def film(file: Path, container: str, codec: Codec) -> None:
+    """Write two seconds in which the picture turns from white to black."""
+    with av.open(str(file), "w", format=container) as output:
+        track = output.add_stream(codec, rate=25, width=128, height=64)
+        track.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        for number in range(50):
+            shade = Image.new("RGBA", (128, 64), (255 - 5 * number,) * 3)
+            frame = av.VideoFrame.from_bytes(shade.tobytes(), 128, 64)
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            output.mux(track.encode(frame))
+        output.mux(track.encode(None))
+
+
+@pytest.mark.parametrize(
+    ("container", "codec", "name"),
+    [
+        ("avi", "mpeg4", "mpeg4"),
+        ("matroska", "libx264", "h264"),
+        ("mov", "mjpeg", "mjpeg"),
+        ("mpeg", "mpeg2video", "mpeg2video"),
+        ("webm", "libvpx", "vp8"),
+    ],
+)
+def test_sealed_pyav_knows_each_container(tmp_path: Path, container: str, codec: Codec, name: str) -> None:
+    """The sealed child takes frames from all over a film, in their order, whatever the container."""
+    film(tmp_path / "film", container, codec)
+    data = (tmp_path / "film").read_bytes()
+
+    async def shades() -> tuple[str, list[int]]:
+        async with ProcessHost(process_type("video")) as host:
+            plugin = host.proxy(load("interfaces").Video)
+            frames = await plugin.frames(data, 3, 64)
+            return (await plugin.describe(data)).codec, [frame.rgb[0] for frame in frames]
+
+    codec_name, found = anyio.run(shades)
+    assert codec_name == name
+    assert found == sorted(found, reverse=True)
+    assert len(set(found)) == 3
 
 
 def process_type(name: str) -> Process:

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import anyio
 import anyio.lowlevel
@@ -52,6 +53,17 @@ def victim(name: str, host_pid: int, child_pid: int) -> int:
     if name == "zygote":
         return children_of(helpers[0])[0]
     return {"host": host_pid, "guard": guard_pid, "helper": (helpers or [0])[0], "child": child_pid}[name]
+
+
+@on_both
+def test_a_host_whose_stderr_is_a_file(backend: str, tmp_path: Path) -> None:
+    """A child starts whatever the host's own streams are: a zygote once took its pipes for the host's seekable file."""
+    with (tmp_path / "log").open("w") as log:
+        argv = [sys.executable, str(CHILDREN / "host_program.py"), backend, "idle"]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=log, text=True) as program:
+            assert program.stdout is not None
+            assert int(program.stdout.readline()) > 0
+            program.kill()
 
 
 CASES = [("namespaces", name) for name in ("host", "guard", "helper", "zygote", "child")]
