@@ -77,7 +77,10 @@ class Denials:
     def _note(self, number: int, tid: int, arguments: list[int]) -> None:
         call = _NAMES.get(number, f"system call {number}")
         if call in _PATH_ARGUMENT:
-            what = f"{call} {_read_path(tid, arguments[_PATH_ARGUMENT[call]])}"
+            path = _read_path(tid, arguments[_PATH_ARGUMENT[call]])
+            if path.startswith("<"):
+                return  # no file: Python looks for the source of "<string>" and the like when it formats a traceback
+            what = f"{call} {path}"
         else:
             what = f"{call}({', '.join(str(argument) for argument in arguments[:3])})"
         if what not in self._fresh and len(self._fresh) < 64:

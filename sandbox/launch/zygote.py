@@ -99,8 +99,6 @@ class Zygote:
         except StepFailed as error:
             send_report(report, Failed(2, error.errno, str(error), error.step))
             report.close()
-        else:
-            self._prepare_spare()
         finally:
             datagram.close_all(fds)
         return True
@@ -173,6 +171,7 @@ class Zygote:
             self._reap(child)
         elif child.link.recv(1) == SEAL_REQUEST:
             self._seal(child)
+            self._prepare_spare()  # now: the host verifies and the child waits for it, so nobody waits for this process
         else:
             self._forget_link(child)
 
@@ -205,6 +204,7 @@ class Zygote:
         self.poll.unregister(child.pidfd)
         del self.children[child.pidfd]
         os.close(child.pidfd)
+        self._prepare_spare()  # if this one never came to its seal
         if child.report is not None:
             send_report(child.report, Exited(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024))
             child.report.close()
