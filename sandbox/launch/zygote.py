@@ -72,12 +72,13 @@ class Zygote:
         """Serve until end of file on the request socket."""
         self.poll.register(self.requests, select.POLLIN)
         while True:
-            for fd, _ in self.poll.poll():
-                if fd == self.requests.fileno():
-                    if not self._serve():
-                        return
-                elif (child := self.children.get(fd)) is not None:
-                    self._attend(fd, child)
+            # One event a turn: what it closes and opens anew may have the number of another event of the same poll.
+            fd, _ = self.poll.poll()[0]
+            if fd == self.requests.fileno():
+                if not self._serve():
+                    return
+            else:
+                self._attend(fd, self.children[fd])
 
     def _serve(self) -> bool:
         request = receive_request(self.requests)
