@@ -70,6 +70,8 @@ class Launching:
             raise LaunchError(Stage(error.failure.stage), error.failure.errno, str(error)) from error
         except (SandboxError, PeerProtocolError) as error:
             raise LaunchError(stage, 0, str(error)) from error
+        except OSError as error:  # such as no fd left for a pipe, or a launcher that has just ended
+            raise LaunchError(stage, error.errno or 0, f"could not pass this stage: {error.strerror}") from error
         finally:
             self.timeline[stage.label] = (time.perf_counter() - began) * 1000
 

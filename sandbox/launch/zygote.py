@@ -27,7 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from ...ipc import datagram
+from ...ipc import datagram, pidfds
 from .. import syscalls as sc
 from ..steps import StepFailed, step
 from .rootfs import View, replace_root
@@ -107,6 +107,8 @@ class Zygote:
     def _launch(self, body: dict[str, Any], report: socket.socket, fds: list[int]) -> None:
         share_network = body["birth"]["share_network"]
         spare, self.spare = (None, self.spare) if share_network else (self.spare, None)
+        if spare is not None and pidfds.has_ended(spare.pidfd):
+            spare = None  # killed while it waited; it is reaped at its own turn
         child = spare or self._fork_child(share_network)
         child.report, child.view = report, View(**body["view"])
         try:
