@@ -9,7 +9,10 @@ import socket
 import struct
 import sys
 
-from belljar.ipc.messages import VERSION, Hello, Ready, encode
+from belljar.child.stages import run_executed
+from belljar.ipc.messages import VERSION, Hello, Ready, Sealed, encode
+from belljar.sandbox.base import Birth
+from belljar.sandbox.policy import Limits
 
 HELLO = encode(Hello(VERSION, os.getpid()))
 control = socket.socket(fileno=3)
@@ -84,6 +87,40 @@ def hangs_up() -> None:
 def liar() -> None:
     """Everything is right but the claimed pid."""
     control.send(encode(Hello(VERSION, 1)))
+
+
+def other_uid() -> None:
+    """Only root can become another user, who then cannot claim to be root any more."""
+    os.setuid(65534)
+    try:
+        ucred = struct.pack("iII", os.getpid(), 0, 0)
+        control.sendmsg([HELLO], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, ucred)])
+    except PermissionError:
+        control.send(HELLO)
+
+
+def fork_seals() -> None:
+    """The hello is right, but a fork of this process goes on in its place."""
+    control.send(HELLO)
+    if os.fork() == 0:
+        control.send(encode(Sealed({})))
+
+
+def garbage_after_hello() -> None:
+    control.send(HELLO)
+    control.send(b"\xc1 no msgpack")
+
+
+def stuffed_after_hello() -> None:
+    control.send(HELLO)
+    rights = array.array("i", [0] * 250)
+    control.sendmsg([encode(Sealed({}))], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+
+
+def below() -> None:
+    """Be a helper: the child proper is a fork of this process."""
+    if os.fork() == 0:
+        run_executed(Birth("none", "below", Limits(), True, {}), 3)
 
 
 if __name__ == "__main__":

@@ -100,3 +100,39 @@ async def test_the_claimed_pid_is_never_used(passes_pidfd: bool, monkeypatch: py
     assert liar.claimed_pid == 1
     assert liar.child_pid == liar.launched_pid
     assert liar.child_pid != 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+async def test_another_uid_is_refused() -> None:
+    """A process that is no longer of the host's user is not believed, nor can it claim to be."""
+    with nothing_left("rogue"), pytest.raises(LaunchError, match="came from uid 65534 instead of 0"):
+        await host("other_uid").__aenter__()
+
+
+@pytest.mark.parametrize(
+    ("mode", "reason"),
+    [
+        ("fork_seals", "a message came from process"),
+        ("garbage_after_hello", "does not fit the protocol"),
+        ("stuffed_after_hello", "more fds than the channel allows"),
+    ],
+)
+async def test_a_wrong_message_after_the_hello_is_refused(mode: str, reason: str) -> None:
+    """Between hello and seal too, each message must come from the known child and be valid, or the launch fails."""
+    with nothing_left("rogue"):
+        with pytest.raises(LaunchError, match=reason) as caught:
+            await host(mode).__aenter__()
+        assert Stage.HELLO < caught.value.stage < Stage.VERIFY
+
+
+async def test_behind_a_helper_the_child_is_a_descendant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a helper stands between, its descendant is believed and called, and the helper is not its own child."""
+    monkeypatch.setattr(RogueSide, "has_helper", True)
+    with nothing_left("rogue"):
+        async with host("below") as behind:
+            assert behind.child_pid not in (None, behind.launched_pid)
+            assert await behind.call("pid") == behind.child_pid
+            behind.kill()
+        with pytest.raises(LaunchError, match="which the backend did not launch") as caught:
+            await host("liar").__aenter__()
+        assert caught.value.stage is Stage.HELLO
