@@ -122,9 +122,10 @@ async def test_a_used_up_cpu_limit_is_told() -> None:
 @on_both
 async def test_a_cancelled_block_leaves_nothing(backend: str) -> None:
     """A timeout around the whole block ends the child and nothing hangs."""
+    host = launch(backend=backend)
     with nothing_left(backend):
         with anyio.move_on_after(3) as scope:
-            async with launch(backend=backend) as host:
+            async with host:
                 scope.cancel()
                 await anyio.sleep_forever()
         assert scope.cancelled_caught
