@@ -49,10 +49,14 @@ def ended_from(
     return Ended(code if code >= 0 else None, name, stage, reason, stderr, exited.max_rss, exited.cpu)
 
 
+# The kernel counts the limit in ticks and reports the usage exactly: seen under load, 1.991 s of a limit of 2 s.
+_MOST_OF = 0.9
+
+
 def _reason(code: int, name: str | None, exited: Exited, cpu_limit: int | None) -> str:
     if name is None:
         return f"it exited with code {code}"
-    if name == "SIGKILL" and cpu_limit is not None and exited.cpu >= cpu_limit:
+    if name == "SIGKILL" and cpu_limit is not None and exited.cpu >= _MOST_OF * cpu_limit:
         return f"it used up its cpu limit of {cpu_limit} s"
     if name == "SIGSYS":
         return "the filter killed it: a system call of a foreign architecture"
