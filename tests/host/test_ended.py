@@ -39,7 +39,9 @@ def test_what_the_host_did_is_the_reason() -> None:
     assert ended(signal.SIGKILL, why="the call of 'x' was given up").reason == "the call of 'x' was given up"
 
 
-@pytest.mark.parametrize(("cpu", "limit", "named"), [(2.0, 2, True), (1.99, 2, True), (1.5, 2, False), (9.0, None, False)])
+@pytest.mark.parametrize(
+    ("cpu", "limit", "named"), [(2.0, 2, True), (1.99, 2, True), (1.5, 2, False), (9.0, None, False)]
+)
 def test_a_used_up_cpu_limit_is_named(cpu: float, limit: int | None, named: bool) -> None:
     """SIGKILL after about as much processor time as the limit allows is told as the limit."""
     reason = ended(signal.SIGKILL, cpu=cpu, cpu_limit=limit).reason
