@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import traceback
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +13,7 @@ import msgspec
 from ..ipc.datagram import Datagram
 from ..ipc.messages import MAX_INLINE, Call, CallFailed, Reply, Shutdown, shorten
 from ..ipc.payload import make_sealed, read_sealed
+from .errors_as_text import describe
 from .link import Link
 from .refused import RefusedImports
 
@@ -178,16 +178,5 @@ class Dispatcher:
         )
 
     def _fail_with(self, call: Call, error: BaseException) -> None:
-        own_frames = 3  # _answer, _call and Method.__call__ say nothing about the plugin
-        trace = error.__traceback__
-        for _ in range(own_frames):
-            trace = trace.tb_next if trace is not None and trace.tb_next is not None else trace
-        lines = traceback.format_exception(type(error), error, trace)
-        self._fail(call, "exception", type(error).__name__, _text(error), "".join(lines))
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - a plugin's __str__ may raise anything
-        return "(its text cannot be read)"
+        text, trace = describe(error, own_frames=3, without_files=self.refused.is_watching)
+        self._fail(call, "exception", type(error).__name__, text, trace)

@@ -23,6 +23,7 @@ class RefusedImports:
 
     def __init__(self) -> None:
         self._names: dict[str, None] = {}
+        self.is_watching = False
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -42,4 +43,5 @@ class RefusedImports:
 
     def watch(self) -> None:
         """Stand last among the finders from now on."""
+        self.is_watching = True
         sys.meta_path.append(self)

@@ -36,6 +36,7 @@ from ..sandbox import protection
 from ..sandbox.backends import host_half
 from ..sandbox.base import Birth, HostHalf, Launch
 from ..sandbox.errors import SandboxError
+from ..sandbox.hints import hint
 from ..sandbox.launch.client import LaunchFailed
 from ..sandbox.launch.wire import Launched
 from ..sandbox.layers import Layer
@@ -295,8 +296,10 @@ class Launching:
 
 def failed(message: StageFailed) -> LaunchError:
     """Return the child's own report as an error, with what the seal refused, if that may be why."""
+    step = message.text.removeprefix("could not ").partition(":")[0]
+    remedy = hint(step, message.errno) if message.errno else ""
     refused = f" (after the seal it could not import {', '.join(message.refused)})" if message.refused else ""
-    return LaunchError(Stage(message.stage), message.errno, message.text + refused)
+    return LaunchError(Stage(message.stage), message.errno, message.text + (f" ({remedy})" if remedy else "") + refused)
 
 
 __all__ = ["Bundle", "EndOfChannel", "Launching", "failed"]

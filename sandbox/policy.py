@@ -33,8 +33,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         memory: Bytes of address space (RLIMIT_AS). Mapped but untouched memory counts, so leave room: a thread's stack
             alone maps 8 MiB, and its malloc arena up to 64 MiB.
-        cpu: Seconds of processor time, over all threads (RLIMIT_CPU). The kernel then sends SIGXCPU, a second later
-            SIGKILL.
+        cpu: Seconds of processor time, over all threads (RLIMIT_CPU). The kernel then sends SIGKILL: soft and hard
+            limit are equal, for pid 1 of a namespace ignores SIGXCPU.
         open_files: One more than the highest fd (RLIMIT_NOFILE).
         processes: RLIMIT_NPROC. Threads count, and the kernel counts per uid *and user namespace*, over all children
             that share both: a number that fits one child may starve a second. Hence None in every preset; a child

@@ -152,10 +152,20 @@ async def test_a_late_import_that_a_library_hides_is_named(tmp_path: Path) -> No
     assert "import wave" in caught.value.refused
 
 
-async def test_a_preload_that_starts_a_thread_is_left_to_the_children(tmp_path: Path) -> None:
-    """A module that would end the zygote's single thread is imported in early init of each child instead."""
-    async with launch(preload=("multiprocessing.pool",)) as host:
-        assert "preload multiprocessing.pool" in host.timeline
+async def test_a_traceback_through_a_library_is_no_refusal(tmp_path: Path) -> None:
+    """An error that comes through library code names nothing refused, and has the plugin's own source line."""
+    source = """
+        import json
+        class Plug:
+            def parse(self) -> None: json.loads("{")  # the line
+    """
+    async with launch(write_plugin(tmp_path, source)) as host:
+        with pytest.raises(PluginError, match="JSONDecodeError") as caught:
+            await host.call("parse")
+    assert caught.value.refused == ()
+    assert "the seal refused" not in str(caught.value)
+    assert "# the line" in caught.value.remote_traceback
+    assert "json/decoder.py" in caught.value.remote_traceback
 
 
 async def test_a_missing_feature_is_refused_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
