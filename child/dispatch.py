@@ -41,7 +41,7 @@ class Method:
         decoder = self.decoders.get(count) or self.decoders.setdefault(count, _decoder(self.kinds[:count]))
         try:
             arguments = decoder.decode(payload)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ArgumentsUnfit(self._explain(str(error))) from None
         return self.function(*arguments)
 
