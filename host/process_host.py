@@ -148,9 +148,9 @@ class ProcessHost:
             except EndOfChannel:
                 raise await self._ended_in_launch() from None
         if scope.cancelled_caught:
-            step = f" in {self._launching.step}" if self._stage is Stage.EARLY_INIT and self._launching.step else ""
             self.kill("the launch took too long")
-            raise LaunchError(self._stage, 0, f"the child did not get past this stage{step} within {timeout:g} s")
+            text = f"the child did not get past this stage{self._in_step()} within {timeout:g} s"
+            raise LaunchError(self._stage, 0, text)
         self.timeline["total"] = (time.perf_counter() - began) * 1000
 
     async def _take_stages(self, tasks: anyio.abc.TaskGroup) -> None:
@@ -258,7 +258,11 @@ class ProcessHost:
         """The channel closed during the launch: say how the child ended, or pass its own report on."""
         with anyio.CancelScope(shield=True):
             ended = await self.wait()
-        return LaunchError(self._stage, 0, f"the child ended: {ended}")
+        return LaunchError(self._stage, 0, f"the child ended{self._in_step()}: {ended}")
+
+    def _in_step(self) -> str:
+        step = self._launching.step
+        return f" in {step}" if self._stage is Stage.EARLY_INIT and step else ""
 
     async def call(self, method: str, *arguments: Any, returns: Any = Any, timeout: float | None = None) -> Any:
         """Call *method* of the plugin and return its result.

@@ -87,6 +87,15 @@ async def test_an_early_init_step_that_fails(fields: dict[str, Any], reason: str
     await refused(Stage.EARLY_INIT, reason, **fields)
 
 
+async def test_early_init_that_crashes(tmp_path: Path) -> None:
+    """A crash in C before the seal is told with its signal, its stage and the step."""
+    warm = tmp_path / "warm.py"
+    warm.write_text("import ctypes\ndef crash(): ctypes.string_at(0)\n")
+    await refused(
+        Stage.EARLY_INIT, "the child ended in warm-up warm.py:crash: SIGSEGV ended it", warm_up=(f"{warm}:crash",)
+    )
+
+
 async def test_early_init_that_eats_all_memory(tmp_path: Path) -> None:
     """Running out of memory in early init is reported with its stage and errno."""
     warm = tmp_path / "warm.py"
