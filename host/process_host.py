@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
@@ -163,6 +164,7 @@ class ProcessHost:
         launched = await self._start(tasks)
         hello = await launching.accept_hello(launched)
         self.child_pid, self.claimed_pid = launching.connection.sender_pid, hello.claimed_pid
+        log.debug("%s: child pid %d, which claims %d", self.process.name, self.child_pid, self.claimed_pid)
         self._move(State.CONNECTED, Stage.CONFIGURE)
         await launching.configure()
         self._stage = Stage.EARLY_INIT
@@ -210,20 +212,21 @@ class ProcessHost:
         self._outputs.append(output)
         return writer
 
-    async def _watch(self, report: Any) -> None:
+    async def _watch(self, report: socket.socket) -> None:
         """Wait on the launcher's reports until the child is reaped, or until nobody is left to reap it.
 
         Shielded: a launch that is cancelled still waits for the end of its child, and nobody else would see it.
         """
         with anyio.CancelScope(shield=True):
             await self._read_reports(report)
-        if self._launched is not None and self._exited is None:
-            pidfds.kill(self._launched.pidfd)
+            if self._launched is not None and self._exited is None:  # whoever waited for it has ended
+                pidfds.kill(self._launched.pidfd)
+                await anyio.wait_readable(self._launched.pidfd)
         self._report_came.set()
         self._end_came.set()
         self._launching.connection.hang_up()
 
-    async def _read_reports(self, report: Any) -> None:
+    async def _read_reports(self, report: socket.socket) -> None:
         while True:
             try:
                 news = receive_report(report)
@@ -310,7 +313,6 @@ class ProcessHost:
         if self._progress.reach(State.CLOSING):
             with anyio.move_on_after(grace):
                 await self._calls.ask_to_end(Shutdown())
-                self._why = self._why or ""
                 await self._end_came.wait()
         if not self._end_came.is_set():
             self.kill(f"it did not end within {grace:g} s of being asked")

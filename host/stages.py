@@ -6,8 +6,8 @@ One `Launching` is one launch. It holds what the launch needs until the child is
 
 from __future__ import annotations
 
-import logging
 import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -43,12 +43,10 @@ from ..sandbox.layers import Layer
 from ..sandbox.probe import explain, is_probed, probe
 from ..sandbox.protection import Protection
 from ..sandbox.seccomp.compile import compile_policy, is_compiled
-from .bundle import Bundle, make_bundle
-from .connection import Connection, EndOfChannel
+from .bundle import make_bundle
+from .connection import Connection
 from .errors import LaunchError, ProtectionError
 from .process_type import Process
-
-log = logging.getLogger("belljar.host")
 
 
 class Launching:
@@ -118,14 +116,12 @@ class Launching:
     def _listens(self) -> bool:
         return not probe().missing(("seccomp-listener",))
 
-    def launch(self, report: object, stdout: int, stderr: int) -> None:
+    def launch(self, report: socket.socket, stdout: int, stderr: int) -> None:
         """Stage 2: ask the backend for the process. What becomes of it comes over the report socket."""
         process = self.process
-        network = Layer.NET_NS not in self.promised
-        birth = Birth(process.backend, process.name, process.policy.limits, network, process.env)
-        self.half.start(
-            Launch(self.childs_end, report, stdout, stderr, process.policy, birth, process.preload)  # type: ignore[arg-type]
-        )
+        share_network = Layer.NET_NS not in self.promised
+        birth = Birth(process.backend, process.name, process.policy.limits, share_network, process.env)
+        self.half.start(Launch(self.childs_end, report, stdout, stderr, process.policy, birth, process.preload))
         self.childs_end.close()
 
     async def accept_hello(self, launched: Launched) -> Hello:
@@ -199,7 +195,7 @@ class Launching:
 
     async def await_initialised_and_sealed(self) -> None:
         """Stages 6 and 7, the child's: wait for each step with its deadline, then for the seal."""
-        with self.protocol_error_is_of(Stage.SEAL):
+        with self._protocol_error_is_of(Stage.SEAL):
             while not isinstance(message := await self._next_before_seal(), Sealed):
                 pass
             if self._awaits_listener() and self.listener is None:
@@ -226,7 +222,7 @@ class Launching:
         return bool(self.bpf) and self._listens()
 
     @contextmanager
-    def protocol_error_is_of(self, stage: Stage) -> Iterator[None]:
+    def _protocol_error_is_of(self, stage: Stage) -> Iterator[None]:
         """Give a protocol error of the waiting stage its number."""
         try:
             yield
@@ -300,6 +296,3 @@ def failed(message: StageFailed) -> LaunchError:
     remedy = hint(step, message.errno) if message.errno else ""
     refused = f" (after the seal it could not import {', '.join(message.refused)})" if message.refused else ""
     return LaunchError(Stage(message.stage), message.errno, message.text + (f" ({remedy})" if remedy else "") + refused)
-
-
-__all__ = ["Bundle", "EndOfChannel", "Launching", "failed"]

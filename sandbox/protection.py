@@ -11,6 +11,7 @@ looked at once more in the end.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -128,7 +129,10 @@ def verify(*, outer_pid: int, pidfd: int, promised: frozenset[Layer], policy: Po
 
 def _read(outer_pid: int) -> _Reading:
     base = f"/proc/{outer_pid}"
-    threads = [_read_thread(f"{base}/task/{tid}", int(tid)) for tid in os.listdir(f"{base}/task")]
+    found = [_read_thread(f"{base}/task/{tid}", int(tid)) for tid in os.listdir(f"{base}/task")]
+    threads = [thread for thread in found if thread is not None]
+    if not threads:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
     fds = {int(fd): _link(f"{base}/fd/{fd}") for fd in os.listdir(f"{base}/fd")}
     return _Reading(
         threads=threads,
@@ -141,19 +145,26 @@ def _read(outer_pid: int) -> _Reading:
     )
 
 
-def _read_thread(base: str, tid: int) -> _Thread:
+def _read_thread(base: str, tid: int) -> _Thread | None:
+    """Return what a thread is confined by, None if it has ended since it was listed.
+
+    A thread that begins after the listing inherits all of this from one that was read.
+    """
     status: dict[str, str] = {}
-    for line in Path(f"{base}/status").read_text().splitlines():
-        key, _, value = line.partition(":")
-        status[key] = value.strip()
-    namespaces = {name: _link(f"{base}/ns/{name}") for name in _NAMESPACES.values()}
-    return _Thread(tid, status, namespaces, _identity(f"{base}/root"), _identity(f"{base}/cwd"))
+    try:
+        for line in Path(f"{base}/status").read_text().splitlines():
+            key, _, value = line.partition(":")
+            status[key] = value.strip()
+        namespaces = {name: os.readlink(f"{base}/ns/{name}") for name in _NAMESPACES.values()}
+        return _Thread(tid, status, namespaces, _identity(f"{base}/root"), _identity(f"{base}/cwd"))
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
 def _link(path: str) -> str:
     try:
         return os.readlink(path)
-    except FileNotFoundError:  # a thread or an fd that has just gone
+    except FileNotFoundError:  # an fd that has just been closed
         return ""
 
 
@@ -169,8 +180,11 @@ def _entries(root: str) -> list[str]:
 
 
 def _limits(text: str) -> dict[str, str]:
-    """Return the soft limits of /proc/PID/limits by their name there; the columns are 26 and 21 wide, proc(5)."""
-    return {line[:26].strip(): line[26:47].strip() for line in text.splitlines()[1:]}
+    """Return the hard limits of /proc/PID/limits by their name there; columns are 26, 21 and 21 wide, see proc(5).
+
+    The hard ones: a process may raise its soft limits up to them, and a soft limit is never above.
+    """
+    return {line[:26].strip(): line[47:68].strip() for line in text.splitlines()[1:]}
 
 
 def _judge(layer: Layer, promised: bool, reading: _Reading, policy: Policy) -> LayerStatus:
@@ -189,7 +203,7 @@ def _judge(layer: Layer, promised: bool, reading: _Reading, policy: Policy) -> L
 
 def _namespace(name: str, reading: _Reading) -> tuple[bool, str, int | None]:
     for thread in reading.threads:
-        if thread.namespaces[name] in ("", reading.own[name]):
+        if thread.namespaces[name] == reading.own[name]:
             return False, f"thread {thread.tid} is in the host's: {reading.own[name]}", thread.tid
     return True, f"{reading.threads[0].namespaces[name]}, the host's is {reading.own[name]}", None
 

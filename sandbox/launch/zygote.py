@@ -172,7 +172,7 @@ class Zygote:
     def _attend(self, fd: int, child: _Child) -> None:
         if fd == child.pidfd:
             self._reap(child)
-        elif child.link.recv(1) == SEAL_REQUEST:
+        elif _asks_for_seal(child.link):
             self._seal(child)
             self._prepare_spare()  # now: the host verifies and the child waits for it, so nobody waits for this process
         else:
@@ -188,7 +188,7 @@ class Zygote:
             answer = SEAL_DONE
         try:
             child.link.send(answer, socket.MSG_NOSIGNAL)
-        except BrokenPipeError:  # it has just ended; its pidfd tells
+        except (BrokenPipeError, ConnectionResetError):  # it has just ended; its pidfd tells
             return
         finally:
             self._forget_link(child)
@@ -211,6 +211,14 @@ class Zygote:
         if child.report is not None:
             send_report(child.report, Exited(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024))
             child.report.close()
+
+
+def _asks_for_seal(link: socket.socket) -> bool:
+    """Whether a child asks for its empty root; if not, it has ended, perhaps with its birth unread (ECONNRESET)."""
+    try:
+        return link.recv(1) == SEAL_REQUEST
+    except ConnectionResetError:
+        return False
 
 
 def settle() -> None:

@@ -15,8 +15,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from belljar.host.errors import ChildEnded
+from belljar.host.errors import ChildEnded, LaunchError
 from belljar.host.state import State
+from belljar.ipc.pidfds import has_ended
 from belljar.sandbox.launch import client
 
 from ..helpers import (
@@ -104,6 +105,31 @@ async def test_the_next_launch_works_after(name: str) -> None:
             await host.call("add", 1)
     async with launch() as host:
         assert await host.call("add", 1) == 3
+
+
+@pytest.mark.anyio
+async def test_a_child_killed_before_it_reads_its_birth_costs_only_itself() -> None:
+    """The end of one child, with a message unread, leaves the zygote and the other children alone."""
+    async with launch() as other:
+        assert other.child_pid is not None
+        zygote_pid = victim("zygote", os.getpid(), other.child_pid)
+        spare_pid = next(pid for pid in children_of(zygote_pid) if pid != other.child_pid)
+        with held([spare_pid, zygote_pid]) as pidfds:
+            os.kill(spare_pid, signal.SIGSTOP)
+            doomed = launch()
+
+            async def kill_when_launched() -> None:
+                while doomed.state < State.LAUNCHED:
+                    await anyio.lowlevel.checkpoint()
+                os.kill(spare_pid, signal.SIGKILL)
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(kill_when_launched)
+                with pytest.raises(LaunchError, match="SIGKILL"):
+                    await doomed.__aenter__()
+            await_end({spare_pid: pidfds[spare_pid]})
+            assert await other.call("add", 1) == 3
+            assert not has_ended(pidfds[zygote_pid])
 
 
 @pytest.mark.anyio

@@ -113,3 +113,51 @@ async def test_named_paths_stay_and_nothing_else(tmp_path: Path) -> None:
                 await host.call(method, str(path))
     assert (writable / "new").read_text() == "written"
     assert not (readable / "new").exists()
+
+
+SOFT_LIMIT_ONLY = """
+import resource, threading
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 128))
+print("on", flush=True)
+threading.Event().wait()
+"""
+
+
+def test_a_limit_that_can_be_raised_is_none() -> None:
+    """A soft limit below a higher hard one is not engaged: the process itself may raise it."""
+    with subprocess.Popen([sys.executable, "-I", "-c", SOFT_LIMIT_ONLY], stdout=subprocess.PIPE) as program:
+        pidfd = os.pidfd_open(program.pid)
+        try:
+            assert program.stdout is not None
+            assert program.stdout.readline() == b"on\n"
+            policy = Policy(limits=Limits(open_files=64))
+            found = protection.verify(outer_pid=program.pid, pidfd=pidfd, promised=frozenset(), policy=policy)
+            assert Layer.RLIMITS not in found.engaged()
+        finally:
+            program.kill()
+            os.close(pidfd)
+
+
+COMING_AND_GOING = """
+import threading
+print("on", flush=True)
+while True:
+    thread = threading.Thread(target=lambda: None)
+    thread.start()
+    thread.join()
+"""
+
+
+def test_threads_that_end_meanwhile_are_no_error() -> None:
+    """A thread that ends between being listed and being read is simply not there."""
+    with subprocess.Popen([sys.executable, "-I", "-c", COMING_AND_GOING], stdout=subprocess.PIPE) as program:
+        pidfd = os.pidfd_open(program.pid)
+        try:
+            assert program.stdout is not None
+            assert program.stdout.readline() == b"on\n"
+            for _ in range(1000):
+                protection.verify(outer_pid=program.pid, pidfd=pidfd, promised=frozenset(), policy=Policy())
+        finally:
+            program.kill()
+            os.close(pidfd)
