@@ -1,6 +1,6 @@
 """``python -I -m belljar.child``: started by the guard, either to be a child or to be a zygote's helper.
 
-exec CONTROL_FD BIRTH     one child, by exec (backend ``none``)
+exec CONTROL_FD BIRTH_FD  one child, by exec; its birth stands in a sealed memfd (all backends but ``namespaces``)
 zygote REQUESTS_FD        the helper that starts a zygote (backend ``namespaces``)
 """
 
@@ -10,6 +10,7 @@ import sys
 
 import msgspec
 
+from ..ipc.payload import read_sealed
 from ..sandbox.base import Birth
 
 
@@ -21,7 +22,8 @@ def main(arguments: list[str]) -> None:
         from ..sandbox.launch.helper import run_helper
 
         run_helper(int(arguments[1]), prepare_zygote, stages.run_forked)
-    stages.run_executed(msgspec.json.decode(arguments[2], type=Birth), int(arguments[1]))
+    birth = msgspec.json.decode(read_sealed(int(arguments[2]), 1 << 20), type=Birth)
+    stages.run_executed(birth, int(arguments[1]))
 
 
 def prepare_zygote() -> None:

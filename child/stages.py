@@ -18,12 +18,24 @@ from typing import NoReturn, TextIO
 
 from ..ipc.datagram import Datagram, close_all
 from ..ipc.errors import PeerProtocolError
-from ..ipc.messages import VERSION, Configure, Hello, Listening, Load, Plugin, Ready, Sealed, StageFailed, shorten
+from ..ipc.messages import (
+    VERSION,
+    Configure,
+    Hello,
+    Listening,
+    Load,
+    Plugin,
+    Ready,
+    Sealed,
+    StageFailed,
+    shorten,
+)
 from ..ipc.payload import read_sealed
 from ..ipc.stage import Stage
 from ..sandbox.backends import child_half
 from ..sandbox.backends.namespaces import ChildSide as NamespacesChild
 from ..sandbox.base import Birth, ChildHalf
+from ..sandbox.confine import reset_signals
 from ..sandbox.errors import SandboxError
 from ..sandbox.seccomp.install import install
 from ..sandbox.steps import StepFailed
@@ -59,6 +71,8 @@ def run_forked(link_fd: int, share_network: bool) -> NoReturn:
 
 def run_executed(birth: Birth, control_fd: int) -> NoReturn:
     """Be a child that the guard started by exec."""
+    reset_signals()  # the guard ignores some, and what is ignored stays so over an exec, signal(7)
+    warm.standard_library()  # as a zygote does, before stage 3: it reads files, and starts no thread
     run(birth, control_fd, child_half(birth.backend, link_fd=None))
 
 
@@ -171,14 +185,14 @@ class Child:
         with self.stage(Stage.SEAL):
             if configuration.bpf:
                 refuse_directories()
-            self.half.empty_root()
+            landlock = self.half.take_files()
             if configuration.bpf:
                 listener = install(configuration.bpf, listener=configuration.listener)
                 self.refused.watch()
         if listener is not None:
             self.link.send(Listening(), [listener])
             os.close(listener)
-        self.link.send(Sealed(self.took))
+        self.link.send(Sealed(self.took, landlock))
 
     def load(self) -> None:
         """Stage 9: the plugin's own code, after the host has verified the seal and said so."""

@@ -32,6 +32,7 @@ PRESETS: Mapping[str, Callable[[], Policy]] = {"compute": Policy.compute, "media
 # The keys of tables; "name" is the table's own key, "limits" belongs to the policy and is set here for brevity.
 _PROCESS_KEYS = (*(key for key in Process.__struct_fields__ if key != "name"), "limits")
 _POLICY_KEYS = (*Policy.__struct_fields__, "base")
+_LISTS = frozenset({"preload", "warm_up", "files", "prefer", "require"})
 _PATHS = frozenset({"read_only", "read_write", "devices"})
 
 Table: TypeAlias = dict[str, Any]
@@ -140,7 +141,7 @@ def _process_value(place: Place, key: str, value: object) -> Any:
         return text
     if key == "env":
         return {name: _convert(place.at(name), text, str) for name, text in _table(place, value).items()}
-    return _convert(place, value, tuple[str, ...] if key in ("preload", "warm_up", "files") else str)
+    return _convert(place, value, tuple[str, ...] if key in _LISTS else str)
 
 
 def _check_sums(place: Place, values: Table) -> None:

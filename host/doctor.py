@@ -15,6 +15,7 @@ from ..sandbox.backends import host_half, names
 from ..sandbox.layers import Layer
 from ..sandbox.policy import Policy
 from ..sandbox.probe import FEATURES, LayerProbe, Machine, explain, probe
+from ..sandbox.user import User, closed_to, resolve_user
 from .place import printable
 
 _LAYERS = {
@@ -61,9 +62,10 @@ class BackendRow:
 
 @dataclass(frozen=True, slots=True)
 class DoctorReport:
-    """What works on this machine. ``system`` is one line for a bug report."""
+    """What works on this machine. ``system`` is one line for a bug report, ``user`` says whom children run as."""
 
     system: str
+    user: str
     features: tuple[FeatureRow, ...]
     backends: tuple[BackendRow, ...]
 
@@ -83,10 +85,13 @@ def doctor_report(machine: Machine | None = None) -> DoctorReport:
     Raises:
         SandboxError: ``BELLJAR_FAKE_MISSING`` holds a name that is no feature.
     """
-    seen = probe() if machine is None else machine
+    user = resolve_user("")
+    closed = closed_to(user)
+    seen = machine or probe(User.current() if closed else user)
     required = {name: host_half(name).requires for name in names()}
     return DoctorReport(
         system=f"{platform.system()} {platform.release()} {platform.machine()}, uid {os.geteuid()}",
+        user=f"{closed}; let it in, or set run_as = 'root'" if closed else f"children run as uid {user.uid}",
         features=tuple(_feature(seen.results[name], required) for name in FEATURES),
         backends=tuple(_backend(name, seen.missing(required[name])) for name in names()),
     )
@@ -112,7 +117,7 @@ def _backend(name: str, missing: list[LayerProbe]) -> BackendRow:
 
 def render(report: DoctorReport) -> RenderableType:
     """Return the report for rich: a table of features, why some are missing, and a table of backends."""
-    return Group(_features_table(report), *_missing(report), _backends_table(report))
+    return Group(_features_table(report), *_missing(report), _backends_table(report), Text(printable(report.user)))
 
 
 def _features_table(report: DoctorReport) -> Table:

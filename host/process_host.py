@@ -8,6 +8,7 @@ Leaving the block leaves no process and no fd, however it is left. The order of 
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import socket
@@ -243,9 +244,19 @@ class ProcessHost:
             elif isinstance(news, Failed):
                 self._failed = news
             else:
-                self._exited = news if isinstance(news, Exited) else None
+                self._exited = self._of_child(news) if isinstance(news, Exited) else None
                 break
             self._report_came.set()
+
+    def _of_child(self, exited: Exited) -> Exited | None:
+        """What was reaped may be a helper: ask the kernel how the child behind it ended, or else the backend."""
+        launching = self._launching
+        if not launching.half.has_helper:
+            return exited
+        status = None if launching.pidfd is None else pidfds.exit_status(launching.pidfd)
+        if status is None:
+            status = launching.half.child_status(exited.status)
+        return None if status is None else dataclasses.replace(exited, status=status)
 
     def _watch_denials(self, tasks: anyio.abc.TaskGroup) -> None:
         listener = self._launching.hand_over_listener()
@@ -261,6 +272,8 @@ class ProcessHost:
         """The channel closed during the launch: say how the child ended, or pass its own report on."""
         with anyio.CancelScope(shield=True):
             ended = await self.wait()
+        if self._stage is Stage.HELLO and (why := self._launching.half.explain(ended.exit_code, ended.stderr)):
+            return LaunchError(Stage.LAUNCH, 0, why)
         return LaunchError(self._stage, 0, f"the child ended{self._in_step()}: {ended}")
 
     def _in_step(self) -> str:
@@ -325,6 +338,8 @@ class ProcessHost:
             self._why = self._why or why
             if self._launched is not None:
                 pidfds.kill(self._launched.pidfd)
+            if self._launching.pidfd is not None:  # behind a helper, which would take a moment longer
+                pidfds.kill(self._launching.pidfd)
 
     async def wait(self) -> Ended:
         """Wait until the child has ended and was reaped; return how."""

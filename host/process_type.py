@@ -15,8 +15,9 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from ..sandbox.errors import PolicyError
+from ..sandbox.errors import PolicyError, SandboxError
 from ..sandbox.policy import Policy
+from ..sandbox.user import resolve_user
 from .place import Place, nearest, quoted
 
 Load: TypeAlias = Literal["after-seal", "early"]
@@ -38,7 +39,12 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         plugin: ``path/file.py:Class`` or ``path/package_folder:Class``.
         name: For people and logs; the class name in lower case if not given.
         load: ``after-seal`` (stage 9, the default) or ``early`` (stage 6, only for plugins that you trust).
-        backend: How the child is confined.
+        backend: How the child is confined; ``auto`` for the strongest that works here and meets ``require``.
+        prefer: With ``auto``, the backends to try, in this order; not given, all that confine, strongest first.
+        require: The floor: layers, operations and groups of operations that must be enforced
+            (`belljar.sandbox.protection.operations`). Not given, ``auto`` asks for a seccomp filter and no_new_privs.
+        run_as: Whom a root host's children run as: a user's name or ``UID:GID``. Not given, root's children become
+            ``nobody``; to let them stay root takes the word ``root``.
         policy: What the child may do once it is sealed.
         preload: Modules to import before the seal.
         warm_up: ``file.py:function`` each, called in this order before the seal. This code is trusted.
@@ -53,6 +59,9 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     name: str = ""
     load: Load = "after-seal"
     backend: str = "namespaces"
+    prefer: tuple[str, ...] | None = None
+    require: tuple[str, ...] | None = None
+    run_as: str = ""
     policy: Policy = Policy.compute()
     preload: tuple[str, ...] = ()
     warm_up: tuple[str, ...] = ()
@@ -109,11 +118,22 @@ def check(process: Process, base: Path, place: Place) -> Process:
     return resolved
 
 
-def backend_names() -> tuple[str, ...]:
-    """Return the names of all backends. Imported late: ``--help`` and a Process made in Python need none of them."""
-    from ..sandbox.backends import BACKENDS
+def _check_backend(process: Process, place: Place) -> None:
+    """Imported late: ``--help`` and a Process made in Python need none of it."""
+    from ..sandbox.backends import names
+    from ..sandbox.protection.operations import requirement_names
 
-    return tuple(BACKENDS)
+    choice(place.at("backend"), "backend", process.backend, ("auto", *names()))
+    for name in process.prefer or ():
+        choice(place.at("prefer"), "backend", name, names())
+    for name in process.require or ():
+        choice(place.at("require"), "layer or operation", name, requirement_names())
+    if process.prefer is not None and process.backend != "auto":
+        raise place.at("prefer").error(
+            f"it only counts with backend = 'auto', and backend is {quoted(process.backend)}"
+        )
+    if process.prefer == ():
+        raise place.at("prefer").error("expected at least one backend, or no such key")
 
 
 def choice(place: Place, what: str, value: str, valid: tuple[str, ...]) -> None:
@@ -151,7 +171,7 @@ def _reason(error: OSError | ValueError) -> str:
 
 def _check_values(process: Process, place: Place) -> None:
     choice(place.at("load"), "way to load", process.load, LOADS)
-    choice(place.at("backend"), "backend", process.backend, backend_names())
+    _check_backend(process, place)
     if not process.name.isprintable() or "/" in process.name or not 0 < len(process.name) <= 64:
         raise place.error(f"expected a name of 1 to 64 printable characters without '/', got {quoted(process.name)}")
     for key in ("launch_timeout", "step_timeout"):
@@ -166,10 +186,18 @@ def _check_values(process: Process, place: Place) -> None:
     if (steps := len(process.preload) + len(process.warm_up)) > MAX_STEPS:
         raise place.at("warm_up").error(f"expected at most {MAX_STEPS} steps with preload, got {steps}")
     _check_env(process.env, place.at("env"))
+    _check_user(process.run_as, place.at("run_as"))
     try:
         process.policy.check()
     except PolicyError as error:
         raise place.at("policy").error(str(error)) from None
+
+
+def _check_user(run_as: str, place: Place) -> None:
+    try:
+        resolve_user(run_as)
+    except SandboxError as error:
+        raise place.error(str(error).partition(": ")[2]) from None
 
 
 def _check_env(env: dict[str, str], place: Place) -> None:

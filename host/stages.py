@@ -22,6 +22,7 @@ from ..ipc.messages import (
     Configure,
     FromChild,
     Hello,
+    Landlock,
     Listening,
     Load,
     Plugin,
@@ -33,17 +34,19 @@ from ..ipc.messages import (
 )
 from ..ipc.stage import Stage
 from ..sandbox import protection
-from ..sandbox.backends import host_half
 from ..sandbox.base import Birth, HostHalf, Launch
 from ..sandbox.errors import SandboxError
 from ..sandbox.hints import hint
 from ..sandbox.launch.client import LaunchFailed
 from ..sandbox.launch.wire import Launched
 from ..sandbox.layers import Layer
-from ..sandbox.probe import explain, is_probed, probe
+from ..sandbox.probe import is_probed, probe
 from ..sandbox.protection import Protection
+from ..sandbox.protection.verify import Expectation
 from ..sandbox.seccomp.compile import compile_policy, is_compiled
+from ..sandbox.user import closed_to, resolve_user
 from .bundle import make_bundle
+from .choose import choose, rights_of
 from .connection import Connection
 from .errors import LaunchError, ProtectionError
 from .process_type import Process
@@ -57,6 +60,8 @@ class Launching:
         self.timeline: dict[str, float] = {}
         self.fds = ExitStack()
         self.listener: int | None = None
+        self.landlock: Landlock | None = None
+        self.pidfd: int | None = None
         self.step = ""
 
     @contextmanager
@@ -78,13 +83,18 @@ class Launching:
         """Stage 1: resolve and check everything, and make the channel, before any process exists."""
         with self.stage(Stage.PREPARE):
             self.process = self.process.resolve()
-            self.half: HostHalf = host_half(self.process.backend)
-            self.promised: frozenset[Layer] = self.half.promises(self.process.policy)
+            self.user = resolve_user(self.process.run_as)
+            if closed := closed_to(self.user):
+                remedy = "let that user in, use a Python that it can run, or set run_as = 'root'"
+                raise SandboxError(f"{closed}; {remedy}")
+            if not is_probed(self.user):
+                await anyio.to_thread.run_sync(probe, self.user, abandon_on_cancel=True)
+            self.machine = probe(self.user)
+            self.half: HostHalf = choose(self.process, self.machine)
+            self.promised = self.half.promises(self.process.policy)
             if not self._is_warm():
-                # Probing, compiling a filter and starting a zygote take 0.1 s and more: not in the event loop.
+                # Compiling a filter and starting a zygote take 0.1 s and more: not in the event loop.
                 await anyio.to_thread.run_sync(self._warm, abandon_on_cancel=True)
-            if missing := self._missing():
-                raise SandboxError(f"backend {self.half.name!r} does not work here: {missing}")
             self.bpf = self._filter() if self._filters() else b""
             self.bundle = self.fds.enter_context(make_bundle(self.process))
             ours, self.childs_end = datagram.control_pair()
@@ -92,36 +102,33 @@ class Launching:
             self.fds.callback(self.childs_end.close)
 
     def _is_warm(self) -> bool:
-        if not is_probed() or not self.half.is_warm(self.process.preload):
+        if not self.half.is_warm(self.process.preload, self.user):
             return False
         return not self._filters() or is_compiled(self.process.policy, listener=self._listens())
 
     def _warm(self) -> None:
-        if self._missing():
-            return
         if self._filters():
             self._filter()
-        self.half.warm(self.process.preload)
+        self.half.warm(self.process.preload, self.user)
 
     def _filters(self) -> bool:
         return Layer.SECCOMP in self.promised
-
-    def _missing(self) -> str:
-        missing = probe().missing(self.half.requires)
-        return explain(missing) if missing else ""
 
     def _filter(self) -> bytes:
         return compile_policy(self.process.policy, listener=self._listens())
 
     def _listens(self) -> bool:
-        return not probe().missing(("seccomp-listener",))
+        return not self.machine.missing(("seccomp-listener",))
 
     def launch(self, report: socket.socket, stdout: int, stderr: int) -> None:
         """Stage 2: ask the backend for the process. What becomes of it comes over the report socket."""
         process = self.process
-        share_network = Layer.NET_NS not in self.promised
-        birth = Birth(process.backend, process.name, process.policy.limits, share_network, process.env)
-        self.half.start(Launch(self.childs_end, report, stdout, stderr, process.policy, birth, process.preload))
+        abi = self.machine.landlock_abi if Layer.LANDLOCK in self.promised else 0
+        birth = Birth(self.half.name, process.name, process.policy, process.env, abi)
+        files = tuple(entry.rpartition(":")[0] for entry in process.warm_up)
+        request = Launch(self.childs_end, report, stdout, stderr, birth, process.preload, self.user, files)
+        self.started = self.half.start(request)
+        self.fds.callback(self.started.close)
         self.childs_end.close()
 
     async def accept_hello(self, launched: Launched) -> Hello:
@@ -135,8 +142,10 @@ class Launching:
                 raise failed(message)  # whoever says so: a launch that has failed trusts nobody
             try:
                 facts = self._facts(message, received)
-                expected = Expected(os.geteuid(), outer.outer_pid, self.half.has_helper)
+                expected = Expected(self.user.uid, outer.outer_pid, self.half.has_helper)
                 sender = judge_sender(facts, expected)
+                if doubt := self.started.confirm(sender.sender_pid):
+                    raise HelloError(f"process {sender.sender_pid} is not the child: {doubt}")
                 self.pidfd = self._identity(launched, received)
             finally:
                 received.close()
@@ -200,6 +209,7 @@ class Launching:
                 pass
             if self._awaits_listener() and self.listener is None:
                 raise PeerProtocolError("the child sealed itself without sending its listener")
+        self.landlock = message.landlock
         self.timeline |= message.took
 
     async def _next_before_seal(self) -> FromChild:
@@ -253,13 +263,18 @@ class Launching:
 
     def verify(self) -> Protection:
         """Stage 8: read from outside what is enforced; a shortfall is an error that names layer and thread."""
+        pidfd = self.pidfd
+        assert pidfd is not None  # stage 4 gave it
+        expected = Expectation(
+            self.half.name,
+            self.promised,
+            self.process.policy,
+            rights_of(self.half, self.process.policy),
+            self.landlock,
+            self.process.require or (),
+        )
         with self.stage(Stage.VERIFY):
-            found = protection.verify(
-                outer_pid=self.connection.sender_pid,
-                pidfd=self.pidfd,
-                promised=self.promised,
-                policy=self.process.policy,
-            )
+            found = protection.verify(outer_pid=self.connection.sender_pid, pidfd=pidfd, expected=expected)
         if (short := found.shortfall()) is not None:
             text = f"the kernel does not show {short.layer.value}, which {self.half.name} promises: {short.detail}"
             raise ProtectionError(Stage.VERIFY, text, layer=short.layer, thread=short.thread)
@@ -287,6 +302,7 @@ class Launching:
 
     def close(self) -> None:
         """Close what the launch still owns."""
+        self.pidfd = None
         self.fds.close()
 
 

@@ -20,7 +20,9 @@ MAX_DATAGRAM = 65_536
 """The largest message of the control channel, in bytes."""
 
 MAX_FDS = 4
-_CONTROL = socket.CMSG_SPACE(UCRED.size) + socket.CMSG_SPACE(4) + socket.CMSG_SPACE(4 * MAX_FDS)
+"""The most fds that a message of a child or of its host may carry."""
+
+_CREDENTIALS_SPACE = socket.CMSG_SPACE(UCRED.size) + socket.CMSG_SPACE(4)
 
 # Plain ints: arithmetic on socket's IntFlags costs more than the system calls that they are for.
 _CTRUNC = int(socket.MSG_CTRUNC)
@@ -82,8 +84,8 @@ def send(sock: socket.socket, data: bytes, fds: Sequence[int] = ()) -> None:
     sock.sendmsg([data], [(_SOCKET, _RIGHTS, array.array("i", fds))], _NOSIGNAL)
 
 
-def receive(sock: socket.socket, buffer: bytearray | None = None) -> Datagram | None:
-    """Receive one datagram, or None at end of file. `OSError` as from recvmsg(2).
+def receive(sock: socket.socket, buffer: bytearray | None = None, *, max_fds: int = MAX_FDS) -> Datagram | None:
+    """Receive one datagram with at most *max_fds*, or None at end of file. `OSError` as from recvmsg(2).
 
     With a *buffer* the datagram's data is a view of it, valid until the next call with the same buffer.
 
@@ -91,10 +93,11 @@ def receive(sock: socket.socket, buffer: bytearray | None = None) -> Datagram | 
         PeerProtocolError: the data or the control part was cut; whatever came with it is closed.
     """
     data: bytes | memoryview
+    control = _CREDENTIALS_SPACE + socket.CMSG_SPACE(4 * max_fds)
     if buffer is None:
-        data, ancillary, result, _ = sock.recvmsg(MAX_DATAGRAM, _CONTROL, _CLOEXEC)
+        data, ancillary, result, _ = sock.recvmsg(MAX_DATAGRAM, control, _CLOEXEC)
     else:
-        size, ancillary, result, _ = sock.recvmsg_into([buffer], _CONTROL, _CLOEXEC)
+        size, ancillary, result, _ = sock.recvmsg_into([buffer], control, _CLOEXEC)
         data = memoryview(buffer)[:size]
     if not data and not ancillary:
         return None

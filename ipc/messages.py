@@ -60,10 +60,20 @@ class Listening(_Message, frozen=True, tag="listening"):
     """The filter is on, and the message carries its listener; sent only when the host asked for one."""
 
 
+class Landlock(_Message, frozen=True):
+    """What landlock granted a child at its seal; no file in /proc shows it (`sandbox.landlock.Granted`)."""
+
+    abi: Natural
+    granted: Names
+    unknown: Names
+    all_threads: bool
+
+
 class Sealed(_Message, frozen=True, tag="sealed"):
     """The child has sealed itself and has closed its own copy of the listener."""
 
     took: Timings
+    landlock: Landlock | None = None
 
 
 class Ready(_Message, frozen=True, tag="ready"):

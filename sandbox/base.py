@@ -1,29 +1,36 @@
 """What a backend is: two halves, one for each side of the launch.
 
-A backend is one file in ``sandbox/backends/``. Its host half says what it needs and promises and starts the
-process; its child half is applied by the child to itself. Nothing outside of that file knows how it confines.
+A backend is one file in ``sandbox/backends/``, or a package of somebody else's with an entry point of the group
+``belljar.backends``. Its host half says what it needs and promises and starts the process; its child half is applied
+by the child to itself. Nothing outside of that file knows how it confines.
 """
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
 
+from ..ipc.messages import Landlock
 from .layers import Layer
-from .policy import Limits, Policy
+from .policy import Policy
+from .user import User
 
 
 class Birth(msgspec.Struct, frozen=True):
-    """What a child must know before its hello, because it acts on it in stage 3."""
+    """What a child must know before its hello, because it acts on it in stage 3.
+
+    ``landlock_abi`` is the highest ABI that it may use, 0 for none.
+    """
 
     backend: str
     name: str
-    limits: Limits
-    share_network: bool
+    policy: Policy
     env: dict[str, str]
+    landlock_abi: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +42,34 @@ class Launch:
         report: the end over which the process that waits for the child reports (`launch.wire`).
         stdout, stderr: write ends of the pipes that the host reads.
         preload: modules to import before the child exists, where the backend can.
+        files: paths that early init reads, for a backend that narrows the view from the start.
     """
 
     control: socket.socket
     report: socket.socket
     stdout: int
     stderr: int
-    policy: Policy
     birth: Birth
     preload: tuple[str, ...]
+    user: User
+    files: tuple[str, ...] = ()
+
+    @property
+    def policy(self) -> Policy:
+        """What the child may do once it is sealed."""
+        return self.birth.policy
+
+
+class Started(Protocol):
+    """What a backend knows of one launch beyond the reports of the launcher."""
+
+    def confirm(self, child_pid: int) -> str:
+        """Return why the sender of the hello cannot be the child, empty if nothing speaks against it."""
+        ...
+
+    def close(self) -> None:
+        """Close what it holds."""
+        ...
 
 
 class HostHalf(Protocol):
@@ -64,15 +90,27 @@ class HostHalf(Protocol):
         """Whether the child is a descendant of the launched process instead of that process itself."""
         ...
 
-    def promises(self, policy: Policy) -> frozenset[Layer]:
-        """The layers that must be seen engaged from outside once a child under *policy* is sealed."""
+    @property
+    def own_pid_only(self) -> bool:
+        """Whether the filter must keep the child from other processes, because no pid namespace does."""
         ...
 
-    def is_warm(self, preload: tuple[str, ...]) -> bool:
+    def unable(self, policy: Policy) -> str:
+        """Return what *policy* grants that this backend cannot give without giving more; empty if it can."""
+        ...
+
+    def promises(self, policy: Policy) -> Mapping[Layer, str]:
+        """The layers that must be seen engaged from outside once a child under *policy* is sealed.
+
+        Each with what is known to lack in it, empty for nothing: a layer that then lacks more is a broken promise.
+        """
+        ...
+
+    def is_warm(self, preload: tuple[str, ...], user: User) -> bool:
         """Whether `warm` would return at once."""
         ...
 
-    def warm(self, preload: tuple[str, ...]) -> None:
+    def warm(self, preload: tuple[str, ...], user: User) -> None:
         """Start the processes that launches need beforehand, once for all of them. Blocks; safe in any thread.
 
         Raises:
@@ -80,8 +118,16 @@ class HostHalf(Protocol):
         """
         ...
 
-    def start(self, launch: Launch) -> None:
+    def start(self, launch: Launch) -> Started:
         """Ask for the child; the answer comes over ``launch.report``. Does not block after `warm`."""
+        ...
+
+    def explain(self, exit_code: int | None, stderr: Sequence[str]) -> str:
+        """Return why the launched process ended before the child said hello, or nothing where it did not say."""
+        ...
+
+    def child_status(self, status: int) -> int | None:
+        """Return the child's wait status from that of the launched process, None where that does not tell."""
         ...
 
 
@@ -92,6 +138,11 @@ class ChildHalf(Protocol):
         """Stage 3: all that needs a single thread. `OSError` or `SandboxError` names the step that failed."""
         ...
 
-    def empty_root(self) -> None:
-        """Stage 7, before the filter: take away the files. Does nothing where the backend cannot."""
+    def take_files(self) -> Landlock | None:
+        """Stage 7, before the filter: take away the files. Return what landlock granted, None where it is not used."""
         ...
+
+
+def shares_network(policy: Policy) -> bool:
+    """Whether *policy* needs the host's network namespace, because it allows more than local sockets."""
+    return bool({"inet", "inet6", "netlink"} & set(policy.network))

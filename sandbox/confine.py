@@ -41,6 +41,19 @@ def drop_capabilities() -> None:
         prctl.set_caps(*_NO_CAPABILITY)
 
 
+def drop_own_capabilities() -> None:
+    """Empty every capability set that this single-threaded process may empty.
+
+    The bounding set and the securebits take CAP_SETPCAP, capabilities(7). Without it they stay as they are, and
+    no_new_privs is what keeps an exec from making use of them.
+    """
+    if prctl.cap_effective.setpcap:
+        drop_capabilities()
+        return
+    with step("drop the capabilities"):
+        prctl.set_caps(*_NO_CAPABILITY)
+
+
 def forbid_new_privileges() -> None:
     """Set no_new_privs, which no exec and no thread can undo. See prctl(2)."""
     with step("set no_new_privs"):

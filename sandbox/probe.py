@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from .errors import BackendUnavailable, SandboxError
 from .hints import diagnose
+from .user import User
 
 FEATURES: Final = (
     "userns",
@@ -41,13 +42,14 @@ FEATURES: Final = (
     "memfd-seal",
     "proc",
     "rlimits",
+    "bwrap",
+    "chrome-sandbox",
 )
 """All features, in the order of the tables."""
 
 LOST_WITHOUT: Final[Mapping[str, str]] = MappingProxyType(
     {
         "seccomp-listener": "without it, a call that the seal refuses is not reported by name",
-        "landlock": "without it, the landlock layer stays off; the empty root and seccomp still close the files",
         "passpidfd": "without it, the sender of a hello is found by pidfd_open and a second look",
     }
 )
@@ -56,6 +58,15 @@ LOST_WITHOUT: Final[Mapping[str, str]] = MappingProxyType(
 _DEPENDS_ON_USERNS = frozenset(
     ("pidns", "netns", "ipcns", "mountns", "utsns", "cgroupns", "empty-root", "capabilities")
 )
+PARTS = {
+    "bwrap": ("userns", "pidns", "netns", "ipcns", "mountns", "utsns", "cgroupns"),
+    "chrome-sandbox": ("pidns", "netns"),
+}
+"""What a program makes: a machine that is faked to lack one of these lacks the program's service too."""
+
+_ALIASES = {"tsync": "seccomp-tsync"}
+_LANDLOCK_ABI = "landlock-abi="
+
 _NEEDS_USERNS = "it needs userns, which does not work here"
 _FAKE = "BELLJAR_FAKE_MISSING"
 _SECONDS = 5.0
@@ -80,34 +91,42 @@ class Machine:
 
     results: Mapping[str, LayerProbe]
 
+    @property
+    def landlock_abi(self) -> int:
+        """The highest landlock ABI to use here, 0 for none."""
+        found = self.results["landlock"]
+        return int(found.detail.split()[1]) if found.works else 0
+
     def missing(self, names: Iterable[str]) -> list[LayerProbe]:
         """Return those of *names* that do not work here, in the given order."""
         return [self.results[name] for name in names if not self.results[name].works]
 
 
 _lock = threading.Lock()  # held while the machine is tried, so that threads do not all try it
-_kept: list[Machine] = []  # one or none
+_kept: dict[User, Machine] = {}
 
 
-def probe(*, refresh: bool = False) -> Machine:
-    """Return what this machine can do; tries it (about 0.2 s, never much over 5 s) at the first call or on *refresh*.
+def probe(user: User | None = None, *, refresh: bool = False) -> Machine:
+    """Return what *user*, by default this process's own, can do here.
 
-    Names in the environment variable ``BELLJAR_FAKE_MISSING`` are shown as missing; it is read at every call.
+    Tries it (about 0.3 s, never much over 5 s) at the first call for each user or on *refresh*. Names in the
+    environment variable ``BELLJAR_FAKE_MISSING`` are shown as missing; it is read at every call.
 
     Raises:
         SandboxError: ``BELLJAR_FAKE_MISSING`` holds a name that is no feature.
     """
+    user = user or User.current()
     faked = faked_names(os.environ.get(_FAKE, ""))
     with _lock:
-        if refresh or not _kept:
-            _kept[:] = [_try_all()]
-        seen = _kept[0]
-    return _follow_userns(_pretend(seen, faked), faked)
+        if refresh or user not in _kept:
+            _kept[user] = _try_all(user)
+        seen = _kept[user]
+    return _follow_userns(_pretend(seen, faked), faked, user)
 
 
-def is_probed() -> bool:
+def is_probed(user: User | None = None) -> bool:
     """Tell whether `probe` would answer at once."""
-    return bool(_kept)
+    return (user or User.current()) in _kept
 
 
 def requirements(backend: str) -> tuple[str, ...]:
@@ -132,19 +151,23 @@ def explain(missing: Iterable[LayerProbe]) -> str:
 
 
 def faked_names(text: str) -> tuple[str, ...]:
-    """Return the features that *text*, a list with commas, names; `SandboxError` for one that is none."""
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    """Return the features that *text*, a list with commas, names; `SandboxError` for one that is none.
+
+    ``landlock-abi=N`` stands for a kernel whose landlock is only as new as that.
+    """
+    names = tuple(_ALIASES.get(name.strip(), name.strip()) for name in text.split(",") if name.strip())
     for name in names:
-        if name not in FEATURES:
-            near = difflib.get_close_matches(name, FEATURES, 1)
+        if name not in FEATURES and not name.removeprefix(_LANDLOCK_ABI).isdecimal():
+            known = (*FEATURES, *_ALIASES, f"{_LANDLOCK_ABI}N")
+            near = difflib.get_close_matches(name, known, 1)
             meant = f"did you mean {near[0]!r}? " if near else ""
-            raise SandboxError(f"{_FAKE} names no feature: {name!r} ({meant}known are {', '.join(FEATURES)})")
+            raise SandboxError(f"{_FAKE} names no feature: {name!r} ({meant}known are {', '.join(known)})")
     return names
 
 
-def _try_all() -> Machine:
+def _try_all(user: User) -> Machine:
     try:
-        outcomes = json.loads(_run_probes(_SECONDS))
+        outcomes = json.loads(_run_probes(_SECONDS, user))
         return Machine({name: _read(name, outcomes[name]) for name in FEATURES})
     except (BackendUnavailable, ValueError, LookupError, TypeError) as error:
         cause = (
@@ -154,16 +177,18 @@ def _try_all() -> Machine:
         return Machine({name: LayerProbe(name, False, cause, remedy) for name in FEATURES})
 
 
-def _run_probes(seconds: float) -> bytes:
-    """Run the throwaway process and return what it printed; probes that take longer than *seconds* are killed.
+def _run_probes(seconds: float, user: User) -> bytes:
+    """Run the throwaway process as *user* and return what it printed; probes that take over *seconds* are killed.
 
     Raises:
         BackendUnavailable: it could not be started, failed, or did not end.
     """
     argv = [sys.executable, "-I", "-m", "belljar.sandbox.probes", str(seconds)]
+    another = user != User.current()
+    ids: dict[str, Any] = {"user": user.uid, "group": user.gid, "extra_groups": user.groups} if another else {}
     try:
-        done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds + _START_UP, check=True
+        done: subprocess.CompletedProcess[bytes] = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds + _START_UP, check=True, **ids
         )
     except OSError as error:
         raise BackendUnavailable(f"could not start the probing process: {error.strerror}") from error
@@ -185,17 +210,29 @@ def _read(name: str, outcome: Mapping[str, Any]) -> LayerProbe:
 
 
 def _pretend(machine: Machine, faked: Iterable[str]) -> Machine:
-    missing = {
-        name: LayerProbe(name, False, f"faked by {_FAKE}", f"unset {_FAKE}", LOST_WITHOUT.get(name, ""))
-        for name in faked
-    }
-    return Machine({**machine.results, **missing})
+    results = dict(machine.results)
+    for name in faked:
+        if name.startswith(_LANDLOCK_ABI):
+            results["landlock"] = _older_landlock(results["landlock"], int(name.removeprefix(_LANDLOCK_ABI)))
+            continue
+        for lost in (name, *(program for program, parts in PARTS.items() if name in parts)):
+            cause = f"faked by {_FAKE}" if lost == name else f"it needs {name}, faked as missing by {_FAKE}"
+            results[lost] = LayerProbe(lost, False, cause, f"unset {_FAKE}", LOST_WITHOUT.get(lost, ""))
+    return Machine(results)
 
 
-def _follow_userns(machine: Machine, faked: Collection[str]) -> Machine:
+def _older_landlock(found: LayerProbe, abi: int) -> LayerProbe:
+    if not found.works or abi >= int(found.detail.split()[1]):
+        return found
+    if abi == 0:
+        return LayerProbe(found.name, False, f"faked by {_FAKE}", f"unset {_FAKE}", LOST_WITHOUT.get(found.name, ""))
+    return LayerProbe(found.name, True, detail=f"ABI {abi} (faked by {_FAKE})")
+
+
+def _follow_userns(machine: Machine, faked: Collection[str], user: User) -> Machine:
     """Without user namespaces nobody but root can make the others: say so once, instead of eight different errors."""
     userns = machine.results["userns"]
-    if userns.works or os.geteuid() == 0:
+    if userns.works or user.is_root:
         return machine
     lost = [n for n in _DEPENDS_ON_USERNS if n not in faked and ("userns" in faked or not machine.results[n].works)]
     changed = {name: LayerProbe(name, False, _NEEDS_USERNS, userns.remedy) for name in lost}

@@ -34,13 +34,14 @@ SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3
 SECCOMP_FILTER_FLAG_TSYNC_ESRCH = 1 << 4
 
 LANDLOCK_CREATE_RULESET_VERSION = 1
+LANDLOCK_RULE_PATH_BENEATH = 1
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 # x86_64 has numbers of its own; aarch64 and riscv64 share the generic table.
 _NUMBERS = {"pivot_root": 155, "seccomp": 317} if platform.machine() == "x86_64" else {"pivot_root": 41, "seccomp": 277}
-_NR_LANDLOCK_CREATE_RULESET = 444
+_NR_LANDLOCK_CREATE_RULESET, _NR_LANDLOCK_ADD_RULE, _NR_LANDLOCK_RESTRICT_SELF = 444, 445, 446
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -51,6 +52,19 @@ class _SockFprog(ctypes.Structure):
     """``struct sock_fprog`` of linux/filter.h."""
 
     _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+
+class _RulesetAttr(ctypes.Structure):
+    """``struct landlock_ruleset_attr``; older kernels take a longer one if what they do not know is 0."""
+
+    _fields_ = (("fs", ctypes.c_uint64), ("net", ctypes.c_uint64), ("scoped", ctypes.c_uint64))
+
+
+class _PathBeneathAttr(ctypes.Structure):
+    """``struct landlock_path_beneath_attr``."""
+
+    _pack_ = 1
+    _fields_ = (("allowed", ctypes.c_uint64), ("parent_fd", ctypes.c_int32))
 
 
 def _checked(result: int, what: str) -> int:
@@ -111,3 +125,25 @@ def landlock_abi() -> int:
     """Return the highest landlock ABI of this kernel. See landlock_create_ruleset(2)."""
     arguments = (None, ctypes.c_size_t(0), ctypes.c_uint(LANDLOCK_CREATE_RULESET_VERSION))
     return _checked(_libc.syscall(ctypes.c_long(_NR_LANDLOCK_CREATE_RULESET), *arguments), "landlock_create_ruleset")
+
+
+def landlock_create_ruleset(fs: int, net: int, scoped: int) -> int:
+    """Return the fd of a ruleset that denies these accesses until rules allow some. See landlock_create_ruleset(2)."""
+    attribute = _RulesetAttr(fs, net, scoped)
+    arguments = (ctypes.byref(attribute), ctypes.c_size_t(ctypes.sizeof(attribute)), ctypes.c_uint(0))
+    return _checked(_libc.syscall(ctypes.c_long(_NR_LANDLOCK_CREATE_RULESET), *arguments), "landlock_create_ruleset")
+
+
+def landlock_add_path(ruleset: int, allowed: int, path_fd: int) -> None:
+    """Allow accesses on and below the file behind *path_fd*. See landlock_add_rule(2)."""
+    attribute = _PathBeneathAttr(allowed, path_fd)
+    arguments = (ctypes.c_int(ruleset), ctypes.c_int(LANDLOCK_RULE_PATH_BENEATH), ctypes.byref(attribute))
+    result = _libc.syscall(ctypes.c_long(_NR_LANDLOCK_ADD_RULE), *arguments, ctypes.c_uint(0))
+    _checked(result, "landlock_add_rule")
+
+
+def landlock_restrict_self(ruleset: int, flags: int) -> None:
+    """Enforce *ruleset* on this thread, or as *flags* say. See landlock_restrict_self(2)."""
+    arguments = (ctypes.c_int(ruleset), ctypes.c_uint(flags))
+    result = _libc.syscall(ctypes.c_long(_NR_LANDLOCK_RESTRICT_SELF), *arguments)
+    _checked(result, "landlock_restrict_self")

@@ -16,8 +16,9 @@ import pytest
 
 from belljar.host.process_host import ProcessHost
 from belljar.host.process_type import Process
-from belljar.sandbox.backends import host_half
+from belljar.sandbox.backends import host_half, names
 from belljar.sandbox.policy import Policy
+from belljar.sandbox.user import User
 
 CHILDREN = Path(__file__).parent / "children"
 
@@ -25,11 +26,16 @@ SOON = 1.0
 """Seconds within which a process must have ended after whatever should end it."""
 
 on_both = pytest.mark.parametrize("backend", ["namespaces", "none"])
+on_all = pytest.mark.parametrize("backend", names())
 
 
 def process(plugin: str = "plain.py:Plain", **fields: Any) -> Process:
-    """Return a process type of a plugin in tests/children, which may start threads but do little else."""
-    return Process(**{"plugin": str(CHILDREN / plugin), "policy": Policy.compute(), **fields})
+    """Return a process type of a plugin in tests/children, which may start threads but do little else.
+
+    Root's children stay root: pytest's folders are closed to others, and scripts/test runs all once more as nobody.
+    """
+    run_as = "root" if os.geteuid() == 0 else ""
+    return Process(**{"plugin": str(CHILDREN / plugin), "policy": Policy.compute(), "run_as": run_as, **fields})
 
 
 def launch(plugin: str = "plain.py:Plain", **fields: Any) -> ProcessHost:
@@ -126,7 +132,7 @@ def footprint() -> list[list[str]]:
 @contextmanager
 def nothing_left(backend: str = "namespaces") -> Iterator[None]:
     """Fail unless the block leaves the processes below this one, and the fds of each, as they were."""
-    host_half(backend).warm(())
+    host_half(backend).warm((), User.current())
     before = footprint()
     yield
     deadline = time.monotonic() + SOON

@@ -1,7 +1,12 @@
-"""One file per way to confine. To add a backend, add a file and its name here."""
+"""One file per way to confine, strongest first. To add a backend of ours, add a file and its name here.
+
+Backends of other packages come by entry points of the group ``belljar.backends``: the name is the backend's, the
+object a module with the classes ``HostSide`` and ``ChildSide`` (see `sandbox.base` and examples/outside_backend).
+"""
 
 from __future__ import annotations
 
+import functools
 from importlib import import_module
 from typing import Any
 
@@ -10,14 +15,20 @@ from ..errors import SandboxError
 
 BACKENDS = {
     "namespaces": "namespaces",
+    "chrome-sandbox": "chrome_sandbox",
+    "bubblewrap": "bubblewrap",
+    "landlock": "landlock",
+    "seccomp": "seccomp",
     "none": "none",
 }
 """Name in configuration -> module of this package."""
 
+ENTRY_POINTS = "belljar.backends"
+
 
 def names() -> tuple[str, ...]:
-    """Return the names of the backends, strongest first."""
-    return tuple(BACKENDS)
+    """Return the names of belljar's own backends, strongest first, then those of other packages."""
+    return (*BACKENDS, *sorted(_outside()))
 
 
 def host_half(name: str) -> HostHalf:
@@ -33,7 +44,20 @@ def child_half(name: str, *, link_fd: int | None) -> ChildHalf:
 
 
 def load(name: str) -> Any:
-    """Return the module of the backend *name*; `SandboxError` if there is none."""
-    if name not in BACKENDS:
+    """Return the module of the backend *name*; `SandboxError` if there is none, or if it cannot be loaded."""
+    if name in BACKENDS:
+        return import_module(f".{BACKENDS[name]}", __name__)
+    if name not in (outside := _outside()):
         raise SandboxError(f"there is no backend {name!r}; known are {', '.join(names())}")
-    return import_module(f".{BACKENDS[name]}", __name__)
+    try:
+        return outside[name].load()
+    except (ImportError, AttributeError) as error:
+        raise SandboxError(f"backend {name!r} of {outside[name].value} cannot be loaded: {error}") from error
+
+
+@functools.cache
+def _outside() -> dict[str, Any]:
+    """The entry points of other packages by name; one that takes the name of a backend of ours is not looked at."""
+    from importlib.metadata import entry_points  # late: 20 ms that a child of one of our own backends can do without
+
+    return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS) if entry.name not in BACKENDS}

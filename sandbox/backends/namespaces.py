@@ -9,17 +9,20 @@ import json
 import os
 import signal
 import socket
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from .. import confine
 from .. import syscalls as sc
-from ..base import Birth, Launch
+from ..base import Birth, Launch, Started, shares_network
+from ..launch.executed import NothingMore
 from ..launch.wire import receive_request, send_request
 from ..launch.zygote import SEAL_DONE, SEAL_REQUEST
 from ..layers import Layer
 from ..policy import Policy
 from ..steps import StepFailed, step
+from ..user import User
 
 _OWN = sc.CLONE_NEWNS | sc.CLONE_NEWIPC | sc.CLONE_NEWUTS | sc.CLONE_NEWCGROUP
 
@@ -29,6 +32,7 @@ class HostSide:
 
     name = "namespaces"
     has_helper = False
+    own_pid_only = False
     requires = (
         "userns",
         "pidns",
@@ -48,36 +52,50 @@ class HostSide:
         "rlimits",
     )
 
-    def promises(self, policy: Policy) -> frozenset[Layer]:
+    def unable(self, policy: Policy) -> str:
+        """Nothing is out of reach."""
+        return ""
+
+    def promises(self, policy: Policy) -> Mapping[Layer, str]:
         """Everything but landlock, and but the network namespace when the policy grants the host's network."""
         absent = {Layer.LANDLOCK} | ({Layer.NET_NS} if shares_network(policy) else set())
-        return frozenset(Layer) - absent
+        return dict.fromkeys(set(Layer) - absent, "")
 
-    def is_warm(self, preload: tuple[str, ...]) -> bool:
-        """Whether the zygote for *preload* runs."""
+    def is_warm(self, preload: tuple[str, ...], user: User) -> bool:
+        """Whether the zygote for *preload* and *user* runs."""
         from ..launch import client  # here and below: only the host half, not the child's, needs subprocess and more
 
-        return client.warm_zygote(preload) is not None
+        return client.warm_zygote(preload, user) is not None
 
-    def warm(self, preload: tuple[str, ...]) -> None:
-        """Start the guard and the zygote for *preload*."""
+    def warm(self, preload: tuple[str, ...], user: User) -> None:
+        """Start the guard and the zygote for *preload* and *user*."""
         from ..launch import client
 
-        client.zygote(preload)
+        client.zygote(preload, user)
 
-    def start(self, launch: Launch) -> None:
+    def start(self, launch: Launch) -> Started:
         """Send the launch to its zygote, which forks the child."""
         from ..launch import client
 
         policy = launch.policy
         view = {"read_only": policy.read_only, "read_write": policy.read_write, "devices": policy.devices}
-        body = {"birth": msgspec.to_builtins(launch.birth), "view": view}
+        share_network = shares_network(policy)
+        body = {"birth": msgspec.to_builtins(launch.birth), "view": view, "share_network": share_network}
         fds = [launch.report.fileno(), launch.control.fileno(), launch.stdout, launch.stderr]
         try:
-            send_request(client.zygote(launch.preload).requests, body, fds)
+            send_request(client.zygote(launch.preload, launch.user).requests, body, fds)
         except (BrokenPipeError, ConnectionError):  # it ended since it was looked at; a new one is started, once
-            client.forget_zygote(launch.preload)
-            send_request(client.zygote(launch.preload).requests, body, fds)
+            client.forget_zygote(launch.preload, launch.user)
+            send_request(client.zygote(launch.preload, launch.user).requests, body, fds)
+        return NothingMore()
+
+    def explain(self, exit_code: int | None, stderr: Sequence[str]) -> str:
+        """The zygote forks the child itself, and reports what fails."""
+        return ""
+
+    def child_status(self, status: int) -> int | None:
+        """The launched process is the child."""
+        return status
 
 
 class ChildSide:
@@ -115,9 +133,9 @@ class ChildSide:
         """Take the limits; namespaces and capabilities are done."""
         if self.failure is not None:
             raise self.failure
-        confine.set_limits(birth.limits)
+        confine.set_limits(birth.policy.limits)
 
-    def empty_root(self) -> None:
+    def take_files(self) -> None:
         """Ask the zygote to empty the root of this process, all threads of it."""
         with step("leave the working directory"):
             os.chdir("/")
@@ -129,8 +147,3 @@ class ChildSide:
                 raise StepFailed("ask the zygote for the empty root", 0, "it has ended")
             failure = json.loads(answer)
             raise StepFailed(failure["step"], failure["errno"], os.strerror(failure["errno"]))
-
-
-def shares_network(policy: Policy) -> bool:
-    """Whether *policy* needs the host's network namespace, because it allows more than local sockets."""
-    return bool({"inet", "inet6", "netlink"} & set(policy.network))

@@ -19,6 +19,7 @@ from contextlib import ExitStack
 
 from ...ipc import datagram, pidfds
 from ..errors import SandboxError
+from ..user import User
 from .wire import Failed, Launched, Preloaded, receive_report, send_request
 
 log = logging.getLogger("belljar.sandbox")
@@ -53,9 +54,16 @@ class GuardClient:
             os.close(host_pidfd)
         self.requests = ours
 
-    def spawn(self, argv: list[str], env: Mapping[str, str], fds: Mapping[int, int], report: socket.socket) -> None:
-        """Start *argv*; what becomes of it comes over the other end of *report*. `OSError` if the guard is gone."""
-        body = {"argv": argv, "env": dict(env), "targets": list(fds)}
+    def spawn(
+        self, argv: list[str], env: Mapping[str, str], fds: Mapping[int, int], report: socket.socket, user: User
+    ) -> None:
+        """Start *argv* as *user*; what becomes of it comes over the other end of *report*.
+
+        Raises:
+            OSError: the guard is gone, or the arguments are more than one request holds (EMSGSIZE).
+        """
+        ids = [user.uid, user.gid, list(user.groups)] if user != User.current() else None
+        body = {"argv": argv, "env": dict(env), "targets": list(fds), "user": ids}
         send_request(self.requests, body, [report.fileno(), *fds.values()])
 
     def is_alive(self) -> bool:
@@ -71,13 +79,13 @@ class GuardClient:
 class ZygoteClient:
     """The host's end of one zygote."""
 
-    def __init__(self, guard: GuardClient) -> None:
+    def __init__(self, guard: GuardClient, user: User) -> None:
         self.requests, theirs = datagram.control_pair()
         report, guards = datagram.control_pair()
         with theirs, guards, report, ExitStack() as on_failure:
             on_failure.callback(self.requests.close)
             argv = [sys.executable, "-I", "-m", "belljar.child", "zygote", "3"]
-            guard.spawn(argv, ENVIRONMENT, {1: 2, 2: 2, 3: theirs.fileno()}, guards)
+            guard.spawn(argv, ENVIRONMENT, {1: 2, 2: 2, 3: theirs.fileno()}, guards, user)
             theirs.close()
             guards.close()
             self.helper_pidfd = _expect_launched(report)
@@ -152,7 +160,7 @@ def _expect_launched(report: socket.socket) -> int:
 
 
 _guard: GuardClient | None = None
-_zygotes: dict[tuple[str, ...], ZygoteClient] = {}
+_zygotes: dict[tuple[tuple[str, ...], User], ZygoteClient] = {}
 _left_to_children: set[str] = set()
 
 
@@ -171,36 +179,36 @@ def has_guard() -> bool:
     return _guard is not None and _guard.is_alive()
 
 
-def warm_zygote(preload: tuple[str, ...]) -> ZygoteClient | None:
-    """Return the zygote for *preload* if one runs; never blocks."""
-    zygote = _zygotes.get(preload)
+def warm_zygote(preload: tuple[str, ...], user: User) -> ZygoteClient | None:
+    """Return the zygote for *preload* and *user* if one runs; never blocks."""
+    zygote = _zygotes.get((preload, user))
     return zygote if zygote is not None and zygote.is_alive() else None
 
 
-def zygote(preload: tuple[str, ...]) -> ZygoteClient:
-    """Return the zygote that has imported *preload*, in this order; starts it if there is none.
+def zygote(preload: tuple[str, ...], user: User) -> ZygoteClient:
+    """Return the zygote of *user* that has imported *preload*, in this order; starts it if there is none.
 
     A module that cannot be imported there, starts a thread or hangs is left to early init in each child.
     """
     with _lock:
-        found = warm_zygote(preload)
+        found = warm_zygote(preload, user)
         if found is None:
-            forget_zygote(preload)
-            found = _start_zygote(preload)
-            _zygotes[preload] = found
+            forget_zygote(preload, user)
+            found = _start_zygote(preload, user)
+            _zygotes[preload, user] = found
         return found
 
 
-def forget_zygote(preload: tuple[str, ...]) -> None:
-    """Give up the zygote for *preload*, which no longer answers, and kill what is left of it."""
+def forget_zygote(preload: tuple[str, ...], user: User) -> None:
+    """Give up the zygote for *preload* and *user*, which no longer answers, and kill what is left of it."""
     with _lock:
-        if (stale := _zygotes.pop(preload, None)) is not None:
+        if (stale := _zygotes.pop((preload, user), None)) is not None:
             stale.close()
 
 
-def _start_zygote(preload: tuple[str, ...]) -> ZygoteClient:
+def _start_zygote(preload: tuple[str, ...], user: User) -> ZygoteClient:
     while True:
-        started = ZygoteClient(guard())
+        started = ZygoteClient(guard(), user)
         unfit = next((module for module in preload if not _preloads(started, module)), None)
         if unfit is None:
             started.settle()

@@ -18,6 +18,7 @@ import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ...ipc import pidfds
 from ...ipc.datagram import close_all
@@ -70,14 +71,14 @@ class Guard:
         body, (report_fd, *sources) = request
         report = socket.socket(fileno=report_fd)
         try:
-            self._start(body["argv"], body["env"], dict(zip(body["targets"], sources, strict=True)), report)
+            self._start(body, dict(zip(body["targets"], sources, strict=True)), report)
         finally:
             close_all(sources)
         return True
 
-    def _start(self, argv: list[str], env: dict[str, str], fds: dict[int, int], report: socket.socket) -> None:
+    def _start(self, body: dict[str, Any], fds: dict[int, int], report: socket.socket) -> None:
         try:
-            result = spawn(argv, env, fds)
+            result = spawn(body["argv"], body["env"], fds, body["user"])
         except OSError as error:  # EAGAIN or ENOMEM from fork, EMFILE from pipe
             result = Failed(2, error.errno or 0, f"could not start a process: {error.strerror}")
         if isinstance(result, Failed):

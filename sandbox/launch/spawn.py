@@ -21,16 +21,20 @@ from .wire import Failed
 _ABOVE = 64  # no target fd is as high as this
 
 
-def spawn(argv: Sequence[str], env: Mapping[str, str], fds: Mapping[int, int]) -> int | Failed:
+Ids = tuple[int, int, Sequence[int]]
+"""uid, gid and supplementary groups."""
+
+
+def spawn(argv: Sequence[str], env: Mapping[str, str], fds: Mapping[int, int], user: Ids | None) -> int | Failed:
     """Start *argv* with *env*; ``fds[target]`` becomes fd *target* in it, /dev/null is 0. Return its pid or why not.
 
-    Closes nothing of the caller's. Call it from a process with one thread only.
+    With *user*, which takes root, it runs as that one. Closes nothing of the caller's. Call it with one thread only.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC)
     guard_pid = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _become(argv, env, fds, writer, guard_pid)
+        _become(argv, env, fds, user, writer, guard_pid)
     os.close(writer)
     with open(reader, "rb") as pipe:
         failure = pipe.read()
@@ -41,10 +45,18 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], fds: Mapping[int, int]) -
 
 
 def _become(
-    argv: Sequence[str], env: Mapping[str, str], fds: Mapping[int, int], writer: int, guard_pid: int
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    fds: Mapping[int, int],
+    user: Ids | None,
+    writer: int,
+    guard_pid: int,
 ) -> NoReturn:
-    step = "set the signal on the guard's end"
+    step = "become the user of the child"
     try:
+        if user is not None:
+            _switch(*user)
+        step = "set the signal on the guard's end"  # after the change of user, which clears it
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != guard_pid:
             os._exit(1)
@@ -60,6 +72,13 @@ def _become(
         os.write(writer, json.dumps(failure).encode())
     finally:
         os._exit(127)
+
+
+def _switch(uid: int, gid: int, groups: Sequence[int]) -> None:
+    """Groups first: without uid 0 they could not be changed any more. See setgroups(2), setresuid(2)."""
+    os.setgroups(groups)
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
 
 
 def _place(fds: Mapping[int, int], writer: int) -> int:

@@ -59,6 +59,9 @@ class Preloaded:
     error: str
 
 
+MAX_FDS = 16
+"""The most fds of one request: the report socket, stdout, stderr, and what a child is started with."""
+
 Report = Launched | Failed | Exited | Preloaded
 
 
@@ -69,7 +72,7 @@ def send_request(sock: socket.socket, body: Mapping[str, Any], fds: Sequence[int
 
 def receive_request(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     """Receive one request with its fds, which are then the caller's; None at end of file."""
-    message = datagram.receive(sock)
+    message = datagram.receive(sock, max_fds=MAX_FDS)
     if message is None:
         return None
     return json.loads(bytes(message.data)), message.fds

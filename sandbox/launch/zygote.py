@@ -105,7 +105,7 @@ class Zygote:
         return True
 
     def _launch(self, body: dict[str, Any], report: socket.socket, fds: list[int]) -> None:
-        share_network = body["birth"]["share_network"]
+        share_network = body["share_network"]
         spare, self.spare = (None, self.spare) if share_network else (self.spare, None)
         if spare is not None and pidfds.has_ended(spare.pidfd):
             spare = None  # killed while it waited; it is reaped at its own turn

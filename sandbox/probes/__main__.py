@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from . import filters, namespaces, processes
+from . import filters, namespaces, processes, programs
 from .forked import Probe, run_all
 
 PROBES: dict[str, Probe] = {
@@ -28,6 +28,8 @@ PROBES: dict[str, Probe] = {
     "memfd-seal": processes.memfd_seal,
     "proc": processes.proc,
     "rlimits": processes.rlimits,
+    "bwrap": programs.bwrap,
+    "chrome-sandbox": programs.chrome,
 }
 
 

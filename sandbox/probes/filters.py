@@ -5,7 +5,6 @@ Each seccomp probe filters sched_yield(2), a call that takes nothing, never fail
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -15,8 +14,10 @@ import struct
 import threading
 
 from .. import confine
+from .. import landlock as rules
 from .. import syscalls as sc
 from ..errors import SandboxError
+from ..policy import Policy
 from ..seccomp.install import install
 from ..steps import step
 from .forked import result_of, start
@@ -29,9 +30,6 @@ _ANSWER = errno.EOWNERDEAD  # no kernel answers this to sched_yield by itself
 # linux/seccomp.h: _IOWR('!', 0, struct seccomp_notif), _IOWR('!', 1, struct seccomp_notif_resp)
 _NOTIF_RECV, _NOTIF_SEND = 0xC0502100, 0xC0182101
 _NOTIF_SIZE, _RESPONSE = 80, struct.Struct("QqiI")
-
-_ACCESS_FS_READ_FILE = 1 << 2
-_NR_LANDLOCK_CREATE_RULESET, _NR_LANDLOCK_RESTRICT_SELF = 444, 446
 
 
 def no_new_privs() -> str:
@@ -98,40 +96,16 @@ def _answer_once(listener: int) -> None:
 
 
 def landlock() -> str:
-    """Forbid this process all reading of files, and see a file refused."""
+    """Forbid this process all files, and see one refused. The detail is the ABI's number."""
     with step("ask for landlock's ABI"):
         abi = sc.landlock_abi()
     confine.forbid_new_privileges()
-    with step("create a landlock ruleset"):
-        ruleset = _create_ruleset(_ACCESS_FS_READ_FILE)
-    with step("restrict this process with landlock"):
-        _restrict_self(ruleset)
+    rules.restrict(rules.inner(Policy()), abi)
     try:
         os.close(os.open("/proc/self/status", os.O_RDONLY))
     except PermissionError:
         return f"ABI {abi}"
     raise SandboxError("landlock let a forbidden file be opened")
-
-
-def _create_ruleset(handled: int) -> int:
-    """Return the fd of a ruleset that denies the *handled* accesses. See landlock_create_ruleset(2)."""
-    attribute = ctypes.c_uint64(handled)
-    return _call(_NR_LANDLOCK_CREATE_RULESET, ctypes.byref(attribute), ctypes.c_size_t(8), ctypes.c_uint(0))
-
-
-def _restrict_self(ruleset: int) -> None:
-    """Enforce *ruleset* on this thread. See landlock_restrict_self(2)."""
-    _call(_NR_LANDLOCK_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint(0))
-
-
-def _call(number: int, *arguments: object) -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-    result = int(libc.syscall(ctypes.c_long(number), *arguments))
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return result
 
 
 def _program(action: int) -> bytes:

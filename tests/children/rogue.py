@@ -12,7 +12,7 @@ import sys
 from belljar.child.stages import run_executed
 from belljar.ipc.messages import VERSION, Hello, Ready, Sealed, encode
 from belljar.sandbox.base import Birth
-from belljar.sandbox.policy import Limits
+from belljar.sandbox.policy import Policy
 
 HELLO = encode(Hello(VERSION, os.getpid()))
 control = socket.socket(fileno=3)
@@ -120,7 +120,7 @@ def stuffed_after_hello() -> None:
 def below() -> None:
     """Be a helper: the child proper is a fork of this process."""
     if os.fork() == 0:
-        run_executed(Birth("none", "below", Limits(), True, {}), 3)
+        run_executed(Birth("none", "below", Policy(), {}), 3)
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def test_a_short_launch_shortens_its_steps(folder: Path) -> None:
         ("policy = 3", ["process.thumbnailer.policy: expected a string, got an integer"]),
         ("load = 'afterseal'", ["process.thumbnailer.load: ", "did you mean 'after-seal'?"]),
         ("backend = 'namespace'", ["process.thumbnailer.backend: ", "did you mean 'namespaces'?"]),
-        ("backend = 'docker'", ["process.thumbnailer.backend: ", "expected one of namespaces, none"]),
+        ("backend = 'docker'", ["process.thumbnailer.backend: ", "expected one of auto, bubblewrap, chrome-sandbox, "]),
         ("preload = 'PIL'", ["process.thumbnailer.preload: expected a list, got a string"]),
         ("preload = ['PIL', 3]", ["process.thumbnailer.preload[1]: expected a string, got an integer"]),
         ("preload = ['PIL/Image']", ["process.thumbnailer.preload: ", "'PIL/Image'"]),

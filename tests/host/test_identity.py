@@ -13,8 +13,9 @@ from belljar.host.process_host import ProcessHost
 from belljar.ipc.stage import Stage
 from belljar.sandbox import backends
 from belljar.sandbox.backends import none
-from belljar.sandbox.base import Launch
+from belljar.sandbox.base import Launch, Started
 from belljar.sandbox.launch import client
+from belljar.sandbox.launch.executed import NothingMore
 
 from ..helpers import CHILDREN, nothing_left, process
 
@@ -24,10 +25,11 @@ pytestmark = pytest.mark.anyio
 class RogueSide(none.HostSide):
     """Launches tests/children/rogue.py instead of a child; the name of the process type is the mode."""
 
-    def start(self, launch: Launch) -> None:
+    def start(self, launch: Launch) -> Started:
         argv = [sys.executable, "-I", str(CHILDREN / "rogue.py"), launch.birth.name]
         fds = {1: launch.stdout, 2: launch.stderr, 3: launch.control.fileno()}
-        client.guard().spawn(argv, client.ENVIRONMENT, fds, launch.report)
+        client.guard().spawn(argv, client.ENVIRONMENT, fds, launch.report, launch.user)
+        return NothingMore()
 
 
 @pytest.fixture(autouse=True)

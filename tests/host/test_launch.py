@@ -15,6 +15,7 @@ from belljar.sandbox.backends import host_half
 from belljar.sandbox.backends.namespaces import HostSide
 from belljar.sandbox.layers import Layer
 from belljar.sandbox.policy import Limits, Policy
+from belljar.sandbox.user import User
 
 from ..helpers import launch, nothing_left, on_both, write_plugin
 
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 async def refused(stage: Stage, reason: str, plugin: str = "plain.py:Plain", **fields: Any) -> None:
     """Launch, and expect the error of *stage* and no process."""
-    host_half(str(fields.get("backend", "namespaces"))).warm(fields.get("preload", ()))
+    host_half(str(fields.get("backend", "namespaces"))).warm(fields.get("preload", ()), User.current())
     with nothing_left(str(fields.get("backend", "namespaces"))):
         with pytest.raises(LaunchError, match=reason) as caught:
             await launch(plugin, **fields).__aenter__()
@@ -180,7 +181,7 @@ async def test_a_traceback_through_a_library_is_no_refusal(tmp_path: Path) -> No
 async def test_a_missing_feature_is_refused_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     """A backend that does not work here is an error at stage 1, and never a weaker backend."""
     monkeypatch.setenv("BELLJAR_FAKE_MISSING", "userns")
-    with pytest.raises(LaunchError, match=r"does not work here: .*userns.*unset") as caught:
+    with pytest.raises(LaunchError, match=r"cannot be used here: .*userns.*unset") as caught:
         await launch().__aenter__()
     assert caught.value.stage is Stage.PREPARE
 

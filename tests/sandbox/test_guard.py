@@ -18,6 +18,7 @@ import pytest
 from belljar.ipc import datagram
 from belljar.sandbox.launch.client import GuardClient
 from belljar.sandbox.launch.wire import Exited, Failed, Launched, Report, receive_report
+from belljar.sandbox.user import User
 
 from ..helpers import CHILDREN, await_end, children_of, held, launch, nothing_left, open_fds
 
@@ -45,7 +46,7 @@ class Started:
             self.stack.enter_context(sock)
             sock.settimeout(10)
         with theirs, programs:
-            guard.spawn(list(argv), ENV, {1: 1, 2: 2, **(fds or {}), 3: programs.fileno()}, theirs)
+            guard.spawn(list(argv), ENV, {1: 1, 2: 2, **(fds or {}), 3: programs.fileno()}, theirs, User.current())
 
     def __enter__(self) -> Started:
         return self
@@ -187,7 +188,7 @@ def test_a_request_without_a_listener_for_its_report(guard: GuardClient) -> None
     report, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         report.close()
-        guard.spawn(["/bin/true"], ENV, {1: 1, 2: 2}, theirs)
+        guard.spawn(["/bin/true"], ENV, {1: 1, 2: 2}, theirs, User.current())
     with Started(guard, "/bin/true") as started:
         started.launched()
         assert isinstance(started.next_report(), Exited)

@@ -14,9 +14,18 @@ from belljar.sandbox import protection
 from belljar.sandbox.errors import SandboxError
 from belljar.sandbox.layers import Layer
 from belljar.sandbox.policy import Limits, Policy
+from belljar.sandbox.protection.verify import Expectation
 from belljar.sandbox.seccomp.compile import compile_policy
+from belljar.sandbox.seccomp.rules import Rights
 
 from ..helpers import launch, write_plugin
+
+
+def expecting(*promised: Layer, policy: Policy | None = None) -> Expectation:
+    """Return what a host expects of a child from which it was promised these layers, wholly."""
+    policy = policy or Policy()
+    return Expectation("a test", dict.fromkeys(promised, ""), policy, Rights.of(policy))
+
 
 ONE_THREAD_ESCAPES = """
 import ctypes, sys, threading
@@ -40,9 +49,7 @@ def test_a_thread_without_the_filter_is_named(tmp_path: Path) -> None:
         try:
             assert program.stdout is not None
             assert program.stdout.readline() == b"on\n"
-            found = protection.verify(
-                outer_pid=program.pid, pidfd=pidfd, promised=frozenset({Layer.SECCOMP}), policy=Policy()
-            )
+            found = protection.verify(outer_pid=program.pid, pidfd=pidfd, expected=expecting(Layer.SECCOMP))
             short = found.shortfall()
             assert found.threads == 2
             assert short is not None
@@ -58,7 +65,7 @@ def test_an_ended_process_cannot_be_verified() -> None:
         pidfd = os.pidfd_open(program.pid)
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT)
         with pytest.raises(SandboxError):
-            protection.verify(outer_pid=program.pid, pidfd=pidfd, promised=frozenset(), policy=Policy())
+            protection.verify(outer_pid=program.pid, pidfd=pidfd, expected=expecting())
         os.close(pidfd)
 
 
@@ -132,7 +139,7 @@ def test_a_limit_that_can_be_raised_is_none() -> None:
             assert program.stdout is not None
             assert program.stdout.readline() == b"on\n"
             policy = Policy(limits=Limits(open_files=64))
-            found = protection.verify(outer_pid=program.pid, pidfd=pidfd, promised=frozenset(), policy=policy)
+            found = protection.verify(outer_pid=program.pid, pidfd=pidfd, expected=expecting(policy=policy))
             assert Layer.RLIMITS not in found.engaged()
         finally:
             program.kill()
@@ -157,7 +164,7 @@ def test_threads_that_end_meanwhile_are_no_error() -> None:
             assert program.stdout is not None
             assert program.stdout.readline() == b"on\n"
             for _ in range(1000):
-                protection.verify(outer_pid=program.pid, pidfd=pidfd, promised=frozenset(), policy=Policy())
+                protection.verify(outer_pid=program.pid, pidfd=pidfd, expected=expecting())
         finally:
             program.kill()
             os.close(pidfd)

@@ -14,6 +14,7 @@ from belljar.ipc.stage import Stage
 from belljar.sandbox.launch import client
 from belljar.sandbox.launch.client import ZygoteClient
 from belljar.sandbox.launch.wire import Preloaded
+from belljar.sandbox.user import User
 
 from ..helpers import await_end, children_of, command, descendants, guard_of, held, launch, nothing_left, open_fds
 
@@ -24,7 +25,7 @@ HANGING = "tests.children.hangs_on_import"
 @pytest.fixture
 def zygote() -> Iterator[ZygoteClient]:
     """A zygote of its own below the common guard."""
-    made = ZygoteClient(client.guard())
+    made = ZygoteClient(client.guard(), User.current())
     yield made
     made.close()
 
@@ -64,7 +65,7 @@ def test_a_zygote_has_one_thread_and_few_fds(zygote: ZygoteClient) -> None:
 def test_a_zygote_ends_with_its_host_and_with_its_helper() -> None:
     """End of file on the requests, or the end of the helper, is the end of zygote and spare."""
     for end in ("requests", "helper"):
-        made = ZygoteClient(client.guard())
+        made = ZygoteClient(client.guard(), User.current())
         made.settle()
         pid = zygote_pid(made)
         with held([pid, *descendants(pid)]) as pidfds:
@@ -87,10 +88,10 @@ async def test_a_module_that_starts_a_thread_is_left_to_the_children() -> None:
         assert host.protection.threads == 2
         assert host.protection.shortfall() is None
         assert host.timeline[f"preload {THREADED}"] > 0
-    running = client.warm_zygote((THREADED, "colorsys"))
+    running = client.warm_zygote((THREADED, "colorsys"), User.current())
     assert running is not None
     assert len(os.listdir(f"/proc/{zygote_pid(running)}/task")) == 1
-    client.forget_zygote((THREADED, "colorsys"))
+    client.forget_zygote((THREADED, "colorsys"), User.current())
 
 
 @pytest.mark.anyio
@@ -102,7 +103,7 @@ async def test_a_module_that_hangs_is_named_by_early_init(monkeypatch: pytest.Mo
         await launch(preload=(HANGING,), step_timeout=0.3, launch_timeout=10.0).__aenter__()
     assert caught.value.stage is Stage.EARLY_INIT
     assert client._left_to_children == {HANGING}
-    client.forget_zygote((HANGING,))
+    client.forget_zygote((HANGING,), User.current())
 
 
 def spare_of(of: ZygoteClient) -> int:
@@ -112,7 +113,7 @@ def spare_of(of: ZygoteClient) -> int:
 @pytest.mark.anyio
 async def test_a_spare_is_used_and_another_one_made() -> None:
     """The child of a launch is the spare that was there before it, and afterwards there is another one."""
-    running = client.zygote(())
+    running = client.zygote((), User.current())
     async with launch() as host:
         first = host.child_pid
         others = [pid for pid in children_of(zygote_pid(running)) if pid != first]
@@ -124,7 +125,7 @@ async def test_a_spare_is_used_and_another_one_made() -> None:
 @pytest.mark.anyio
 async def test_a_spare_that_was_killed_costs_no_launch() -> None:
     """A launch whose request arrives together with the end of the spare still gets a child."""
-    running = client.zygote(())
+    running = client.zygote((), User.current())
     pid = zygote_pid(running)
     with nothing_left(), held([spare_of(running)]) as pidfds:
         os.kill(pid, signal.SIGSTOP)
@@ -152,4 +153,4 @@ async def test_zygotes_are_told_apart_by_what_they_preload() -> None:
         helpers = [pid for pid in children_of(guard_of(os.getpid())) if "belljar.child zygote" in command(pid)]
         zygotes = {child: children_of(pid)[0] for pid in helpers for child in descendants(pid)}
         assert zygotes[one.child_pid or 0] == zygotes[two.child_pid or 0] != zygotes[other.child_pid or 0]
-    client.forget_zygote(("colorsys",))
+    client.forget_zygote(("colorsys",), User.current())

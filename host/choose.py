@@ -1,0 +1,90 @@
+"""Which backend a launch gets, or why none: ``backend = "auto"`` and the floor that ``require`` sets. Stage 1.
+
+Nothing is ever chosen below the floor, and a choice that is not the first is said aloud. `none` confines nothing, so
+``auto`` takes it only if ``prefer`` names it. What each layer will come to is foreseen here from the backend's promises
+and the policy, and looked at in stage 8.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+from ..ipc.messages import Landlock
+from ..sandbox import landlock
+from ..sandbox.backends import host_half, names
+from ..sandbox.base import HostHalf
+from ..sandbox.errors import SandboxError
+from ..sandbox.layers import Layer
+from ..sandbox.policy import Policy
+from ..sandbox.probe import Machine, explain
+from ..sandbox.protection import OperationStatus, planned
+from ..sandbox.protection.operations import unmet
+from ..sandbox.protection.verify import Expectation
+from ..sandbox.seccomp.rules import Rights
+from .process_type import Process
+
+log = logging.getLogger("belljar.host")
+
+DEFAULT_FLOOR = (Layer.SECCOMP.value, Layer.NO_NEW_PRIVS.value)
+"""What ``auto`` asks for when ``require`` is not given. ``require = []`` asks for nothing."""
+
+
+class Refusal(NamedTuple):
+    """A backend that cannot be taken, and why, with the remedy."""
+
+    backend: str
+    why: str
+
+
+def choose(process: Process, machine: Machine) -> HostHalf:
+    """Return the host half of the backend that *process* shall be launched with.
+
+    Raises:
+        SandboxError: none works here and meets the floor; names cause and remedy for each.
+    """
+    if process.backend != "auto":
+        half = host_half(process.backend)
+        if why := refusal(half, process, machine):
+            raise SandboxError(f"backend {half.name!r} cannot be used here: {why}")
+        return half
+    refused: list[Refusal] = []
+    for name in process.prefer or [name for name in names() if name != "none"]:
+        half = host_half(name)
+        if why := refusal(half, process, machine):
+            refused.append(Refusal(name, why))
+            continue
+        _tell(process, half.name, refused)
+        return half
+    reasons = "; ".join(f"{name}: {why}" for name, why in refused)
+    raise SandboxError(f"no backend works here and meets the floor of this process type: {reasons}")
+
+
+def refusal(half: HostHalf, process: Process, machine: Machine) -> str:
+    """Return why *half* cannot be taken for *process* on *machine*, empty if it can."""
+    if missing := explain(machine.missing(half.requires)):
+        return missing
+    if unable := half.unable(process.policy):
+        return f"{unable}; choose another backend, or take that out of the policy"
+    required = process.require if process.require is not None else DEFAULT_FLOOR if process.backend == "auto" else ()
+    problems = unmet(required, half.promises(process.policy), foreseen(half, process.policy, machine))
+    return f"it is below the floor, require = {list(required)}: {', '.join(problems)}" if problems else ""
+
+
+def foreseen(half: HostHalf, policy: Policy, machine: Machine) -> tuple[OperationStatus, ...]:
+    """Return what *half* will enforce, operation by operation, if it keeps its promises."""
+    promised = half.promises(policy)
+    granted: Landlock | None = None
+    if Layer.LANDLOCK in promised:
+        granted = landlock.grant(landlock.inner(policy), machine.landlock_abi)
+    return planned(Expectation(half.name, promised, policy, rights_of(half, policy), granted))
+
+
+def rights_of(half: HostHalf, policy: Policy) -> Rights:
+    """Return what the filter of *half* knows of *policy*."""
+    return Rights.of(policy)
+
+
+def _tell(process: Process, chosen: str, refused: list[Refusal]) -> None:
+    for name, why in refused:
+        log.warning("%s: auto chose %s and not %s: %s", process.name, chosen, name, why)

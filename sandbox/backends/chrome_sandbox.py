@@ -1,0 +1,134 @@
+"""``chrome-sandbox``: Chromium's setuid helper, the one of the bug that belljar began with (Debian: chromium-sandbox).
+
+    guard - chrome-sandbox - child          chrome-sandbox, the outer half: no root any more, waits for the child
+                           - chroot helper  lives beside the child until the seal; shares its root with it (CLONE_FS)
+
+The helper makes a pid and a network namespace, which needs root and so no user namespace, and executes the child as
+pid 1 of it. Its protocol, number 1: fd 7 is open (a pipe's read end), SBX_CHROME_API_RQ is "1"; the child finds
+SBX_CHROME_API_PRV, SBX_PID_NS and SBX_NET_NS (present and empty means yes), SBX_D, the fd over which it asks for its
+chroot, and SBX_HELPER_PID. At the seal it writes "C" there, waits for the helper, and reads "O". Its root is then an
+empty directory of a process that has ended: nothing can be listed, found or made in it (tried: ESRCH).
+
+What it cannot do: there is no mount, ipc, uts or user namespace of its own, the bounding set stays full (dropping it
+takes CAP_SETPCAP), and no file can stay visible, nor the network. A policy that grants those is refused here. A
+setuid program gives nothing to a process that has no_new_privs, so the child sets that and never its launcher.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+
+from .. import confine
+from ..base import Birth, Launch
+from ..errors import SandboxError
+from ..launch.executed import CONTROL_FD, Command, ExecutedHost
+from ..layers import Layer
+from ..policy import Policy
+from ..programs import CHROME_SANDBOX, find
+from ..steps import step
+from .seccomp import BOUNDING_SET
+
+_ID_FD = 7
+_API = "1"
+_VARIABLES = ("SBX_CHROME_API_RQ", "SBX_CHROME_API_PRV", "SBX_PID_NS", "SBX_NET_NS", "SBX_D", "SBX_HELPER_PID")
+
+_WORDS = (
+    ("not running as root", "the helper did not become root: no_new_privs is set here, or its file is not setuid root"),
+    ("provides API version", "the helper speaks another version of its protocol; install Chromium's current one"),
+    ("Failed to move to new namespace", "the kernel refused the helper its namespaces, as inside of a container"),
+    ("Cannot chroot", "the helper could not change its root"),
+    ("Could not drop privileges", "the helper could not give up root"),
+    ("Still dumpable", "the helper could not protect itself from ptrace"),
+    ("execv failed", "the helper could not execute the interpreter"),
+    ("Read on socketpair", "the helper's two halves lost each other"),
+)
+
+
+class HostSide(ExecutedHost):
+    """Has the guard start each child through the helper."""
+
+    name = "chrome-sandbox"
+    has_helper = True
+    own_pid_only = False
+    requires = (
+        "chrome-sandbox",
+        "no-new-privs",
+        "seccomp",
+        "seccomp-tsync",
+        "pidfd",
+        "memfd-seal",
+        "proc",
+        "rlimits",
+    )
+
+    def unable(self, policy: Policy) -> str:
+        """The root is wholly empty and the network wholly away."""
+        named = (*policy.read_only, *policy.read_write, *policy.devices)
+        if named:
+            return f"its root is empty after the seal, so that {named[0]} cannot stay visible"
+        online = [family for family in policy.network if family != "unix"]
+        return f"its network namespace is its own, so that network = {online} leads nowhere" if online else ""
+
+    def promises(self, policy: Policy) -> Mapping[Layer, str]:
+        """Two namespaces, the empty root, and what a process can do to itself."""
+        return {
+            Layer.PID_NS: "",
+            Layer.NET_NS: "",
+            Layer.EMPTY_ROOT: "",
+            Layer.CAPABILITIES: BOUNDING_SET,
+            Layer.NO_NEW_PRIVS: "",
+            Layer.SECCOMP: "",
+            Layer.RLIMITS: "",
+        }
+
+    def command(self, launch: Launch, fds: ExitStack) -> Command:
+        """The helper, its request, and a pipe whose writer is closed."""
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        os.close(writer)
+        fds.callback(os.close, reader)
+        return Command([find(CHROME_SANDBOX)], {"SBX_CHROME_API_RQ": _API}, {_ID_FD: reader})
+
+    def explain(self, exit_code: int | None, stderr: Sequence[str]) -> str:
+        """The helper ends with 1 for all that goes wrong, and says what on stderr."""
+        text = " ".join(stderr)
+        meaning = next((meaning for words, meaning in _WORDS if words in text), "")
+        if exit_code in (None, 0) or not meaning:
+            return ""
+        return f"chrome-sandbox ended with exit code {exit_code}: {meaning} (it said: {stderr[0]})"
+
+    def child_status(self, status: int) -> int | None:
+        """The helper passes an exit code on, and says 0 of a child that a signal ended."""
+        return None if os.waitstatus_to_exitcode(status) == 0 else status
+
+
+class ChildSide:
+    """The client of the helper."""
+
+    def __init__(self, link_fd: int | None) -> None:
+        """There is no link: what the helper says stands in the environment."""
+
+    def confine_early(self, birth: Birth) -> None:
+        """Take over what the helper left, then do what an executed child does."""
+        said = {name: os.environ.pop(name) for name in _VARIABLES if name in os.environ}
+        if said.get("SBX_CHROME_API_PRV") != _API or said.get("SBX_PID_NS") != "" or said.get("SBX_NET_NS") != "":
+            raise SandboxError(f"chrome-sandbox did not give what was asked of it, but {said}")
+        self.chroot_fd, self.helper_pid = int(said["SBX_D"]), int(said["SBX_HELPER_PID"])
+        os.set_inheritable(self.chroot_fd, False)
+        confine.close_fds_except({CONTROL_FD, self.chroot_fd})
+        confine.drop_own_capabilities()
+        confine.forbid_new_privileges()
+        confine.set_limits(birth.policy.limits)
+
+    def take_files(self) -> None:
+        """Have the helper change the root of both, and wait until it is gone."""
+        with step("leave the working directory"):
+            os.chdir("/")  # while there is one: both live in one fs structure, and the helper's chdir is ours too
+        with step("ask chrome-sandbox for the empty root"):
+            os.write(self.chroot_fd, b"C")
+            os.waitpid(self.helper_pid, 0)
+            answer = os.read(self.chroot_fd, 1)
+            os.close(self.chroot_fd)
+        if answer != b"O":
+            raise SandboxError(f"chrome-sandbox did not empty the root: it answered {answer!r}")

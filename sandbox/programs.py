@@ -1,0 +1,79 @@
+"""The programs that two backends stand on: where they are, and whether they may be trusted with the launch."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from .errors import BackendUnavailable
+
+
+class Program(NamedTuple):
+    """Where a program is looked for. An environment variable names another place, and then only that one counts."""
+
+    variable: str
+    places: tuple[str, ...]
+    package: str
+
+
+BWRAP: Final = Program(
+    "BELLJAR_BWRAP",
+    # AppArmor profiles are attached to the system's path, so it comes first (DESIGN of Ubuntu's bwrap-userns-restrict).
+    ("/usr/bin/bwrap", "/bin/bwrap", "/usr/local/bin/bwrap"),
+    "bubblewrap",
+)
+CHROME_SANDBOX: Final = Program(
+    "BELLJAR_CHROME_SANDBOX",
+    (
+        "/usr/lib/chromium/chrome-sandbox",
+        "/usr/lib/chromium-browser/chrome-sandbox",
+        "/usr/lib64/chromium-browser/chrome-sandbox",
+        "/opt/google/chrome/chrome-sandbox",
+        "/opt/chromium.org/chromium/chrome-sandbox",
+    ),
+    "chromium-sandbox",
+)
+_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+
+
+def find(program: Program, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the path of *program*.
+
+    Raises:
+        BackendUnavailable: it is nowhere, with what to install.
+    """
+    chosen = environ.get(program.variable, "")
+    if chosen and not chosen.startswith("/"):
+        raise BackendUnavailable(f"{program.variable} = {chosen!r} is no absolute path; write it from the root")
+    for path in (chosen,) if chosen else program.places:
+        if os.path.isfile(path):
+            return path
+    where = chosen or f"{program.places[0]} or its usual other places"
+    raise BackendUnavailable(f"there is no {where}; install the package {program.package}, or set {program.variable}")
+
+
+def check_executable(path: str) -> None:
+    """Raise `BackendUnavailable` unless nobody but root and this user can have put something else at *path*."""
+    found = os.stat(path)
+    if found.st_uid not in (0, os.geteuid()) or found.st_mode & _OTHERS_WRITE:
+        raise BackendUnavailable(f"{path} could be replaced by uid {found.st_uid} or others; run 'chmod go-w {path}'")
+    if not found.st_mode & stat.S_IXOTH:
+        raise BackendUnavailable(f"{path} cannot be executed by all (mode {_mode(found)}); run 'chmod 0755 {path}'")
+
+
+def check_setuid(path: str) -> None:
+    """Raise `BackendUnavailable` unless *path* becomes root when it is executed, and only root can have written it."""
+    found = os.stat(path)
+    if found.st_uid != 0 or stat.S_IMODE(found.st_mode) != 0o4755:
+        remedy = f"run 'chown root {path} && chmod 4755 {path}' as root"
+        raise BackendUnavailable(
+            f"{path} must be owned by root with mode 4755, and has uid {found.st_uid}, mode {_mode(found)}; {remedy}"
+        )
+    if os.statvfs(path).f_flag & os.ST_NOSUID:
+        raise BackendUnavailable(f"{path} lies on a file system mounted nosuid; move it to another one")
+
+
+def _mode(found: os.stat_result) -> str:
+    return f"{stat.S_IMODE(found.st_mode):04o}"

@@ -1,0 +1,101 @@
+"""The protection of one child as a value: each layer, each operation, and what else there is to know."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from ..layers import Layer
+from .operations import Operation, OperationStatus, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class LayerStatus:
+    """One layer: asked for by name, promised by the backend, shown by the kernel.
+
+    Attributes:
+        asked: ``require`` of the process type names it.
+        promised: the backend must have it, or the child is killed.
+        engaged: the kernel shows it.
+        detail: what the kernel says.
+        limit: what lacks in it although it is engaged, as the backend announced; empty for nothing.
+        thread: the tid of a thread that lacks the layer, if some have it and some do not.
+    """
+
+    layer: Layer
+    promised: bool
+    engaged: bool
+    detail: str
+    thread: int | None = None
+    limit: str = ""
+    asked: bool = False
+
+    @property
+    def mark(self) -> str:
+        """One word for people."""
+        if self.engaged:
+            return "partly" if self.limit else "engaged"
+        return "MISSING" if self.promised else "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """All layers and operations of one child as read from outside, and over how many threads."""
+
+    layers: tuple[LayerStatus, ...]
+    threads: int
+    notes: tuple[str, ...] = ()
+    operations: tuple[OperationStatus, ...] = ()
+    backend: str = ""
+
+    def shortfall(self) -> LayerStatus | None:
+        """Return the first layer that was promised and is not there."""
+        return next((status for status in self.layers if status.promised and not status.engaged), None)
+
+    def engaged(self) -> frozenset[Layer]:
+        """Return the layers that the kernel shows."""
+        return frozenset(status.layer for status in self.layers if status.engaged)
+
+    def operation(self, operation: Operation) -> OperationStatus:
+        """Return what is enforced on *operation*."""
+        return next(status for status in self.operations if status.operation is operation)
+
+    def layer(self, layer: Layer) -> LayerStatus:
+        """Return what is known of *layer*."""
+        return next(status for status in self.layers if status.layer is layer)
+
+    def enforced(self) -> Collection[Operation]:
+        """Return the operations that are wholly refused."""
+        return frozenset(status.operation for status in self.operations if status.verdict is Verdict.ENFORCED)
+
+    def partly(self) -> tuple[str, ...]:
+        """Return a sentence for each layer that was asked for by name and has a limit."""
+        return tuple(f"{status.layer} is only partly there: {status.limit}" for status in self.layers if status.limit)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values for a machine to read."""
+        layers = [
+            {
+                "layer": status.layer.value,
+                "asked": status.asked,
+                "promised": status.promised,
+                "engaged": status.engaged,
+                "limit": status.limit,
+                "detail": status.detail,
+                "thread": status.thread,
+            }
+            for status in self.layers
+        ]
+        return {
+            "backend": self.backend,
+            "threads": self.threads,
+            "layers": layers,
+            "operations": [status.as_json() for status in self.operations],
+            "notes": list(self.notes),
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{status.mark:<9} {status.layer.value:<22} {status.detail}" for status in self.layers]
+        lines += [f"{status.verdict.value:<9} {status.operation.value:<22} {status}" for status in self.operations]
+        return "\n".join([*lines, *(f"note      {note}" for note in self.notes)])
