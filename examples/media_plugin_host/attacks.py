@@ -50,9 +50,7 @@ async def attack(
         results[method] = Attempt("refused", str(result)) if isinstance(result, Exception) else result
 
     before = victim.read_bytes()
-    run_as = (
-        "root" if os.geteuid() == 0 else ""
-    )  # it gets all the power that the host has, so that the jar must hold it
+    run_as = "root" if os.geteuid() == 0 else ""  # all the power that the host has
     sealed = msgspec.structs.replace(process, backend=backend, run_as=run_as, name=f"{process.name} ({backend})")
     await run_jobs(sealed, ATTEMPTS, attempt, launched=launched, done=done)
     if victim.read_bytes() != before:
