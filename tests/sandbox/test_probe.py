@@ -239,7 +239,7 @@ def test_missing_pidfd_is_named() -> None:
 
 
 def test_missing_landlock_costs_little() -> None:
-    """Where landlock is missing, all else is found as it was, but for the setuid helper, as a filter takes no_new_privs."""
+    """Where landlock is missing, all else is found, but for the setuid helper: the filter takes no_new_privs."""
     free, results = under("nothing"), under("seccomp-landlock")
     assert not results["landlock"].works
     lost = {"landlock", "chrome-sandbox"}
