@@ -221,8 +221,9 @@ class ProcessHost:
         with anyio.CancelScope(shield=True):
             await self._read_reports(report)
             if self._launched is not None and self._exited is None:  # whoever waited for it has ended
-                pidfds.kill(self._launched.pidfd)
-                await anyio.wait_readable(self._launched.pidfd)
+                for pidfd in self._pidfds():
+                    pidfds.kill(pidfd)
+                    await anyio.wait_readable(pidfd)
         self._report_came.set()
         self._end_came.set()
         self._launching.connection.hang_up()
@@ -336,10 +337,13 @@ class ProcessHost:
         self._progress.reach(State.CLOSING)
         if not self._end_came.is_set():
             self._why = self._why or why
-            if self._launched is not None:
-                pidfds.kill(self._launched.pidfd)
-            if self._launching.pidfd is not None:  # behind a helper, which would take a moment longer
-                pidfds.kill(self._launching.pidfd)
+            for pidfd in self._pidfds():
+                pidfds.kill(pidfd)
+
+    def _pidfds(self) -> list[int]:
+        """The launched process and, where that is a helper, the child behind it."""
+        found = [self._launched.pidfd] if self._launched is not None else []
+        return found if self._launching.pidfd is None else [*found, self._launching.pidfd]
 
     async def wait(self) -> Ended:
         """Wait until the child has ended and was reaped; return how."""

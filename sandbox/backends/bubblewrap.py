@@ -19,6 +19,7 @@ import functools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -223,7 +224,7 @@ def _errno_of(text: str) -> int:
 class ChildSide:
     """What the child does to itself inside of bwrap's namespaces."""
 
-    def __init__(self, link_fd: int | None) -> None:
+    def __init__(self, link: socket.socket | None) -> None:
         """There is no link."""
 
     def confine_early(self, birth: Birth) -> None:

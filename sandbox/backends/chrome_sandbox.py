@@ -17,6 +17,8 @@ setuid program gives nothing to a process that has no_new_privs, so the child se
 from __future__ import annotations
 
 import os
+import signal
+import socket
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
@@ -106,7 +108,7 @@ class HostSide(ExecutedHost):
 class ChildSide:
     """The client of the helper."""
 
-    def __init__(self, link_fd: int | None) -> None:
+    def __init__(self, link: socket.socket | None) -> None:
         """There is no link: what the helper says stands in the environment."""
 
     def confine_early(self, birth: Birth) -> None:
@@ -116,6 +118,7 @@ class ChildSide:
             raise SandboxError(f"chrome-sandbox did not give what was asked of it, but {said}")
         self.chroot_fd, self.helper_pid = int(said["SBX_D"]), int(said["SBX_HELPER_PID"])
         os.set_inheritable(self.chroot_fd, False)
+        confine.die_with(signal.SIGKILL)  # once more: the setuid exec cleared it, and the helper waits in one thread
         confine.close_fds_except({CONTROL_FD, self.chroot_fd})
         confine.drop_own_capabilities()
         confine.forbid_new_privileges()

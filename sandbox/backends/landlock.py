@@ -42,7 +42,7 @@ class HostSide(seccomp.HostSide):
 
 
 class ChildSide(seccomp.ChildSide):
-    """What an executed child does to itself."""
+    """What a forked child does to itself."""
 
     def confine_early(self, birth: Birth) -> None:
         """The outer ruleset after the rest: it needs no_new_privs."""
@@ -52,4 +52,5 @@ class ChildSide(seccomp.ChildSide):
 
     def take_files(self) -> Landlock:
         """The inner ruleset."""
+        super().take_files()
         return landlock.restrict(landlock.inner(self.birth.policy), self.birth.landlock_abi)

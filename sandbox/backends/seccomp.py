@@ -8,13 +8,14 @@ limits whom a child can signal or ask about to the child itself (`seccomp.rules`
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from typing import ClassVar
 
 from ...ipc.messages import Landlock
 from .. import confine
 from ..base import Birth
-from ..launch.executed import CONTROL_FD, ExecutedHost
+from ..launch.forked import ForkedHost
 from ..layers import Layer
 from ..policy import Policy
 
@@ -23,7 +24,7 @@ BOUNDING_SET = (
 )
 
 
-class HostSide(ExecutedHost):
+class HostSide(ForkedHost):
     """Promises what a process can do to itself without any privilege."""
 
     name = "seccomp"
@@ -53,18 +54,20 @@ class HostSide(ExecutedHost):
 
 
 class ChildSide:
-    """What an executed child does to itself."""
+    """What a forked child does to itself."""
 
-    def __init__(self, link_fd: int | None) -> None:
-        """There is no link."""
+    def __init__(self, link: socket.socket | None) -> None:
+        """Owns *link*."""
+        assert link is not None
+        self.link = link
 
     def confine_early(self, birth: Birth) -> None:
-        """Close foreign fds, drop what can be dropped, take the limits."""
-        confine.close_fds_except({CONTROL_FD})
+        """Drop what can be dropped, take the limits."""
         confine.drop_own_capabilities()
         confine.forbid_new_privileges()
         confine.set_limits(birth.policy.limits)
 
     def take_files(self) -> Landlock | None:
-        """The filter refuses files; there is nothing else to do."""
+        """The filter refuses files. The end of the link tells the zygote that it has time for the next child."""
+        self.link.close()
         return None
