@@ -25,8 +25,8 @@ from typing import Final
 import pyseccomp
 
 from ..errors import SandboxError
+from .answers import Answer, Bits, Choice, Rules
 from .groups import NEWER
-from .rules import Answer, Bits, Choice, Rules
 
 _ARCHITECTURES: Final = (pyseccomp.Arch.X86_64, pyseccomp.Arch.AARCH64, pyseccomp.Arch.RISCV64)
 _INSTRUCTION: Final = struct.Struct("=HBBI")  # struct sock_filter: code, jump if true, jump if false, operand

@@ -24,7 +24,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from .rules import Rules
+from .answers import Rules
 
 log = logging.getLogger("belljar.sandbox")
 

@@ -12,13 +12,15 @@ from typing import Final
 from ..errors import SandboxError
 from ..policy import Policy
 from . import cache
-from .rules import Rights, Rules, rules_for
+from .answers import Rights, Rules
+from .own_pid import bind_pid as bind_pid
+from .rules import rules_for
 
 _compiled: Final[dict[tuple[Rights, bool], bytes]] = {}
 _lock: Final = threading.Lock()
 
 
-def compile_policy(policy: Policy, *, listener: bool) -> bytes:
+def compile_policy(policy: Policy, *, listener: bool, own_pid_only: bool = False) -> bytes:
     """Return the filter for *policy*: an array of ``struct sock_filter``. See seccomp(2).
 
     Takes microseconds from memory, about a millisecond from disk, else about a tenth of a second.
@@ -27,22 +29,24 @@ def compile_policy(policy: Policy, *, listener: bool) -> bytes:
         policy: Checked first.
         listener: Hand refused opens, executions and new sockets to the listener (SECCOMP_RET_USER_NOTIF) instead of
             answering EACCES. Install it with a listener then: without one those calls answer ENOSYS.
+        own_pid_only: The child has no pid namespace: let it signal and ask about itself only, unless the policy grants
+            sub-processes. Such a filter must go through `bind_pid` before it is installed, else it refuses both.
 
     Raises:
         PolicyError: The policy contradicts itself.
         SandboxError: libseccomp is missing or cannot express the filter.
     """
     policy.check()
-    key = (Rights.of(policy), listener)
+    key = (Rights.of(policy, own_pid_only=own_pid_only), listener)
     with _lock:
         if key not in _compiled:
             _compiled[key] = _load_or_build(rules_for(key[0]), listener)
         return _compiled[key]
 
 
-def is_compiled(policy: Policy, *, listener: bool) -> bool:
+def is_compiled(policy: Policy, *, listener: bool, own_pid_only: bool = False) -> bool:
     """Tell whether `compile_policy` would answer from memory."""
-    return (Rights.of(policy), listener) in _compiled
+    return (Rights.of(policy, own_pid_only=own_pid_only), listener) in _compiled
 
 
 def build(rules: Rules, *, listener: bool) -> bytes:
