@@ -45,7 +45,7 @@ def assemble(rules: Rules, *, listener: bool) -> bytes:
     """
     if pyseccomp.system_arch() not in _ARCHITECTURES:
         raise SandboxError(f"there is no filter for {os.uname().machine} (only for x86_64, aarch64 and riscv64)")
-    numbers = {name: number for name in rules if (number := _number(name)) is not None}
+    numbers = {name: number for name in rules if (number := number_of(name)) is not None}
     constants = {numbers[name]: rule for name, rule in rules.items() if name in numbers and isinstance(rule, Answer)}
     choices = {numbers[name]: rule for name, rule in rules.items() if name in numbers and isinstance(rule, Choice)}
     defaults = sorted({choice.otherwise for choice in choices.values()}, key=lambda answer: answer.value)
@@ -54,7 +54,8 @@ def assemble(rules: Rules, *, listener: bool) -> bytes:
     return _join(jumps, [_main(constants, listener), *sections])
 
 
-def _number(name: str) -> int | None:
+def number_of(name: str) -> int | None:
+    """Return the number of a call here, None if this architecture does not have it; `SandboxError` if unknown."""
     number = pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name)
     if number == _UNKNOWN and name not in NEWER:
         raise SandboxError(f"libseccomp does not know the call {name!r} (it must be 2.5.4 or newer)")

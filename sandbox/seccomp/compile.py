@@ -7,12 +7,14 @@ it is told in `rules` (what can be seen of a call) and in `assemble` (how the pr
 from __future__ import annotations
 
 import threading
+from types import ModuleType
 from typing import Final
 
 from ..errors import SandboxError
 from ..policy import Policy
 from . import cache
 from .answers import Rights, Rules
+from .groups import INTENTIONS
 from .own_pid import bind_pid as bind_pid
 from .rules import rules_for
 
@@ -55,15 +57,13 @@ def build(rules: Rules, *, listener: bool) -> bytes:
     Raises:
         SandboxError: libseccomp is missing or cannot express the filter.
     """
+    assembler = _assembler()
     try:
-        from .assemble import assemble
-    except (ImportError, OSError, RuntimeError) as error:
-        raise SandboxError(f"could not load libseccomp: {error} (install libseccomp2 and pyseccomp)") from error
-    try:
-        return assemble(rules, listener=listener)
+        program: bytes = assembler.assemble(rules, listener=listener)
     except OSError as error:
         hint = "libseccomp must be 2.5.4 or newer"
         raise SandboxError(f"could not compile the filter: {error.strerror} ({hint})") from error
+    return program
 
 
 def _load_or_build(rules: Rules, listener: bool) -> bytes:
@@ -73,3 +73,22 @@ def _load_or_build(rules: Rules, listener: bool) -> bytes:
         program = build(rules, listener=listener)
         cache.store(key, program)
     return program
+
+
+def number_names() -> dict[int, str]:
+    """Return the calls of this machine's architecture: number -> name.
+
+    Raises:
+        SandboxError: libseccomp is missing.
+    """
+    number_of = _assembler().number_of
+    names = (name for group in INTENTIONS.values() for name in group)
+    return {number: name for name in names if (number := number_of(name)) is not None}
+
+
+def _assembler() -> ModuleType:
+    try:
+        from . import assemble
+    except (ImportError, OSError, RuntimeError) as error:
+        raise SandboxError(f"could not load libseccomp: {error} (install libseccomp2 and pyseccomp)") from error
+    return assemble
