@@ -58,6 +58,7 @@ _VALUES: Final = {
     "ioprio_which": _table("IOPRIO_WHO_PROCESS=1"),
     "family": _table("AF_UNIX=1 AF_INET=2 AF_INET6=10 AF_NETLINK=16 AF_VSOCK=40"),
     "type": _table("SOCK_STREAM=1 SOCK_DGRAM=2 SOCK_SEQPACKET=5"),
+    "protocol": _table("TCP=6 UDP=17"),
     "level": _table("SOL_SOCKET=1"),
     "name": _table("""
         SO_SNDBUF=7 SO_RCVBUF=8 SO_RCVTIMEO=20 SO_SNDTIMEO=21 SO_ATTACH_FILTER=26 SO_ATTACH_BPF=50
@@ -100,16 +101,20 @@ def rule_in_words(call: str, rule: Answer | Choice) -> str:
 
 
 def _condition(call: str, cases: tuple[tuple[Bits, ...], ...]) -> str:
-    """Join *cases* by "or"; those that ask whether one argument is one of several numbers become a list."""
-    lists: dict[tuple[int, int], list[str]] = {}
-    others: list[str] = []
-    for case in cases:
-        if len(case) == 1 and case[0].mask in _WHOLE:
-            lists.setdefault(case[0][:2], []).append(_value(call, *case[0][::2]))
+    """Join *cases* by "or"; those that differ only in the number that they end with become a list of numbers."""
+    lists: dict[tuple[object, ...], list[str]] = {}
+    words: dict[tuple[object, ...], list[str]] = {}
+    for *first, last in cases:
+        parts = [_comparison(call, bits) for bits in first]
+        if last.mask in (*_WHOLE, *_FIELDS):
+            key = (*first, last[:2])
+            lists.setdefault(key, []).append(_value(call, last.arg, last.value))
+            parts.append(f"{_argument(call, last.arg)} is {_any_of(lists[key])}")
         else:
-            others.append(" and ".join(_comparison(call, bits) for bits in case))
-    listed = [f"{_argument(call, arg)} is {_any_of(values)}" for (arg, _), values in lists.items()]
-    return ", or ".join(listed + others)
+            key = (*first, last)
+            parts.append(_comparison(call, last))
+        words[key] = parts
+    return ", or ".join(" and ".join(parts) for parts in words.values())
 
 
 def _any_of(values: list[str]) -> str:

@@ -210,9 +210,8 @@ REFUSED_FAMILIES = ["unix", "inet", "udp", "inet6", "raw", "sctp", "netlink", "a
         (ONLINE, {"inet", "udp", "inet6"}),
         (Policy().allow_network("netlink", danger.NETWORK), {"netlink"}),
         (Policy().allow_local_sockets(), {"unix"}),
-        (Policy().allow_covert_channels("vsock", danger.COVERT_CHANNELS), {"vsock"}),
     ],
-    ids=["media", "compute", "online", "netlink", "unix", "vsock"],
+    ids=["media", "compute", "online", "netlink", "unix"],
 )
 def test_sockets_are_of_listed_families(policy: Policy, made: set[str], tmp_path: Path) -> None:
     """New sockets are of the families listed and of known protocols; no pair carries datagrams; old sockets work."""
@@ -221,7 +220,7 @@ def test_sockets_are_of_listed_families(policy: Policy, made: set[str], tmp_path
     refused = {*REFUSED_FAMILIES, "stream_pair", "datagram_pair"} - made
     assert {name: found[name] for name in refused} == dict.fromkeys(refused, "EACCES")
     assert (found["old"], found["buffer"], found["kind"], found["peer_pidfd"]) == ("ping", None, 5, "EACCES")
-    assert found["passcred"] == (None if policy.network or policy.covert_channels else "EACCES")
+    assert found["passcred"] == (None if policy.network else "EACCES")
 
 
 FILE_ANSWERS: list[tuple[str, Policy, dict[str, Any]]] = [

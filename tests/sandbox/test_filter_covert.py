@@ -101,7 +101,8 @@ def test_single_calls_by_name(tmp_path: Path) -> None:
     assert answers(granted, [*here], tmp_path) == ["done", "EACCES", "EPERM"]
 
 
-def test_mode_of_a_queue_is_no_way_to_a_file(tmp_path: Path) -> None:
-    """Queues do not bring files with them."""
-    queues = Policy().allow_covert_channels("posix-queues", COVERT_CHANNELS)
-    assert answers(queues, [("openat", 0, "/etc/passwd", os.O_RDONLY)], tmp_path) == ["EACCES"]
+def test_channels_bring_nothing_else(tmp_path: Path) -> None:
+    """All channels together open no file, no other socket and no process."""
+    every = Policy().allow_covert_channels(tuple(CALLS), COVERT_CHANNELS)
+    calls = [("openat", 0, "/etc/passwd", os.O_RDONLY), ("socket", 2, 1, 0), ("socket", 1, 1, 0), ("clone", 17)]
+    assert answers(every, [*calls], tmp_path) == ["EACCES", "EACCES", "EACCES", "EPERM"]
