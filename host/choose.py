@@ -21,7 +21,7 @@ from ..sandbox.probe import Machine, explain
 from ..sandbox.protection import OperationStatus, planned
 from ..sandbox.protection.operations import unmet
 from ..sandbox.protection.verify import Expectation
-from ..sandbox.seccomp.rules import Rights
+from ..sandbox.seccomp.answers import Rights
 from .process_type import Process
 
 log = logging.getLogger("belljar.host")
@@ -82,7 +82,7 @@ def foreseen(half: HostHalf, policy: Policy, machine: Machine) -> tuple[Operatio
 
 def rights_of(half: HostHalf, policy: Policy) -> Rights:
     """Return what the filter of *half* knows of *policy*."""
-    return Rights.of(policy)
+    return Rights.of(policy, own_pid_only=half.own_pid_only)
 
 
 def _tell(process: Process, chosen: str, refused: list[Refusal]) -> None:

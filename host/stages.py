@@ -43,7 +43,7 @@ from ..sandbox.layers import Layer
 from ..sandbox.probe import is_probed, probe
 from ..sandbox.protection import Protection
 from ..sandbox.protection.verify import Expectation
-from ..sandbox.seccomp.compile import compile_policy, is_compiled
+from ..sandbox.seccomp.compile import bind_pid, compile_policy, is_compiled
 from ..sandbox.user import closed_to, resolve_user
 from .bundle import make_bundle
 from .choose import choose, rights_of
@@ -104,7 +104,10 @@ class Launching:
     def _is_warm(self) -> bool:
         if not self.half.is_warm(self.process.preload, self.user):
             return False
-        return not self._filters() or is_compiled(self.process.policy, listener=self._listens())
+        if not self._filters():
+            return True
+        own_pid_only = self.half.own_pid_only
+        return is_compiled(self.process.policy, listener=self._listens(), own_pid_only=own_pid_only)
 
     def _warm(self) -> None:
         if self._filters():
@@ -115,7 +118,8 @@ class Launching:
         return Layer.SECCOMP in self.promised
 
     def _filter(self) -> bytes:
-        return compile_policy(self.process.policy, listener=self._listens())
+        own_pid_only = self.half.own_pid_only
+        return compile_policy(self.process.policy, listener=self._listens(), own_pid_only=own_pid_only)
 
     def _listens(self) -> bool:
         return not self.machine.missing(("seccomp-listener",))
@@ -191,7 +195,7 @@ class Launching:
             steps += [Step("warm-up", name) for name in process.warm_up]
             message = Configure(
                 outer_pid=self.connection.sender_pid,
-                bpf=self.bpf,
+                bpf=bind_pid(self.bpf, self.connection.sender_pid),
                 listener=self._awaits_listener(),
                 steps=tuple(steps),
                 early=early,

@@ -17,7 +17,8 @@ from .. import landlock as rules_of_landlock
 from ..errors import SandboxError
 from ..layers import Layer
 from ..policy import Limits, Policy
-from ..seccomp.rules import Rights, rules_for
+from ..seccomp.answers import Rights
+from ..seccomp.rules import rules_for
 from .operations import Held, OperationStatus, judge_operations
 from .reading import NAMESPACES, Reading, read
 from .report import LayerStatus, Protection

@@ -15,8 +15,8 @@ from belljar.sandbox.errors import SandboxError
 from belljar.sandbox.layers import Layer
 from belljar.sandbox.policy import Limits, Policy
 from belljar.sandbox.protection.verify import Expectation
+from belljar.sandbox.seccomp.answers import Rights
 from belljar.sandbox.seccomp.compile import compile_policy
-from belljar.sandbox.seccomp.rules import Rights
 
 from ..helpers import launch, write_plugin
 
