@@ -249,15 +249,15 @@ class ProcessHost:
                 break
             self._report_came.set()
 
-    def _of_child(self, exited: Exited) -> Exited | None:
+    def _of_child(self, exited: Exited) -> Exited:
         """What was reaped may be a helper: ask the kernel how the child behind it ended, or else the backend."""
         launching = self._launching
         if not launching.half.has_helper:
             return exited
         status = None if launching.pidfd is None else pidfds.exit_status(launching.pidfd)
         if status is None:
-            status = launching.half.child_status(exited.status)
-        return None if status is None else dataclasses.replace(exited, status=status)
+            status = launching.half.child_status(exited.status or 0)
+        return dataclasses.replace(exited, status=status)
 
     def _watch_denials(self, tasks: anyio.abc.TaskGroup) -> None:
         listener = self._launching.hand_over_listener()
