@@ -64,7 +64,7 @@ def refusal(half: HostHalf, process: Process, machine: Machine) -> str:
     """Return why *half* cannot be taken for *process* on *machine*, empty if it can."""
     if missing := explain(machine.missing(half.requires)):
         return missing
-    if unable := half.unable(process.policy):
+    if unable := half.unable(process.policy, machine):
         return f"{unable}; choose another backend, or take that out of the policy"
     required = process.require if process.require is not None else DEFAULT_FLOOR if process.backend == "auto" else ()
     problems = unmet(required, half.promises(process.policy), foreseen(half, process.policy, machine))

@@ -173,6 +173,10 @@ class ProcessHost:
         self._move(State.INITIALISED, Stage.VERIFY)
         self._watch_denials(tasks)
         self.protection = launching.verify()
+        for status in self.protection.layers:
+            if status.limit:
+                level = logging.WARNING if status.asked else logging.INFO
+                log.log(level, "%s: %s is only partly there: %s", self.process.name, status.layer, status.limit)
         self._move(State.SEALED, Stage.LOAD)
         await launching.load()
         self.methods = (await launching.await_ready()).methods

@@ -33,5 +33,6 @@ def _judge(name: str, policy: Policy) -> Verdict:
     half = host_half(name)
     if not half.promises(policy):
         return Verdict(name, False, "it confines nothing: for debugging and tests")
-    why = explain(probe(resolve_user("")).missing(half.requires)) or half.unable(policy)
+    machine = probe(resolve_user(""))
+    why = explain(machine.missing(half.requires)) or half.unable(policy, machine)
     return Verdict(name, not why, why)

@@ -28,6 +28,7 @@ from ..errors import SandboxError
 from ..launch.executed import CONTROL_FD, Command, ExecutedHost
 from ..layers import Layer
 from ..policy import Policy
+from ..probe import Machine
 from ..programs import CHROME_SANDBOX, find
 from ..steps import step
 from .seccomp import BOUNDING_SET
@@ -65,7 +66,7 @@ class HostSide(ExecutedHost):
         "rlimits",
     )
 
-    def unable(self, policy: Policy) -> str:
+    def unable(self, policy: Policy, machine: Machine) -> str:
         """The root is wholly empty and the network wholly away."""
         named = (*policy.read_only, *policy.read_write, *policy.devices)
         if named:

@@ -18,6 +18,7 @@ from ..base import Birth
 from ..launch.forked import ForkedHost
 from ..layers import Layer
 from ..policy import Policy
+from ..probe import Machine
 
 BOUNDING_SET = (
     "the bounding set stays as it was, which only a process with CAP_SETPCAP can change; no_new_privs makes it idle"
@@ -38,10 +39,13 @@ class HostSide(ForkedHost):
         "rlimits",
     )
 
-    def unable(self, policy: Policy) -> str:
-        """A filter cannot tell one path from another."""
-        named = (*policy.read_only, *policy.read_write, *policy.devices)
-        return f"a filter cannot tell {named[0]} from any other path" if named else ""
+    def unable(self, policy: Policy, machine: Machine) -> str:
+        """A filter cannot tell one path, socket or process from another."""
+        if named := (*policy.read_only, *policy.read_write, *policy.devices):
+            return f"a filter cannot tell {named[0]} from any other path"
+        if "unix" in policy.network:
+            return "a filter cannot tell the child's own unix sockets from those of the machine"
+        return "a filter cannot tell the child's sub-processes from other processes" if policy.subprocesses else ""
 
     def promises(self, policy: Policy) -> Mapping[Layer, str]:
         """What needs no help from outside."""

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
@@ -19,6 +19,9 @@ from ..user import User
 from .executed import NothingMore
 from .wire import receive_request, send_request
 
+if TYPE_CHECKING:
+    from ..probe import Machine
+
 
 class ForkedHost:
     """The host half of a backend whose children are forked; subclasses say what differs."""
@@ -29,7 +32,7 @@ class ForkedHost:
     own_pid_only: ClassVar[bool] = True
     isolated: ClassVar[bool] = False  # whether the zygote has namespaces, and gives each child its own
 
-    def unable(self, policy: Policy) -> str:
+    def unable(self, policy: Policy, machine: Machine) -> str:
         """Nothing is out of reach."""
         return ""
 

@@ -63,7 +63,7 @@ def verify(*, outer_pid: int, pidfd: int, expected: Expectation) -> Protection:
     engaged = frozenset(status.layer for status in layers if status.engaged)
     operations = judge_operations(_held(engaged, expected, older_threads=len(reading.threads) > 1))
     notes = _notes(reading, expected.promised)
-    return Protection(layers, len(reading.threads), notes, operations, expected.backend)
+    return Protection(layers, len(reading.threads), notes, operations, expected.backend, expected.landlock)
 
 
 def planned(expected: Expectation) -> tuple[OperationStatus, ...]:
