@@ -67,6 +67,8 @@ def refusal(half: HostHalf, process: Process, machine: Machine) -> str:
     if unable := half.unable(process.policy, machine):
         return f"{unable}; choose another backend, or take that out of the policy"
     required = process.require if process.require is not None else DEFAULT_FLOOR if process.backend == "auto" else ()
+    if not required:
+        return ""
     problems = unmet(required, half.promises(process.policy), foreseen(half, process.policy, machine))
     return f"it is below the floor, require = {list(required)}: {', '.join(problems)}" if problems else ""
 

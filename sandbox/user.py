@@ -7,7 +7,6 @@ between fork and exec, groups first, then gid, then uid, all three of each (setg
 
 from __future__ import annotations
 
-import grp
 import os
 import pwd
 import stat
@@ -19,6 +18,7 @@ import msgspec
 from .errors import SandboxError
 
 DEFAULT_FOR_ROOT = "nobody"
+_let_in: set[User] = set()  # those for whom `closed_to` has found all open, and need not look again
 
 
 class User(msgspec.Struct, frozen=True):
@@ -63,13 +63,12 @@ def _named(text: str) -> User:
     except (KeyError, ValueError):
         hint = "expected a user's name, or UID:GID as two numbers"
         raise SandboxError(f"run_as = {text!r}: there is no such user ({hint})") from None
-    supplementary = tuple(sorted(group.gr_gid for group in grp.getgrall() if entry.pw_name in group.gr_mem))
-    return User(entry.pw_uid, entry.pw_gid, supplementary)
+    return User(entry.pw_uid, entry.pw_gid, tuple(sorted(os.getgrouplist(entry.pw_name, entry.pw_gid))))
 
 
 def closed_to(user: User) -> str:
     """Return why *user* cannot run belljar's own code, empty if nothing is in the way. Reads modes, not ACLs."""
-    if user.uid == os.geteuid() or user.is_root:
+    if user.uid == os.geteuid() or user.is_root or user in _let_in:
         return ""
     needed = {sys.executable, os.path.realpath(sys.executable), sys.prefix, sys.base_prefix, os.__file__, __file__}
     for path in sorted({str(parent) for name in needed for parent in (Path(name), *Path(name).parents)}):
@@ -77,6 +76,7 @@ def closed_to(user: User) -> str:
         if not _may(user, found, stat.S_IROTH if stat.S_ISREG(found.st_mode) else stat.S_IXOTH):
             mode = stat.S_IMODE(found.st_mode)
             return f"children run as uid {user.uid}, who may not use {path} (mode {mode:04o}), where this Python lives"
+    _let_in.add(user)
     return ""
 
 
