@@ -43,6 +43,8 @@ def choose(process: Process, machine: Machine) -> HostHalf:
     Raises:
         SandboxError: none works here and meets the floor; names cause and remedy for each.
     """
+    if machine.failure:
+        raise SandboxError(f"what works here could not be tried: {machine.failure}")
     if process.backend != "auto":
         half = host_half(process.backend)
         if why := refusal(half, process, machine):
@@ -56,7 +58,10 @@ def choose(process: Process, machine: Machine) -> HostHalf:
             continue
         _tell(process, half.name, refused)
         return half
-    reasons = "; ".join(f"{name}: {why}" for name, why in refused)
+    names_by_reason: dict[str, list[str]] = {}
+    for name, why in refused:
+        names_by_reason.setdefault(why, []).append(name)
+    reasons = "; ".join(f"{', '.join(names)}: {why}" for why, names in names_by_reason.items())
     raise SandboxError(f"no backend works here and meets the floor of this process type: {reasons}")
 
 
