@@ -49,7 +49,7 @@ from ..sandbox.seccomp.compile import bind_pid, compile_policy, is_compiled
 from ..sandbox.steps import StepFailed
 from ..sandbox.user import closed_to, resolve_user
 from .bundle import make_bundle
-from .choose import choose, rights_of
+from .choose import below_floor, choose, rights_of
 from .connection import Connection
 from .errors import LaunchError, ProtectionError
 from .process_type import Process
@@ -286,6 +286,9 @@ class Launching:
         if (short := found.shortfall()) is not None:
             text = f"the kernel does not show {short.layer.value}, which {self.half.name} promises: {short.detail}"
             raise ProtectionError(Stage.VERIFY, text, layer=short.layer, thread=short.thread)
+        engaged = {status.layer: status.limit for status in found.layers if status.engaged}
+        if below := below_floor(self.process, engaged, found.operations):
+            raise LaunchError(Stage.VERIFY, 0, f"the sealed child is not held as foreseen: {below}")
         return found
 
     async def load(self) -> None:
