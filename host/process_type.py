@@ -132,6 +132,8 @@ def _check_backend(process: Process, place: Place) -> None:
         raise place.at("prefer").error(
             f"it only counts with backend = 'auto', and backend is {quoted(process.backend)}"
         )
+    if twice := next((name for name in process.prefer or () if (process.prefer or ()).count(name) > 1), ""):
+        raise place.at("prefer").error(f"{quoted(twice)} stands in it twice")
     if process.prefer == ():
         raise place.at("prefer").error("expected at least one backend, or no such key")
 
