@@ -54,10 +54,10 @@ def choose(process: Process, machine: Machine) -> HostHalf:
         return half
     refused: list[Refusal] = []
     for name in process.prefer or [name for name in BACKENDS if name != "none"]:
-        half, why = _judge(name, process, machine)
-        if half is not None:
+        taken, why = _judge(name, process, machine)
+        if taken is not None:
             _tell(process, name, refused)
-            return half
+            return taken
         refused.append(Refusal(name, why))
     names_by_reason: dict[str, list[str]] = {}
     for name, why in refused:
