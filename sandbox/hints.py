@@ -246,6 +246,14 @@ _RULES: tuple[_Rule, ...] = (
     (("namespace",), (EAGAIN,), _no_more_processes),  # from clone(2), which makes a process too
     (("namespace",), (EINVAL, ENOSYS), lambda proc: _OUTER_NAMESPACE_FILTER if _is_filtered(proc) else _NO_NAMESPACE),
     (("mount /proc", "mount a new /proc"), (EPERM,), _masked_proc),
+    (
+        (" visible", "in landlock", "show a path"),
+        (ENOENT, EACCES),
+        _said(
+            "a path of the policy does not exist, or the child's user may not see it",
+            "correct it in the policy, or let that user in",
+        ),
+    ),
     (("mount", "root", "visible"), (EACCES, EPERM), _mount_refused),
     (("namespace", "host name", "capabilit", "securebits"), (EPERM, EACCES), _capability_refused),
     (("seccomp",), (EINVAL, ENOSYS), _no_filters),

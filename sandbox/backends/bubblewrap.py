@@ -51,6 +51,7 @@ _STEPS = (  # a part of what bwrap says, and the step for which `hints` knows ca
     ("max_user_namespaces", "forbid nested user namespaces", 0),
     ("Creating new namespace failed", "make a user namespace", 0),
     ("Can't fork", "fork", 0),
+    ("Can't find source path", "show a path of the policy", 0),
     ("setting up uid map", "write uid_map", 0),
     ("mount proc", "mount /proc", 0),
     ("mount", "mount the view", 0),

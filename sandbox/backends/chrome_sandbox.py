@@ -133,7 +133,10 @@ class ChildSide:
         said = {name: os.environ.pop(name) for name in _VARIABLES if name in os.environ}
         if said.get("SBX_CHROME_API_PRV") != _API or said.get("SBX_PID_NS") != "" or said.get("SBX_NET_NS") != "":
             raise SandboxError(f"chrome-sandbox did not give what was asked of it, but {said}")
-        self.chroot_fd, self.helper_pid = int(said["SBX_D"]), int(said["SBX_HELPER_PID"])
+        numbers = (said.get("SBX_D", ""), said.get("SBX_HELPER_PID", ""))
+        if not all(map(str.isdecimal, numbers)):
+            raise SandboxError(f"chrome-sandbox did not say how to ask it for the empty root, but {said}")
+        self.chroot_fd, self.helper_pid = map(int, numbers)
         os.set_inheritable(self.chroot_fd, False)
         confine.die_with(signal.SIGKILL)  # once more: the setuid exec cleared it, and the helper waits in one thread
         confine.close_fds_except({CONTROL_FD, self.chroot_fd})
