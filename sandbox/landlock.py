@@ -136,7 +136,7 @@ def restrict(wish: Wish, abi: int) -> Landlock:
             _allow(ruleset, path, access & fs)
         with step("restrict this process with landlock"):
             sc.landlock_restrict_self(ruleset, flags)
-    if fs:
+    if fs & FS_READ_DIR:
         _try_what_is_denied(wish.paths)
     return found
 

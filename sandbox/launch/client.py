@@ -19,6 +19,7 @@ from contextlib import ExitStack
 
 from ...ipc import datagram, pidfds
 from ..errors import SandboxError
+from ..steps import step
 from ..user import User
 from .wire import Failed, Launched, Preloaded, receive_report, send_request
 
@@ -45,7 +46,8 @@ class GuardClient:
         try:
             argv = [sys.executable, "-I", "-m", "belljar.sandbox.launch.guard", str(theirs.fileno()), str(host_pidfd)]
             fds = (theirs.fileno(), host_pidfd)
-            self.process = subprocess.Popen(argv, pass_fds=fds, stdin=subprocess.DEVNULL, start_new_session=True)
+            with step("start a process, the guard"):
+                self.process = subprocess.Popen(argv, pass_fds=fds, stdin=subprocess.DEVNULL, start_new_session=True)
         except BaseException:
             ours.close()
             raise

@@ -78,7 +78,8 @@ class Guard:
         try:
             result = spawn(body["argv"], body["env"], fds, body["user"])
         except OSError as error:  # EAGAIN or ENOMEM from fork, EMFILE from pipe
-            result = Failed(2, error.errno or 0, f"could not start a process: {error.strerror}")
+            text = f"could not start a process: {error.strerror}"
+            result = Failed(2, error.errno or 0, text, "start a process")
         if isinstance(result, Failed):
             send_report(report, result)
             report.close()
@@ -106,6 +107,8 @@ def kill_all() -> None:
 def main() -> None:
     """Run the guard: ``python -I -m belljar.sandbox.launch.guard REQUESTS_FD HOST_PIDFD``."""
     requests_fd, host_pidfd = (int(argument) for argument in sys.argv[1:3])
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a host may ignore it: the kernel would then reap in our place
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # a Ctrl-C is for the host, which then ends its children in order
     for fd in (requests_fd, host_pidfd):

@@ -167,6 +167,13 @@ def _landlock(feature: str, partly: str = "") -> Closer:
     return closer
 
 
+def _landlock_writes(held: Held) -> str | None:
+    """Closed by ABI 3: before it, truncate(2) asks for nothing that landlock knows."""
+    if held.landlock is None or "truncate" in held.landlock.granted:
+        return _landlock("truncate")(held)
+    return _landlock("file", "before ABI 3, truncate(2) empties any file that the child's user may write")(held)
+
+
 def _outer_landlock(feature: str) -> Closer:
     """Closed by landlock's outer ruleset, which stage 3 put on the only thread there was."""
     return lambda held: "" if held.landlock is not None and feature in held.landlock.granted else None
@@ -215,7 +222,7 @@ _TABLE: Mapping[Operation, _Row] = {
         {
             Layer.EMPTY_ROOT: _wholly,
             Layer.MOUNT_NS: _view_is_read_only,
-            Layer.LANDLOCK: _landlock("truncate"),
+            Layer.LANDLOCK: _landlock_writes,
             Layer.SECCOMP: _unless(lambda rights: rights.writes or rights.devices),
         },
         _paths("read_write", "devices"),
