@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from ...ipc.messages import Landlock
 from .. import confine
-from ..base import Birth
+from ..base import Birth, first_path
 from ..launch.executed import CONTROL_FD, ExecutedHost
 from ..layers import Layer
 from ..policy import Policy
@@ -39,8 +39,8 @@ class HostSide(ExecutedHost):
 
     def unable(self, policy: Policy) -> str:
         """A filter cannot tell one path from another."""
-        named = (*policy.read_only, *policy.read_write, *policy.devices)
-        return f"a filter cannot tell {named[0]} from any other path" if named else ""
+        named = first_path(policy)
+        return f"a filter cannot tell the path of {named} from any other" if named else ""
 
     def promises(self, policy: Policy) -> Mapping[Layer, str]:
         """What needs no help from outside."""
