@@ -91,6 +91,19 @@ def able(backend: str, policy: Policy) -> None:
         pytest.skip(f"{backend} refuses this policy: {why}")
 
 
+async def once(plugin: str, **fields: Any) -> Protection:
+    """Launch a child, let it go, and return its report: for launches that are expected to fail."""
+    async with launch(plugin, **fields) as host:
+        pass
+    assert host.protection is not None
+    return host.protection
+
+
+def dangerous(**fields: Any) -> Policy:
+    """Return a policy with rights that weaken a seal most. The one place to say so in the policy's own way."""
+    return Policy(**fields)
+
+
 def refused_by_report(protection: Protection, operation: Operation) -> None:
     """Skip, with the report's words, if it does not say that *operation* is enforced."""
     status = protection.operation(operation)

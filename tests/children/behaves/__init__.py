@@ -9,9 +9,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NoReturn
 
 from .raw import libc, raw
+from .reach import VERBS
 from .tries import attempts
 from .works import WORKS
 
@@ -39,6 +41,11 @@ class Behaves:
     def tries(self, folder: str, host_pid: int) -> dict[str, Any]:
         """Try what it must not: *folder* is the host's, with ``file`` and ``socket`` in it."""
         return outcomes(attempts(folder, host_pid))
+
+    def reach(self, attempts: list[tuple[str, list[Any]]]) -> dict[str, Any]:
+        """Make each of *attempts*, a verb of `reach` and its arguments; their number is their name."""
+        calls = {str(number): partial(VERBS[verb], *rest) for number, (verb, rest) in enumerate(attempts)}
+        return outcomes(calls)
 
     def say(self) -> None:
         """Write to both streams, by print and by logging."""
