@@ -12,6 +12,7 @@ Single-threaded, standard library only. Started by `sandbox.launch.client` with 
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import socket
@@ -94,9 +95,11 @@ class Guard:
         _, status, usage = os.wait4(started.pid, 0)
         self.poll.unregister(started.pidfd)
         os.close(started.pidfd)
-        kill_strays(keep={other.pid for other in self.started.values()})
-        cpu = usage.ru_utime + usage.ru_stime
-        send_report(started.report, Exited(status, cpu, usage.ru_maxrss * 1024))
+        strays = kill_strays(keep={other.pid for other in self.started.values()})
+        # bwrap does not wait for its inner half, which is a stray then and has reaped the child: its usage counts.
+        cpu = sum(used.ru_utime + used.ru_stime for used in (usage, *strays))
+        max_rss = max(used.ru_maxrss for used in (usage, *strays)) * 1024
+        send_report(started.report, Exited(status, cpu, max_rss))
         started.report.close()
 
 
@@ -106,14 +109,19 @@ def own_children() -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def kill_strays(keep: set[int]) -> None:
-    """Kill and reap every child but those in *keep*: a subreaper's other children are orphans of ended ones."""
+def kill_strays(keep: set[int]) -> list[resource.struct_rusage]:
+    """Kill and reap every child but those in *keep*: a subreaper's other children are orphans of ended ones.
+
+    Returns what each has used, with those that it had reaped itself. See wait4(2).
+    """
+    usages: list[resource.struct_rusage] = []
     while strays := [pid for pid in own_children() if pid not in keep]:
         for pid in strays:
             pidfd = os.pidfd_open(pid)
             pidfds.kill(pidfd)
-            os.waitpid(pid, 0)
+            usages.append(os.wait4(pid, 0)[2])
             os.close(pidfd)
+    return usages
 
 
 def kill_all() -> None:
