@@ -130,9 +130,9 @@ def footprint() -> list[list[str]]:
 
 
 @contextmanager
-def nothing_left(backend: str = "namespaces") -> Iterator[None]:
+def nothing_left(backend: str = "namespaces", preload: tuple[str, ...] = ()) -> Iterator[None]:
     """Fail unless the block leaves the processes below this one, and the fds of each, as they were."""
-    host_half(backend).warm((), User.current())
+    host_half(backend).warm(preload, User.current())
     before = footprint()
     yield
     deadline = time.monotonic() + SOON
