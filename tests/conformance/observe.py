@@ -93,7 +93,12 @@ def able(backend: str, policy: Policy) -> None:
 
 async def once(plugin: str, **fields: Any) -> Protection:
     """Launch a child, let it go, and return its report: for launches that are expected to fail."""
-    async with launch(plugin, **fields) as host:
+    return await ended(launch(plugin, **fields))
+
+
+async def ended(host: ProcessHost) -> Protection:
+    """Launch *host*, let it go, and return its report."""
+    async with host:
         pass
     assert host.protection is not None
     return host.protection
