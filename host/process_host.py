@@ -221,8 +221,11 @@ class ProcessHost:
         with anyio.CancelScope(shield=True):
             await self._read_reports(report)
             if self._launched is not None and self._exited is None:  # whoever waited for it has ended
-                pidfds.kill(self._launched.pidfd)
-                await anyio.wait_readable(self._launched.pidfd)
+                # The child too: a setuid helper neither hears of the guard's end nor takes its child along.
+                for pidfd in (self._launched.pidfd, self._launching.pidfd):
+                    if pidfd is not None:
+                        pidfds.kill(pidfd)
+                        await anyio.wait_readable(pidfd)
         self._report_came.set()
         self._end_came.set()
         self._launching.connection.hang_up()
