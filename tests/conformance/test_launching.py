@@ -144,7 +144,7 @@ async def test_a_launch_that_is_given_up(backend: str, state: State, monkeypatch
     assert host.state is State.ENDED
 
 
-@pytest.mark.parametrize("state", (State.LAUNCHED, State.INITIALISED))
+@pytest.mark.parametrize("state", [State.LAUNCHED, State.INITIALISED])
 async def test_a_child_that_is_killed_in_its_launch(
     backend: str, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
