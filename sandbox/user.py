@@ -67,7 +67,9 @@ def _named(text: str) -> User:
     except (KeyError, ValueError):
         hint = "expected a user's name, or UID:GID as two numbers"
         raise SandboxError(f"run_as = {text!r}: there is no such user ({hint})") from None
-    return User(entry.pw_uid, entry.pw_gid, tuple(sorted(os.getgrouplist(entry.pw_name, entry.pw_gid))))
+    return User(
+        entry.pw_uid, entry.pw_gid, tuple(sorted({*os.getgrouplist(entry.pw_name, entry.pw_gid)} - {entry.pw_gid}))
+    )
 
 
 def closed_to(user: User) -> str:

@@ -86,8 +86,8 @@ PROCESSES = {
     "namespaces": ("child", "zygote", "helper", "guard", "host"),
     "chrome-sandbox": ("child", "launched", "guard", "host"),
     "bubblewrap": ("child", "inner", "launched", "guard", "host"),
-    "landlock": ("child", "guard", "host"),
-    "seccomp": ("child", "guard", "host"),
+    "landlock": ("child", "zygote", "guard", "host"),
+    "seccomp": ("child", "zygote", "guard", "host"),
     "none": ("child", "guard", "host"),
 }
 """What stands between a child and its host, by backend, the child first."""
