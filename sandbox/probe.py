@@ -203,7 +203,7 @@ def _run_probes(seconds: float, user: User) -> bytes:
 def _read(name: str, outcome: Mapping[str, Any]) -> LayerProbe:
     if outcome["works"]:
         return LayerProbe(name, True, detail=outcome["detail"])
-    cause, remedy = outcome["text"], _NO_HINT
+    cause, remedy = outcome["text"], outcome["remedy"] or _NO_HINT
     if outcome["step"] and (found := diagnose(outcome["step"], outcome["errno"])):
         cause, remedy = f"{cause} ({found.cause})", found.remedy
     return LayerProbe(name, False, cause, remedy, LOST_WITHOUT.get(name, ""))

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from .. import syscalls
-from ..errors import SandboxError
+from ..errors import BackendUnavailable, SandboxError
 from ..steps import StepFailed, step
 
 Probe = Callable[[], str]
 Outcome = dict[str, Any]
-"""``works`` and ``detail``; when it does not work also ``step`` (empty without an errno), ``errno`` and ``text``."""
+"""``works`` and ``detail``; when it does not work also ``text``, and ``remedy``, ``step`` and ``errno`` where known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +96,14 @@ def _answer(function: Probe) -> Outcome:
         return {"works": True, "detail": function()}
     except StepFailed as error:
         return _failure(str(error), step=error.step, errno=error.errno)
+    except BackendUnavailable as error:
+        return _failure(error.cause, remedy=error.remedy)
     except (SandboxError, OSError) as error:
         return _failure(str(error))
 
 
-def _failure(text: str, *, step: str = "", errno: int = 0) -> Outcome:
-    return {"works": False, "detail": "", "step": step, "errno": errno, "text": text}
+def _failure(text: str, *, step: str = "", errno: int = 0, remedy: str = "") -> Outcome:
+    return {"works": False, "detail": "", "step": step, "errno": errno, "text": text, "remedy": remedy}
 
 
 def _collect(running: Mapping[str, Forked], deadline: float) -> dict[str, bytes | None]:

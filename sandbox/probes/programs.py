@@ -8,10 +8,12 @@ import subprocess
 import sys
 
 from ..backends import bubblewrap, chrome_sandbox
-from ..errors import SandboxError
+from ..errors import BackendUnavailable, SandboxError
 from ..programs import BWRAP, CHROME_SANDBOX, check_executable, check_setuid, find
 from ..steps import StepFailed, step
 from .processes import status_field
+
+_NO_BWRAP = f"let {BWRAP.variable} name bubblewrap's program, or unset it"
 
 
 def bwrap() -> str:
@@ -19,12 +21,15 @@ def bwrap() -> str:
     path = find(BWRAP)
     check_executable(path)
     view = ["--ro-bind", "/", "/", "--proc", "/proc", "--remount-ro", "/", "--"]
-    argv = [path, *bubblewrap.options(share_network=False), *view, sys.executable, "-I", "-c", ""]
+    inside = [sys.executable, "-I", "-c", "import os; print(os.getpid())"]
+    argv = [path, *bubblewrap.options(share_network=False), *view, *inside]
     with step(f"execute {path}"):
         done = subprocess.run(argv, capture_output=True, check=False)
     said = done.stderr.decode(errors="replace").splitlines()
     if done.returncode:
         _explain_bwrap(path, done.returncode, said)
+    if done.stdout.split() != [b"2"]:
+        raise BackendUnavailable(f"{path} did not start an interpreter as process 2 of a namespace", _NO_BWRAP)
     version = subprocess.run([path, "--version"], capture_output=True, check=True).stdout.decode().split()[-1]
     return f"{path}, version {version}"
 
@@ -32,7 +37,7 @@ def bwrap() -> str:
 def _explain_bwrap(path: str, code: int, said: list[str]) -> None:
     text = next((line.removeprefix("bwrap: ") for line in said if line.startswith("bwrap: ")), "")
     if "Unknown option" in text:
-        raise SandboxError(f"{path} is too old: {text}; 0.8.0 is the first that has all options")
+        raise BackendUnavailable(f"{path} is too old: {text}", "install bubblewrap 0.8.0 or newer")
     if known := bubblewrap.step_of(text):
         raise StepFailed(*known, text)
     raise SandboxError(f"{path} ended with exit code {code}: {text or '; '.join(said[:2]) or 'it said nothing'}")
@@ -43,7 +48,10 @@ def chrome() -> str:
     path = find(CHROME_SANDBOX)
     check_setuid(path)
     if status_field("NoNewPrivs") == "1":
-        raise SandboxError("no_new_privs is set on this process, which keeps every setuid program from becoming root")
+        raise BackendUnavailable(
+            "no_new_privs is set on this process, which keeps every setuid program from becoming root",
+            "start this program without it (systemd: NoNewPrivileges=no; docker: no --security-opt no-new-privileges)",
+        )
     code, out, said = _run_with_id_fd([path, sys.executable, "-I", "-c", "import os; print(*os.environ)"])
     if code:
         raise SandboxError(
