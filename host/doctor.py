@@ -157,8 +157,8 @@ def _backend(half: HostHalf, missing: list[LayerProbe]) -> BackendRow:
 def render(report: DoctorReport) -> RenderableType:
     """Return the report for rich: a table of features, why some are missing, and a table of backends."""
     auto = f"auto takes {report.auto} for the default policy" if report.auto else "auto finds no backend here"
-    tables = (_features_table(report), *_missing(report), _backends_table(report))
-    return Group(*tables, Text(printable(auto)), Text(printable(report.user)))
+    users = Text(printable(f"{auto}\n{report.user}"))
+    return Group(_features_table(report), *_missing(report), _backends_table(report), users)
 
 
 def _features_table(report: DoctorReport) -> Table:
