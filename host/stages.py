@@ -84,8 +84,8 @@ class Launching:
         with self.stage(Stage.PREPARE):
             self.process = self.process.resolve()
             self.user = resolve_user(self.process.run_as)
-            if closed := closed_to(self.user):
-                remedy = "let that user in, use a Python that it can run, or set run_as = 'root'"
+            if closed := closed_to(self.user, *self._warm_up_files()):
+                remedy = "let that user in, use a Python and warm-ups that it can read, or set run_as = 'root'"
                 raise SandboxError(f"{closed}; {remedy}")
             if not is_probed(self.user):
                 await anyio.to_thread.run_sync(probe, self.user, abandon_on_cancel=True)
@@ -100,6 +100,9 @@ class Launching:
             ours, self.childs_end = datagram.control_pair()
             self.connection = Connection(ours)
             self.fds.callback(self.childs_end.close)
+
+    def _warm_up_files(self) -> tuple[str, ...]:
+        return tuple(entry.rpartition(":")[0] for entry in self.process.warm_up)
 
     def _is_warm(self) -> bool:
         if not self.half.is_warm(self.process.preload, self.user):
@@ -125,7 +128,7 @@ class Launching:
         process = self.process
         abi = self.machine.landlock_abi if Layer.LANDLOCK in self.promised else 0
         birth = Birth(self.half.name, process.name, process.policy, process.env, abi)
-        files = tuple(entry.rpartition(":")[0] for entry in process.warm_up)
+        files = self._warm_up_files()
         request = Launch(self.childs_end, report, stdout, stderr, birth, process.preload, self.user, files)
         self.started = self.half.start(request)
         self.fds.callback(self.started.close)

@@ -67,16 +67,20 @@ def _named(text: str) -> User:
     return User(entry.pw_uid, entry.pw_gid, supplementary)
 
 
-def closed_to(user: User) -> str:
-    """Return why *user* cannot run belljar's own code, empty if nothing is in the way. Reads modes, not ACLs."""
+def closed_to(user: User, *files: str) -> str:
+    """Return why *user* cannot run belljar's own code or read *files*, empty if nothing is in the way.
+
+    Reads modes, not ACLs. The files, whose paths are absolute, exist.
+    """
     if user.uid == os.geteuid() or user.is_root:
         return ""
-    needed = {sys.executable, os.path.realpath(sys.executable), sys.prefix, sys.base_prefix, os.__file__, __file__}
+    named = {sys.executable, os.__file__, __file__, *files}
+    needed = {sys.prefix, sys.base_prefix, *named, *map(os.path.realpath, named)}
     for path in sorted({str(parent) for name in needed for parent in (Path(name), *Path(name).parents)}):
         found = os.stat(path)
         if not _may(user, found, stat.S_IROTH if stat.S_ISREG(found.st_mode) else stat.S_IXOTH):
             mode = stat.S_IMODE(found.st_mode)
-            return f"children run as uid {user.uid}, who may not use {path} (mode {mode:04o}), where this Python lives"
+            return f"children run as uid {user.uid}, who may not use {path} (mode {mode:04o})"
     return ""
 
 
