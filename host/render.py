@@ -97,14 +97,15 @@ def launch_report(
     launched_pid: int | None,
     child_pid: int | None,
     claimed_pid: int | None,
+    operations: bool = True,
 ) -> RenderableType:
-    """Return all that is known of one launched child under its name."""
+    """Return all that is known of one launched child under its name; the operations only if they are asked for."""
     return Group(
         Text(printable(name), style="bold"),
         pids_table(launched_pid=launched_pid, child_pid=child_pid, claimed_pid=claimed_pid),
         timeline_table(timeline),
         protection_table(protection),
-        operations_table(protection),
+        operations_table(protection) if operations else Text(f"operations: {counts(protection)}"),
     )
 
 
