@@ -126,7 +126,8 @@ def _print_hosts(hosts: Sequence[ProcessHost], console: Console) -> None:
 
 
 def _print_attacks(attacks: Sequence[Attack], console: Console) -> None:
-    _print_apart(console, attacks_table(attacks, console.width), escapes_text(attacks), "")
+    _print_apart(console, attacks_table(attacks, console.width), escapes_text(attacks))
+    console.print()
 
 
 def _print_apart(console: Console, *parts: RenderableType) -> None:
