@@ -157,7 +157,7 @@ def _backend(half: HostHalf, missing: list[LayerProbe]) -> BackendRow:
 def render(report: DoctorReport) -> RenderableType:
     """Return the report for rich: a table of features, why some are missing, and a table of backends."""
     auto = f"auto takes {report.auto} for the default policy" if report.auto else "auto finds no backend here"
-    users = Text(printable(f"{auto}\n{report.user}"))
+    users = Text(f"{printable(auto)}\n{printable(report.user)}")
     return Group(_features_table(report), *_missing(report), _backends_table(report), users)
 
 
