@@ -104,7 +104,7 @@ def doctor_report(machine: Machine | None = None) -> DoctorReport:
     required = {name: half.requires for name, half in halves.items()}
     return DoctorReport(
         system=f"{platform.system()} {platform.release()} {platform.machine()}, uid {os.geteuid()}",
-        user=f"{closed}; let it in, or set run_as = 'root'" if closed else _user(user),
+        user=closed or _user(user),
         auto=_auto(halves, seen),
         features=tuple(_feature(seen.results[name], required) for name in FEATURES),
         backends=(*(_backend(half, seen.missing(half.requires)) for half in halves.values()), *broken),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -77,6 +78,11 @@ def check_executable(path: str) -> None:
 def check_setuid(path: str) -> None:
     """Raise `BackendUnavailable` unless *path* becomes root when it is executed, and only root can have written it."""
     found = os.stat(path)
+    if found.st_uid != 0 and not _has_root():
+        raise BackendUnavailable(
+            f"{path} cannot become root inside of a user namespace that has none",
+            "start this program outside of it (a container of root's, or none), or use another backend",
+        )
     if found.st_uid != 0 or stat.S_IMODE(found.st_mode) != 0o4755:
         raise BackendUnavailable(
             f"{path} must be owned by root with mode 4755, and has uid {found.st_uid}, mode {_mode(found)}",
@@ -84,6 +90,16 @@ def check_setuid(path: str) -> None:
         )
     if os.statvfs(path).f_flag & os.ST_NOSUID:
         raise BackendUnavailable(f"{path} lies on a file system mounted nosuid", "move it to another one")
+
+
+def _has_root() -> bool:
+    """Whether the uid 0 of the machine means somebody in this user namespace. See user_namespaces(7)."""
+    try:
+        return any(
+            line.split()[0] == "0" for line in Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()
+        )
+    except OSError:
+        return True
 
 
 def _mode(found: os.stat_result) -> str:

@@ -113,7 +113,7 @@ def _user_of_children(console: Console) -> str:
     closed = closed_to(resolve_user(""), str(HERE / "warm.py"))
     if not closed:
         return ""
-    console.print(f"note: {closed}; so in this demo they keep uid 0 (run_as = 'root')", style="yellow", markup=False)
+    console.print(f"note: {closed}. The demo does the last: its children keep uid 0.", style="yellow", markup=False)
     return "root"
 
 

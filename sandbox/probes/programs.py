@@ -16,6 +16,9 @@ from .processes import status_field
 _NO_BWRAP = f"let {BWRAP.variable} name bubblewrap's program, or unset it"
 
 
+_NO_BWRAP = f"let {BWRAP.variable} name bubblewrap's program, or unset it"
+
+
 def bwrap() -> str:
     """Start an interpreter below bwrap with all that the backend asks for."""
     path = find(BWRAP)
@@ -54,9 +57,9 @@ def chrome() -> str:
         )
     code, out, said = _run_with_id_fd([path, sys.executable, "-I", "-c", "import os; print(*os.environ)"])
     if code:
-        raise SandboxError(
-            chrome_sandbox.HostSide().explain(code, said) or f"it ended with exit code {code}: {said[:1]}"
-        )
+        if found := chrome_sandbox.meaning_of(said):
+            raise BackendUnavailable(*found)
+        raise SandboxError(f"{path} ended with exit code {code}: {'; '.join(said[:2]) or 'it said nothing'}")
     if missing := [name for name in ("SBX_PID_NS", "SBX_NET_NS", "SBX_D") if name not in out.split()]:
         raise SandboxError(f"{path} did not give {', '.join(missing)}")
     return path
@@ -67,7 +70,7 @@ def _run_with_id_fd(argv: list[str]) -> tuple[int, str, list[str]]:
     reader, writer = os.pipe2(os.O_CLOEXEC)
     out, error = (os.memfd_create(name, os.MFD_CLOEXEC) for name in ("stdout", "stderr"))
     os.close(writer)
-    source = fcntl.fcntl(reader, fcntl.F_DUPFD_CLOEXEC, 16)  # dup2 of an fd onto itself would leave it close-on-exec
+    source = fcntl.fcntl(reader, fcntl.F_DUPFD_CLOEXEC, 8)  # dup2 of an fd onto itself would leave it close-on-exec
     actions = [(os.POSIX_SPAWN_DUP2, fd, target) for fd, target in ((out, 1), (error, 2), (source, 7))]
     with step(f"execute {argv[0]}"):
         launched_pid = os.posix_spawn(argv[0], argv, {"SBX_CHROME_API_RQ": "1"}, file_actions=actions)
