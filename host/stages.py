@@ -89,7 +89,7 @@ class Launching:
         with self.stage(Stage.PREPARE):
             self.process = self.process.resolve()
             self.user = resolve_user(self.process.run_as)
-            if closed := closed_to(self.user):
+            if closed := closed_to(self.user, *self._warm_up_files()):
                 raise SandboxError(closed)
             if not is_probed(self.user):
                 await _in_thread(partial(probe, self.user))
@@ -104,6 +104,9 @@ class Launching:
             ours, self.childs_end = datagram.control_pair()
             self.connection = Connection(ours)
             self.fds.callback(self.childs_end.close)
+
+    def _warm_up_files(self) -> tuple[str, ...]:
+        return tuple(entry.rpartition(":")[0] for entry in self.process.warm_up)
 
     def _is_warm(self) -> bool:
         if not self.half.is_warm(self.process.preload, self.user):
@@ -133,7 +136,7 @@ class Launching:
         process = self.process
         abi = self.machine.landlock_abi if Layer.LANDLOCK in self.promised else 0
         birth = Birth(self.half.name, process.name, process.policy, process.env, abi)
-        files = tuple(entry.rpartition(":")[0] for entry in process.warm_up)
+        files = self._warm_up_files()
         request = Launch(self.childs_end, report, stdout, stderr, birth, process.preload, self.user, files)
         self.started = self.half.start(request)
         self.fds.callback(self.started.close)
