@@ -132,7 +132,8 @@ async def test_a_child_that_does_not_listen_is_killed_after_the_grace(backend: s
         async with child(backend) as host, anyio.create_task_group() as tasks:
             tasks.start_soon(ended_by, host, "computes_for_ever")
             await anyio.wait_all_tasks_blocked()
-            ended = await host.shutdown(grace=0.05)
+            await host.shutdown(grace=0.05)
+    ended = await host.wait()
     assert (ended.signal, ended.reason) == ("SIGKILL", "it did not end within 0.05 s of being asked")
 
 
