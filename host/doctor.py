@@ -12,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..sandbox.backends import host_half, names
+from ..sandbox.base import HostHalf
+from ..sandbox.errors import SandboxError
 from ..sandbox.layers import Layer
 from ..sandbox.policy import Policy
 from ..sandbox.probe import FEATURES, LayerProbe, Machine, explain, probe
@@ -88,13 +90,26 @@ def doctor_report(machine: Machine | None = None) -> DoctorReport:
     user = resolve_user("")
     closed = closed_to(user)
     seen = machine or probe(User.current() if closed else user)
-    required = {name: host_half(name).requires for name in names()}
+    halves, broken = _halves()
+    required = {name: half.requires for name, half in halves.items()}
     return DoctorReport(
         system=f"{platform.system()} {platform.release()} {platform.machine()}, uid {os.geteuid()}",
         user=closed or f"children run as uid {user.uid}",
         features=tuple(_feature(seen.results[name], required) for name in FEATURES),
-        backends=tuple(_backend(name, seen.missing(required[name])) for name in names()),
+        backends=(*(_backend(half, seen.missing(half.requires)) for half in halves.values()), *broken),
     )
+
+
+def _halves() -> tuple[dict[str, HostHalf], list[BackendRow]]:
+    """Return each backend by name, and a row for each of another package that cannot be loaded."""
+    halves: dict[str, HostHalf] = {}
+    broken: list[BackendRow] = []
+    for name in names():
+        try:
+            halves[name] = host_half(name)
+        except SandboxError as error:
+            broken.append(BackendRow(name, True, False, (), str(error)))
+    return halves, broken
 
 
 def _feature(result: LayerProbe, required: dict[str, tuple[str, ...]]) -> FeatureRow:
@@ -110,9 +125,9 @@ def _feature(result: LayerProbe, required: dict[str, tuple[str, ...]]) -> Featur
     )
 
 
-def _backend(name: str, missing: list[LayerProbe]) -> BackendRow:
-    confines = bool(host_half(name).promises(Policy()))
-    return BackendRow(name, confines, not missing, tuple(result.name for result in missing), explain(missing))
+def _backend(half: HostHalf, missing: list[LayerProbe]) -> BackendRow:
+    confines = bool(half.promises(Policy()))
+    return BackendRow(half.name, confines, not missing, tuple(result.name for result in missing), explain(missing))
 
 
 def render(report: DoctorReport) -> RenderableType:
