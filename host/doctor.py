@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..sandbox.backends import host_half, names
+from ..sandbox.backends import BACKENDS, host_half, names
 from ..sandbox.base import HostHalf
 from ..sandbox.errors import SandboxError
 from ..sandbox.layers import Layer
@@ -132,8 +132,8 @@ def _user(user: User) -> str:
 def _auto(halves: Mapping[str, HostHalf], machine: Machine) -> str:
     """Return what `choose.choose` would take for a process type that names nothing but its plugin."""
     plain = Process(plugin="plugin.py:Plugin", backend="auto")
-    works = (name for name, half in halves.items() if name != "none" and not refusal(half, plain, machine))
-    return next(works, "")
+    own = (half for name, half in halves.items() if name in BACKENDS and name != "none")
+    return next((half.name for half in own if not refusal(half, plain, machine)), "")
 
 
 def _feature(result: LayerProbe, required: dict[str, tuple[str, ...]]) -> FeatureRow:

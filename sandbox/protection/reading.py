@@ -29,6 +29,8 @@ NAMESPACES = {
     Layer.CGROUP_NS: "cgroup",
 }
 
+_PF_EXITING = 0x4
+
 
 @dataclass(frozen=True, slots=True)
 class Thread:
@@ -86,6 +88,19 @@ def _read_thread(base: str, tid: int) -> Thread | None:
         return Thread(tid, status, namespaces, _identity(f"{base}/root"), _identity(f"{base}/cwd"))
     except (FileNotFoundError, ProcessLookupError):
         return None
+    except PermissionError:  # also for a moment of a thread that is on its way out: it has no memory to judge by
+        if _is_exiting(base):
+            return None
+        raise
+
+
+def _is_exiting(base: str) -> bool:
+    """Whether a thread runs no code of its own any more: PF_EXITING of linux/sched.h in field 9 of stat, proc(5)."""
+    try:
+        flags = int(Path(f"{base}/stat").read_text().rpartition(")")[2].split()[6])
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return bool(flags & _PF_EXITING)
 
 
 def _fields(path: str) -> dict[str, str]:
