@@ -119,6 +119,8 @@ class ChildSide:
             raise SandboxError(f"chrome-sandbox did not give what was asked of it, but {said}")
         self.chroot_fd, self.helper_pid = int(said["SBX_D"]), int(said["SBX_HELPER_PID"])
         os.set_inheritable(self.chroot_fd, False)
+        with step("start a session"):  # the helper's outer half is in the old group, which kill(0, ...) would reach
+            os.setsid()
         confine.die_with(signal.SIGKILL)  # once more: the setuid exec cleared it, and the helper waits in one thread
         confine.close_fds_except({CONTROL_FD, self.chroot_fd})
         confine.drop_own_capabilities()

@@ -89,7 +89,7 @@ def _read_thread(base: str, tid: int) -> Thread | None:
 
 
 def _fields(path: str) -> dict[str, str]:
-    pairs = (line.partition(":") for line in Path(path).read_text().splitlines())
+    pairs = (line.partition(":") for line in Path(path).read_text("utf-8", "replace").splitlines())
     return {key: value.strip() for key, _, value in pairs}
 
 
