@@ -19,6 +19,7 @@ from ..launch.forked import ForkedHost
 from ..layers import Layer
 from ..policy import Policy
 from ..probe import Machine
+from ..steps import step
 
 BOUNDING_SET = (
     "the bounding set stays as it was, which only a process with CAP_SETPCAP can change; no_new_privs makes it idle"
@@ -72,6 +73,11 @@ class ChildSide:
         confine.set_limits(birth.policy.limits)
 
     def take_files(self) -> Landlock | None:
-        """The filter refuses files. The end of the link tells the zygote that it has time for the next child."""
-        self.link.close()
+        """The filter refuses files. The zygote kills orphans of early init, and then has time for the next child.
+
+        The link is shut down, because closing it says nothing while a process that early init left has a copy.
+        """
+        with self.link, step("have the zygote kill what early init left to itself"):
+            self.link.shutdown(socket.SHUT_WR)
+            self.link.recv(1)  # end of file
         return None

@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from belljar import Policy, ProcessHost
 from belljar.host.errors import ChildEnded, LaunchError, PluginError, ProtectionError
@@ -63,13 +64,13 @@ async def test_output_without_end_does_not_hold_the_event_loop() -> None:
     async def count_turns() -> None:
         nonlocal turns
         while True:
-            await anyio.sleep(0)
+            await checkpoint()
             turns += 1
 
     async with finder() as host, anyio.create_task_group() as tasks:
         await host.call("flood")  # once before: starting threads and the first lines take their own time
         tasks.start_soon(count_turns)
-        await anyio.sleep(0)
+        await checkpoint()
         turns = 0
         with anyio.fail_after(10):
             await host.call("flood")
@@ -86,3 +87,39 @@ async def test_process_group_ends_at_the_pid_namespace(backend: str) -> None:
         group = [other for other in descendants(os.getpid()) if os.getpgid(other) == os.getpgid(pid)]
         assert pid in group
         assert {os.readlink(f"/proc/{other}/ns/pid") for other in group} == {os.readlink(f"/proc/{pid}/ns/pid")}
+
+
+# ---- what early init leaves is outside of the seal ----
+
+
+@on_confining
+@pytest.mark.parametrize(
+    ("warm_up", "words"), [("process", "which early init started, is not sealed"), ("ring", "an io_uring")]
+)
+async def test_leftover_that_no_filter_reaches_fails_the_launch(backend: str, warm_up: str, words: str) -> None:
+    """A process or an io_uring that early init leaves is a broken promise, because the filter does not reach it."""
+    with pytest.raises(ProtectionError, match=words) as caught:
+        async with finder(backend, warm_up=(f"{LEFTOVERS}:{warm_up}",), preload=("ctypes",)):
+            pass
+    assert caught.value.layer is Layer.SECCOMP
+
+
+@on_confining
+async def test_no_orphan_of_early_init_outlives_the_seal(backend: str) -> None:
+    """A process that early init has left to itself is found, or killed, before the plugin comes."""
+    try:
+        async with finder(backend, warm_up=(f"{LEFTOVERS}:orphan",)) as host:
+            session = os.getsid(host.child_pid or 0)
+            left = [pid for pid in descendants(os.getpid()) if os.getsid(pid) == session and pid != host.child_pid]
+            assert left == []
+    except ProtectionError as error:
+        assert error.layer is Layer.SECCOMP
+
+
+@on_confining
+async def test_names_of_threads_are_no_text_that_must_be_right(backend: str) -> None:
+    """A thread whose name is not UTF-8 is read like any other."""
+    warm_up = (f"{LEFTOVERS}:thread_with_half_a_letter",)
+    async with finder(backend, warm_up=warm_up, preload=("ctypes", "threading")) as host:
+        assert host.protection is not None
+        assert host.protection.threads == 2
