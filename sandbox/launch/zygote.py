@@ -103,7 +103,7 @@ class Zygote:
         child = spare or self._fork_child(share_network)
         child.report, child.view = report, View(**body["view"])
         try:
-            send_request(child.link, body["birth"], fds)
+            send_request(child.link, {}, fds)
         except (BrokenPipeError, ConnectionResetError) as error:
             child.report = None
             raise StepFailed("give the child its birth", error.errno or 0, "it has ended") from error
