@@ -10,6 +10,7 @@ pivot_root(".", ".") stacks the old root on the new one, and MNT_DETACH takes it
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -45,8 +46,8 @@ def replace_root(pidfd: int, own_mount_namespace: int, view: View) -> None:
             _bind(path, sc.MS_RDONLY | sc.MS_NOSUID | sc.MS_NODEV)
         for path in view.read_write:
             _bind(path, sc.MS_NOSUID | sc.MS_NODEV)
-        for path in view.devices:
-            _bind(path, sc.MS_NOSUID | sc.MS_NOEXEC)
+        for path in view.devices:  # a device can be written all the same; its mode and its owner cannot
+            _bind(path, sc.MS_RDONLY | sc.MS_NOSUID | sc.MS_NOEXEC)
         with step("make the empty root read-only"):
             sc.mount("belljar", _ANY_DIRECTORY, None, sc.MS_REMOUNT | sc.MS_BIND | sc.MS_RDONLY | _LOCKED_DOWN)
         with step("pivot to the empty root"):
@@ -67,10 +68,10 @@ def _inside(pidfd: int, own_mount_namespace: int) -> Iterator[None]:
 
 
 def _bind(path: str, flags: int) -> None:
-    """Bind *path* at the same place below the new root. A bind ignores its flags; the remount sets them.
+    """Bind *path*, and what is mounted below it, at the same place below the new root. A bind ignores its flags.
 
-    A flag that the source mount has is locked in a less privileged mount namespace (mount_namespaces(7)): the remount
-    must repeat it or fails with EPERM. The ST_* bits of statvfs(3) are the MS_* bits.
+    mount_setattr(2) adds them to the whole tree (Linux 5.12). A remount reaches the topmost mount only, which would
+    leave those below it writable; so an older kernel binds only that one, and refuses (EINVAL) if there are others.
     """
     target = _ANY_DIRECTORY + path
     with step(f"make {path} visible"):
@@ -80,5 +81,21 @@ def _bind(path: str, flags: int) -> None:
             os.makedirs(os.path.dirname(target), exist_ok=True)
             os.close(os.open(target, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o444))
         sc.mount(path, target, None, sc.MS_BIND | sc.MS_REC)
-        locked = os.statvfs(path).f_flag & (sc.MS_RDONLY | _LOCKED_DOWN)
-        sc.mount(path, target, None, sc.MS_REMOUNT | sc.MS_BIND | flags | locked)
+        try:
+            sc.mount_setattr(target, flags)
+        except OSError as error:
+            if error.errno != errno.ENOSYS:
+                raise
+            sc.umount2(target, sc.MNT_DETACH)
+            _bind_topmost(path, target, flags)
+
+
+def _bind_topmost(path: str, target: str, flags: int) -> None:
+    """Bind one mount.
+
+    A flag that the source mount has is locked in a less privileged mount namespace (mount_namespaces(7)): the remount
+    must repeat it or fails with EPERM. The ST_* bits of statvfs(3) are the MS_* bits.
+    """
+    sc.mount(path, target, None, sc.MS_BIND)
+    locked = os.statvfs(path).f_flag & (sc.MS_RDONLY | _LOCKED_DOWN)
+    sc.mount(path, target, None, sc.MS_REMOUNT | sc.MS_BIND | flags | locked)
