@@ -36,11 +36,16 @@ SECCOMP_FILTER_FLAG_TSYNC_ESRCH = 1 << 4
 LANDLOCK_CREATE_RULESET_VERSION = 1
 LANDLOCK_RULE_PATH_BENEATH = 1
 
+_AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 # x86_64 has numbers of its own; aarch64 and riscv64 share the generic table.
 _NUMBERS = {"pivot_root": 155, "seccomp": 317} if platform.machine() == "x86_64" else {"pivot_root": 41, "seccomp": 277}
+_NR_MOUNT_SETATTR = 442
+_NR_KEYCTL = 250 if platform.machine() == "x86_64" else 219
 _NR_LANDLOCK_CREATE_RULESET, _NR_LANDLOCK_ADD_RULE, _NR_LANDLOCK_RESTRICT_SELF = 444, 445, 446
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -52,6 +57,12 @@ class _SockFprog(ctypes.Structure):
     """``struct sock_fprog`` of linux/filter.h."""
 
     _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+
+class _MountAttr(ctypes.Structure):
+    """``struct mount_attr`` of linux/mount.h."""
+
+    _fields_ = tuple((name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd"))
 
 
 class _RulesetAttr(ctypes.Structure):
@@ -100,6 +111,20 @@ def mount(source: str, target: str, fstype: str | None, flags: int, data: str | 
     kind = None if fstype is None else fstype.encode()
     options = None if data is None else data.encode()
     _checked(_libc.mount(os.fsencode(source), os.fsencode(target), kind, flags, options), f"mount {target}")
+
+
+def mount_setattr(target: str, flags: int) -> None:
+    """Add the MS_* *flags* RDONLY, NOSUID, NODEV, NOEXEC to all mounts from *target* on. See mount_setattr(2)."""
+    attribute = _MountAttr(attr_set=flags)  # MOUNT_ATTR_* are the same bits
+    arguments = (ctypes.c_int(_AT_FDCWD), os.fsencode(target), ctypes.c_uint(_AT_RECURSIVE), ctypes.byref(attribute))
+    result = _libc.syscall(ctypes.c_long(_NR_MOUNT_SETATTR), *arguments, ctypes.c_size_t(ctypes.sizeof(attribute)))
+    _checked(result, f"mount_setattr {target}")
+
+
+def join_session_keyring() -> None:
+    """Leave the session keyring for a new one without a name. See keyctl_join_session_keyring(3)."""
+    arguments = (ctypes.c_int(_KEYCTL_JOIN_SESSION_KEYRING), None)
+    _checked(_libc.syscall(ctypes.c_long(_NR_KEYCTL), *arguments), "keyctl")
 
 
 def umount2(target: str, flags: int) -> None:

@@ -126,6 +126,7 @@ class ChildSide:
         confine.drop_own_capabilities()
         confine.forbid_new_privileges()
         confine.set_limits(birth.policy.limits)
+        confine.leave_keyrings(birth.policy)
 
     def take_files(self) -> None:
         """Have the helper change the root of both, and wait until it is gone."""

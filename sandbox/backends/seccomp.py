@@ -71,6 +71,7 @@ class ChildSide:
         confine.drop_own_capabilities()
         confine.forbid_new_privileges()
         confine.set_limits(birth.policy.limits)
+        confine.leave_keyrings(birth.policy)
 
     def take_files(self) -> Landlock | None:
         """The filter refuses files. The zygote kills orphans of early init, and then has time for the next child.

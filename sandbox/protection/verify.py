@@ -137,7 +137,9 @@ def _way_around(reading: Reading) -> _Judged | None:
     Another process has no filter at all. An io_uring is served by the kernel, whose own threads make no calls.
     """
     for pid, name in reading.processes.items():
-        return _Judged(False, f"process {pid} ({name}), which early init started, is not sealed; end it before the seal")
+        return _Judged(
+            False, f"process {pid} ({name}), which early init started, is not sealed; end it before the seal"
+        )
     served = next((thread.tid for thread in reading.threads if thread.serves_io_uring), None)
     ring = next((fd for fd, name in reading.fds.items() if "[io_uring]" in name), None)
     if served is None and ring is None:
@@ -208,7 +210,7 @@ _LIMIT_NAMES = {
 
 def _rlimits(reading: Reading, limits: Limits) -> _Judged:
     asked = {_LIMIT_NAMES[key]: getattr(limits, key) for key in _LIMIT_NAMES if getattr(limits, key) is not None}
-    asked["Max core file size"] = 0
+    asked["Max core file size"] = 1  # what stops a dump that is piped too, see `confine.set_limits`
     for name, value in asked.items():
         shown = reading.limits.get(name, "?")
         if not shown.isdigit() or int(shown) > value:

@@ -37,11 +37,16 @@ class Finder:
         """Signal the process group, which may reach beyond the pid namespace."""
         os.kill(0, number)
 
-    def mode_of_stdin(self) -> int:
-        """Set the mode of fd 0 to what it is; return the mode."""
-        mode = os.fstat(0).st_mode & 0o7777
-        os.fchmod(0, mode)
-        return mode
+    def set_same_mode(self, path: str) -> None:
+        """Set the mode of a file to what it is."""
+        os.chmod(path, os.stat(path).st_mode & 0o7777)
+
+    def write_without_truncation(self, path: str) -> int:
+        fd = os.open(path, os.O_WRONLY)
+        try:
+            return os.write(fd, b"x")
+        finally:
+            os.close(fd)
 
     def write(self, path: str) -> None:
         with open(path, "w", encoding="ascii") as file:

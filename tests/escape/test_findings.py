@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import io
 import os
 import platform
-import signal
-import time
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +19,12 @@ from anyio.lowlevel import checkpoint
 
 from belljar import Policy, ProcessHost
 from belljar.host.errors import ChildEnded, LaunchError, PluginError, ProtectionError
-from belljar.sandbox.backends import names
+from belljar.sandbox.backends import host_half, names
+from belljar.sandbox.danger import COVERT_CHANNELS, DEVICES
+from belljar.sandbox.launch import client
 from belljar.sandbox.layers import Layer
+from belljar.sandbox.probe import probe
+from belljar.sandbox.user import resolve_user
 
 from ..helpers import descendants, launch
 
@@ -28,6 +36,8 @@ pytestmark = [
 LEFTOVERS = Path(__file__).parent.parent / "children/leftovers.py"
 CONFINING = tuple(name for name in names() if name != "none")
 WITH_NAMESPACES = ("namespaces", "bubblewrap", "chrome-sandbox")
+
+KEYS = Policy.compute().allow_covert_channels("keys", COVERT_CHANNELS)
 
 on_confining = pytest.mark.parametrize("backend", CONFINING)
 on_namespaces = pytest.mark.parametrize("backend", WITH_NAMESPACES)
@@ -123,3 +133,110 @@ async def test_names_of_threads_are_no_text_that_must_be_right(backend: str) -> 
     async with finder(backend, warm_up=warm_up, preload=("ctypes", "threading")) as host:
         assert host.protection is not None
         assert host.protection.threads == 2
+
+
+# ---- what belongs to others ----
+
+
+@on_confining
+async def test_environment_of_another_child_is_nowhere_in_memory(backend: str) -> None:
+    """A child has no copy of what a child before it was given, although both were forked from one zygote."""
+    secret = "xyzzy-" + os.urandom(8).hex()
+    async with finder(backend, env={"TOKEN": secret}) as first:
+        assert in_memory_of(first, secret)
+        async with finder(backend) as second, finder(backend) as third:
+            assert not in_memory_of(second, secret)
+            assert not in_memory_of(third, secret)
+
+
+def in_memory_of(host: ProcessHost, text: str) -> bool:
+    """Tell whether *text* stands anywhere in the memory of a child."""
+    maps = Path(f"/proc/{host.child_pid}/maps").read_text().splitlines()
+    with open(f"/proc/{host.child_pid}/mem", "rb", buffering=0) as memory:
+        return any(text.encode() in _area(memory, line) for line in maps if " r" in line[:40] and "[v" not in line)
+
+
+def _area(memory: io.FileIO, line: str) -> bytes:
+    low, high = (int(word, 16) for word in line.split()[0].split("-"))
+    try:
+        return os.pread(memory.fileno(), high - low, low)
+    except OSError:  # mapped, and beyond the end of its file
+        return b""
+
+
+@on_namespaces
+async def test_key_of_the_host_cannot_be_read(backend: str) -> None:
+    """A child that may use kernel keys does not have those of the host's session."""
+    if host_half(backend).unable(KEYS, probe(resolve_user(""))):
+        pytest.skip(f"{backend} refuses the policy")
+    with session_key() as key:
+        async with finder(backend, policy=KEYS, preload=("ctypes",)) as host:  # a zygote of this session
+            with pytest.raises(PluginError, match=r"Permission denied|Required key"):
+                await host.call("key_of_host", key)
+
+
+@contextmanager
+def session_key() -> Iterator[int]:
+    """Put a key into a new session keyring of this process, and give it a guard that inherits it; yield its number."""
+    client.stop()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(250, 1, None) < 0:
+        pytest.skip(f"this machine gives no session keyring: {os.strerror(ctypes.get_errno())}")
+    key = libc.syscall(248, b"user", b"belljar-test", b"secret", ctypes.c_long(6), ctypes.c_long(-3))
+    assert key > 0
+    try:
+        yield int(key)
+    finally:
+        client.stop()
+        libc.syscall(250, 3, ctypes.c_long(key))  # KEYCTL_REVOKE
+
+
+@on_namespaces
+async def test_stdin_is_nothing_that_others_have(backend: str) -> None:
+    """fd 0 is no file of the machine, whose mode or times a child could set."""
+    async with finder(backend) as host:
+        assert os.readlink(f"/proc/{host.child_pid}/fd/0").startswith("pipe:")
+
+
+async def test_mode_of_a_device_cannot_be_set(tmp_path: Path) -> None:
+    """A device node that the policy grants can be written, and keeps its mode even where its owner tries."""
+    policy = Policy().allow_devices("/dev/null", DEVICES).allow_files_read_write(str(tmp_path))
+    async with finder(policy=policy) as host:
+        assert await host.call("write_without_truncation", "/dev/null") == 1
+        with pytest.raises(PluginError, match="Read-only file system"):
+            await host.call("set_same_mode", "/dev/null")
+
+
+@pytest.mark.parametrize("backend", ["namespaces", "bubblewrap"])
+@pytest.mark.skipif(os.geteuid() != 0, reason="to mount takes root")
+async def test_mount_inside_of_a_read_only_folder_is_read_only_too(backend: str, tmp_path: Path) -> None:
+    """What is mounted below a path of the policy has the path's rights, not those that it had."""
+    shown, writable = tmp_path / "shown", tmp_path / "writable"
+    for folder in (shown / "inner", writable):
+        folder.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", shown / "inner"], check=True)
+    try:
+        policy = Policy(read_only=(str(shown),), read_write=(str(writable),))
+        # Its preload gives it a zygote of its own, which has seen the new mount.
+        async with finder(backend, policy=policy, preload=("zipapp",)) as host:
+            await host.call("write", str(writable / "file"))
+            with pytest.raises(PluginError, match=r"Read-only file system|Permission denied"):
+                await host.call("write", str(shown / "inner/file"))
+            assert "ro" in options_of(host, shown / "inner")
+            assert "nodev" in options_of(host, shown / "inner")
+    finally:
+        subprocess.run(["umount", shown / "inner"], check=True)
+
+
+def options_of(host: ProcessHost, path: Path) -> list[str]:
+    """Return the options of a mount as the child sees it. See proc_pid_mountinfo(5)."""
+    lines = Path(f"/proc/{host.child_pid}/mountinfo").read_text().splitlines()
+    return next(line.split()[5].split(",") for line in lines if line.split()[4] == str(path))
+
+
+@on_confining
+async def test_core_dumps_are_off_where_they_are_piped_too(backend: str) -> None:
+    """The limit of core files is 1 byte: with 0, a kernel that pipes dumps to a program would still make one."""
+    async with finder(backend) as host:
+        limits = Path(f"/proc/{host.child_pid}/limits").read_text()
+        assert re.search(r"Max core file size +1 +1 ", limits)
