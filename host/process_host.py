@@ -322,7 +322,8 @@ class ProcessHost:
             with anyio.move_on_after(HUNG_UP):
                 await self._end_came.wait()
             self.kill("it closed its channel and did not end")
-            return await self.wait()
+            ended = await self.wait()
+        return ended
 
     async def _not_ready(self, method: str) -> BelljarError | RuntimeError:
         if self.state < State.READY:

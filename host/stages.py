@@ -49,6 +49,7 @@ from .bundle import make_bundle
 from .choose import choose, rights_of
 from .connection import Connection
 from .errors import LaunchError, ProtectionError
+from .granted_paths import check_granted_paths
 from .process_type import Process
 
 
@@ -90,6 +91,7 @@ class Launching:
             if not is_probed(self.user):
                 await anyio.to_thread.run_sync(probe, self.user, abandon_on_cancel=True)
             self.machine = probe(self.user)
+            check_granted_paths(self.process)
             self.half: HostHalf = choose(self.process, self.machine)
             self.promised = self.half.promises(self.process.policy)
             if not self._is_warm():

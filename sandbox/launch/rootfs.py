@@ -10,11 +10,10 @@ pivot_root(".", ".") stacks the old root on the new one, and MNT_DETACH takes it
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from .. import syscalls as sc
@@ -68,34 +67,24 @@ def _inside(pidfd: int, own_mount_namespace: int) -> Iterator[None]:
 
 
 def _bind(path: str, flags: int) -> None:
-    """Bind *path*, and what is mounted below it, at the same place below the new root. A bind ignores its flags.
+    """Bind *path*, and all that is mounted below it, at the same place below the new root, with *flags* on each.
 
-    mount_setattr(2) adds them to the whole tree (Linux 5.12). A remount reaches the topmost mount only, which would
-    leave those below it writable; so an older kernel binds only that one, and refuses (EINVAL) if there are others.
+    By fds, which are opened without following any link: a child that may write above *path* could have put one there.
+    A remount would set the flags of the topmost mount only; mount_setattr(2), Linux 5.12, sets those of all.
     """
     target = _ANY_DIRECTORY + path
-    with step(f"make {path} visible"):
-        if stat.S_ISDIR(os.stat(path).st_mode):
+    with step(f"make {path} visible"), ExitStack() as fds:
+        source = _opened(fds, sc.open_without_links(path))
+        if stat.S_ISDIR(os.fstat(source).st_mode):
             os.makedirs(target, exist_ok=True)
         else:
             os.makedirs(os.path.dirname(target), exist_ok=True)
-            os.close(os.open(target, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o444))
-        sc.mount(path, target, None, sc.MS_BIND | sc.MS_REC)
-        try:
-            sc.mount_setattr(target, flags)
-        except OSError as error:
-            if error.errno != errno.ENOSYS:
-                raise
-            sc.umount2(target, sc.MNT_DETACH)
-            _bind_topmost(path, target, flags)
+            os.close(os.open(target, os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o444))
+        tree = _opened(fds, sc.copy_tree(source))
+        sc.mount_setattr(tree, flags)
+        sc.attach_tree(tree, _opened(fds, sc.open_without_links(target)))
 
 
-def _bind_topmost(path: str, target: str, flags: int) -> None:
-    """Bind one mount.
-
-    A flag that the source mount has is locked in a less privileged mount namespace (mount_namespaces(7)): the remount
-    must repeat it or fails with EPERM. The ST_* bits of statvfs(3) are the MS_* bits.
-    """
-    sc.mount(path, target, None, sc.MS_BIND)
-    locked = os.statvfs(path).f_flag & (sc.MS_RDONLY | _LOCKED_DOWN)
-    sc.mount(path, target, None, sc.MS_REMOUNT | sc.MS_BIND | flags | locked)
+def _opened(fds: ExitStack, fd: int) -> int:
+    fds.callback(os.close, fd)
+    return fd

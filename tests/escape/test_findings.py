@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import subprocess
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from belljar.sandbox.danger import COVERT_CHANNELS, DEVICES
 from belljar.sandbox.launch import client
 from belljar.sandbox.layers import Layer
 from belljar.sandbox.probe import probe
+from belljar.sandbox.seccomp.cache import folder_path
 from belljar.sandbox.user import resolve_user
 
 from ..helpers import descendants, launch
@@ -214,24 +216,31 @@ async def test_mount_inside_of_a_read_only_folder_is_read_only_too(backend: str,
     shown, writable = tmp_path / "shown", tmp_path / "writable"
     for folder in (shown / "inner", writable):
         folder.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", shown / "inner"], check=True)
-    try:
-        policy = Policy(read_only=(str(shown),), read_write=(str(writable),))
-        # Its preload gives it a zygote of its own, which has seen the new mount.
-        async with finder(backend, policy=policy, preload=("zipapp",)) as host:
+    policy = Policy(read_only=(str(shown),), read_write=(str(writable),))
+    with mounted(shown / "inner"):
+        async with finder(backend, policy=policy) as host:
             await host.call("write", str(writable / "file"))
             with pytest.raises(PluginError, match=r"Read-only file system|Permission denied"):
                 await host.call("write", str(shown / "inner/file"))
-            assert "ro" in options_of(host, shown / "inner")
-            assert "nodev" in options_of(host, shown / "inner")
+            assert {"ro", "nodev"} <= options_of(host, shown / "inner")
+
+
+@contextmanager
+def mounted(path: Path) -> Iterator[None]:
+    """Mount an empty file system, and have a zygote that sees it."""
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", path], check=True)
+    client.stop()
+    try:
+        yield
     finally:
-        subprocess.run(["umount", shown / "inner"], check=True)
+        client.stop()
+        subprocess.run(["umount", path], check=True)
 
 
-def options_of(host: ProcessHost, path: Path) -> list[str]:
+def options_of(host: ProcessHost, path: Path) -> set[str]:
     """Return the options of a mount as the child sees it. See proc_pid_mountinfo(5)."""
     lines = Path(f"/proc/{host.child_pid}/mountinfo").read_text().splitlines()
-    return next(line.split()[5].split(",") for line in lines if line.split()[4] == str(path))
+    return next(set(line.split()[5].split(",")) for line in lines if line.split()[4] == str(path))
 
 
 @on_confining
@@ -240,3 +249,59 @@ async def test_core_dumps_are_off_where_they_are_piped_too(backend: str) -> None
     async with finder(backend) as host:
         limits = Path(f"/proc/{host.child_pid}/limits").read_text()
         assert re.search(r"Max core file size +1 +1 ", limits)
+
+
+# ---- what a child writes is used against the next launch ----
+
+
+@pytest.mark.parametrize("backend", ["namespaces", "bubblewrap", "landlock"])
+async def test_link_in_a_path_of_the_policy_is_not_followed(backend: str, tmp_path: Path) -> None:
+    """A link that one child puts where another policy names a path leads that other child nowhere."""
+    shared, secret = tmp_path / "shared", tmp_path / "secret"
+    for folder in (shared / "inner", secret):
+        folder.mkdir(parents=True)
+    (secret / "file").write_text("secret")
+    async with finder(backend, policy=Policy(read_write=(str(shared),), threads=True)) as host:
+        await host.call("replace_by_link", str(shared / "inner"), "../secret")
+    assert (shared / "inner/file").read_text() == "secret"
+    with pytest.raises(LaunchError, match="leads through a symbolic link"):
+        async with finder(backend, policy=Policy(read_only=(str(shared / "inner"),))):
+            pass
+
+
+@pytest.mark.parametrize("backend", ["namespaces", "landlock"])
+async def test_link_that_comes_after_the_check_is_not_followed(backend: str, tmp_path: Path) -> None:
+    """A link that takes a granted path's place during a launch, in early init at the latest, fails the seal."""
+    (tmp_path / "shown").mkdir()
+    (tmp_path / "swap.py").write_text(
+        "import os\n\n\ndef swap():\n"
+        f"    os.rmdir({str(tmp_path / 'shown')!r})\n    os.symlink('/etc', {str(tmp_path / 'shown')!r})\n"
+    )
+    policy = Policy(read_only=(str(tmp_path / "shown"),))
+    with pytest.raises(LaunchError, match="Too many levels of symbolic links"):
+        async with finder(backend, policy=policy, warm_up=(f"{tmp_path}/swap.py:swap",)):
+            pass
+
+
+def places_of_code(tmp_path: Path) -> dict[str, Path]:
+    """Return folders that no child may write, by what they hold."""
+    here = Path(client.__file__).resolve().parent
+    return {
+        "a part of belljar": here,
+        "all of belljar": here.parents[2],
+        "the interpreter's packages": Path(sysconfig.get_paths()["purelib"]),
+        "the filters": Path(folder_path() or "/nowhere"),
+        "what holds the filters": Path(folder_path() or "/nowhere").parent,
+        "a warm-up": tmp_path / "warm",
+    }
+
+
+@pytest.mark.parametrize("what", places_of_code(Path("/")))
+async def test_policy_that_lets_a_child_write_unsealed_code_is_refused(what: str, tmp_path: Path) -> None:
+    """No policy lets a child change what runs unsealed, or the filters of later children."""
+    (tmp_path / "warm").mkdir()
+    (tmp_path / "warm/up.py").write_text("def nothing():\n    pass\n")
+    place = os.path.realpath(places_of_code(tmp_path)[what])
+    with pytest.raises(LaunchError, match="grant less"):
+        async with finder(policy=Policy(read_write=(place,)), warm_up=(f"{tmp_path}/warm/up.py:nothing",)):
+            pass
