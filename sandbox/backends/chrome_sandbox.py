@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 from .. import confine
-from ..base import Birth, Launch
+from ..base import Birth, Launch, shared_names
 from ..errors import SandboxError
 from ..launch.executed import CONTROL_FD, Command, ExecutedHost
 from ..layers import Layer
@@ -72,7 +72,9 @@ class HostSide(ExecutedHost):
         if named:
             return f"its root is empty after the seal, so that {named[0]} cannot stay visible"
         online = [family for family in policy.network if family != "unix"]
-        return f"its network namespace is its own, so that network = {online} leads nowhere" if online else ""
+        if online:
+            return f"its network namespace is its own, so that network = {online} leads nowhere"
+        return shared_names(policy)
 
     def promises(self, policy: Policy) -> Mapping[Layer, str]:
         """Two namespaces, the empty root, and what a process can do to itself."""

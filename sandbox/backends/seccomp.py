@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from ...ipc.messages import Landlock
 from .. import confine
-from ..base import Birth
+from ..base import Birth, shared_names
 from ..launch.forked import ForkedHost
 from ..layers import Layer
 from ..policy import Policy
@@ -46,7 +46,9 @@ class HostSide(ForkedHost):
             return f"a filter cannot tell {named[0]} from any other path"
         if "unix" in policy.network:
             return "a filter cannot tell the child's own unix sockets from those of the machine"
-        return "a filter cannot tell the child's sub-processes from other processes" if policy.subprocesses else ""
+        if policy.subprocesses:
+            return "a filter cannot tell the child's sub-processes from other processes"
+        return shared_names(policy)
 
     def promises(self, policy: Policy) -> Mapping[Layer, str]:
         """What needs no help from outside."""

@@ -24,7 +24,9 @@ from belljar.sandbox.backends import host_half, names
 from belljar.sandbox.danger import COVERT_CHANNELS, DEVICES
 from belljar.sandbox.launch import client
 from belljar.sandbox.layers import Layer
+from belljar.sandbox.policy import CovertChannel
 from belljar.sandbox.probe import probe
+from belljar.sandbox.protection import Operation, Verdict
 from belljar.sandbox.seccomp.cache import folder_path
 from belljar.sandbox.user import resolve_user
 
@@ -305,3 +307,38 @@ async def test_policy_that_lets_a_child_write_unsealed_code_is_refused(what: str
     with pytest.raises(LaunchError, match="grant less"):
         async with finder(policy=Policy(read_write=(place,)), warm_up=(f"{tmp_path}/warm/up.py:nothing",)):
             pass
+
+
+# ---- what is said of a child ----
+
+
+@pytest.mark.parametrize("backend", ["namespaces", "bubblewrap"])
+async def test_report_tells_of_programs_that_the_child_writes(backend: str, tmp_path: Path) -> None:
+    """Where a child can execute what it has written itself, no row says that new code is refused."""
+    (tmp_path / "file").write_text("x")
+    async with finder(backend, policy=Policy(read_only=(str(tmp_path),), subprocesses=True)) as host:
+        executed = await host.call("execute_own_program", returns=int) == 42
+        assert host.protection is not None
+        for operation in (Operation.EXECUTE, Operation.EXECUTABLE_MEMORY):
+            verdict = host.protection.operation(operation).verdict
+            assert verdict is (Verdict.PARTLY if executed else Verdict.ENFORCED)
+
+
+async def test_words_of_a_child_break_no_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """A name that the child reports is logged on one line, without what a terminal would obey."""
+    async with finder() as host:
+        await host.call("forge_log_line")
+    messages = [record.getMessage() for record in caplog.records if "was refused import" in record.getMessage()]
+    assert len(messages) == 1
+    assert messages[0].isprintable()
+    assert "CRITICAL forged" in messages[0]
+
+
+@pytest.mark.parametrize("channel", ["keys", "sysv-ipc", "posix-queues"])
+@pytest.mark.parametrize("backend", ["chrome-sandbox", "landlock", "seccomp"])
+def test_names_of_all_are_not_granted_without_namespaces(backend: str, channel: CovertChannel) -> None:
+    """Keys and IPC objects are refused where no namespace keeps those of the machine away."""
+    policy = Policy().allow_covert_channels(channel, COVERT_CHANNELS)
+    machine = probe(resolve_user(""))
+    assert "of the child's user" in host_half(backend).unable(policy, machine)
+    assert host_half("namespaces").unable(policy, machine) == host_half("bubblewrap").unable(policy, machine) == ""
