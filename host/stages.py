@@ -52,6 +52,7 @@ from .bundle import make_bundle
 from .choose import below_floor, choose, rights_of
 from .connection import Connection
 from .errors import LaunchError, ProtectionError
+from .granted_paths import check_granted_paths
 from .process_type import Process
 
 
@@ -94,6 +95,7 @@ class Launching:
             if not is_probed(self.user):
                 await _in_thread(partial(probe, self.user))
             self.machine = probe(self.user)
+            check_granted_paths(self.process)
             self.half: HostHalf = choose(self.process, self.machine)
             self.promised = self.half.promises(self.process.policy)
             if not self._is_warm():

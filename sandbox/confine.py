@@ -14,7 +14,8 @@ from collections.abc import Collection
 
 import prctl
 
-from .policy import Limits
+from . import syscalls
+from .policy import Limits, Policy
 from .steps import step
 
 _LOCKED = (
@@ -67,14 +68,18 @@ def die_with(number: signal.Signals) -> None:
 
 
 def set_limits(limits: Limits) -> None:
-    """Set soft and hard rlimits from *limits*; no core dumps ever. Never raises a limit. See setrlimit(2)."""
+    """Set soft and hard rlimits from *limits*; no core dumps ever. Never raises a limit. See setrlimit(2).
+
+    One byte of core file and not none: a dump that the kernel pipes to a program is made for a limit of 0 too, and only
+    1 stops it (core(5); fs/coredump.c). A file of one byte is too small to be begun.
+    """
     wanted = {
         resource.RLIMIT_AS: limits.memory,
         resource.RLIMIT_CPU: limits.cpu,
         resource.RLIMIT_NOFILE: limits.open_files,
         resource.RLIMIT_NPROC: limits.processes,
         resource.RLIMIT_FSIZE: limits.file_size,
-        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_CORE: 1,
     }
     for which, value in wanted.items():
         if value is not None:
@@ -85,6 +90,13 @@ def set_limits(limits: Limits) -> None:
 def _lower(which: int, value: int) -> int:
     hard = resource.getrlimit(which)[1]
     return value if hard == resource.RLIM_INFINITY else min(value, hard)
+
+
+def leave_keyrings(policy: Policy) -> None:
+    """Leave the session keyring, which is the host's, where *policy* lets the child use keys at all."""
+    if "keys" in policy.covert_channels:
+        with step("join a session keyring of its own"):
+            syscalls.join_session_keyring()
 
 
 def reset_signals() -> None:

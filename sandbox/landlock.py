@@ -143,7 +143,7 @@ def restrict(wish: Wish, abi: int) -> Landlock:
 
 def _allow(ruleset: int, path: str, access: int) -> None:
     with step(f"allow {path} in landlock"):
-        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        fd = sc.open_without_links(path)
         try:
             is_folder = stat.S_ISDIR(os.fstat(fd).st_mode)
             # The kernel refuses accesses on a file that only a folder can have.

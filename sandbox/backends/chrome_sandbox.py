@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 from .. import confine
-from ..base import Birth, Launch, first_path
+from ..base import Birth, Launch, first_path, shared_names
 from ..errors import SandboxError
 from ..launch.executed import CONTROL_FD, Command, ExecutedHost
 from ..layers import Layer
@@ -81,7 +81,9 @@ class HostSide(ExecutedHost):
         if named := first_path(policy):
             return f"its root is empty after the seal, so that {named} cannot stay visible"
         online = [family for family in policy.network if family != "unix"]
-        return f"its network namespace is its own, so that network = {online} leads nowhere" if online else ""
+        if online:
+            return f"its network namespace is its own, so that network = {online} leads nowhere"
+        return shared_names(policy)
 
     def promises(self, policy: Policy) -> Mapping[Layer, str]:
         """Two namespaces, the empty root, and what a process can do to itself."""
@@ -137,11 +139,14 @@ class ChildSide:
             raise SandboxError(f"chrome-sandbox did not say how to ask it for the empty root, but {said}")
         self.chroot_fd, self.helper_pid = map(int, numbers)
         os.set_inheritable(self.chroot_fd, False)
+        with step("start a session"):  # the helper's outer half is in the old group, which kill(0, ...) would reach
+            os.setsid()
         confine.die_with(signal.SIGKILL)  # once more: the setuid exec cleared it, and the helper waits in one thread
         confine.close_fds_except({CONTROL_FD, self.chroot_fd})
         confine.drop_own_capabilities()
         confine.forbid_new_privileges()
         confine.set_limits(birth.policy.limits)
+        confine.leave_keyrings(birth.policy)
 
     def take_files(self) -> None:
         """Have the helper change the root of both, and wait until it is gone."""

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from ...ipc.messages import Landlock
 from .. import landlock
-from ..base import Birth
+from ..base import Birth, shared_names
 from ..layers import Layer
 from ..policy import Policy
 from ..probe import Machine
@@ -40,7 +40,7 @@ class HostSide(seccomp.HostSide):
             )
         if policy.subprocesses and machine.landlock_abi < 6:
             return "landlock cannot keep signals among the child's sub-processes before ABI 6 (Linux 6.12)"
-        return ""
+        return shared_names(policy)
 
     def promises(self, policy: Policy) -> Mapping[Layer, str]:
         """Landlock on every thread where the policy grants files; else the filter covers the older ones."""

@@ -14,11 +14,12 @@ from typing import ClassVar
 
 from ...ipc.messages import Landlock
 from .. import confine
-from ..base import Birth, first_path
+from ..base import Birth, first_path, shared_names
 from ..launch.forked import ForkedHost
 from ..layers import Layer
 from ..policy import Policy
 from ..probe import Machine
+from ..steps import step
 
 BOUNDING_SET = (
     "the bounding set stays as it was, which only a process with CAP_SETPCAP can change; no_new_privs makes it idle"
@@ -45,7 +46,9 @@ class HostSide(ForkedHost):
             return f"a filter cannot tell the path of {named} from any other"
         if "unix" in policy.network:
             return "a filter cannot tell own sockets from those of the machine, which network = ['unix'] would open"
-        return "a filter cannot tell the processes of subprocesses = true from others" if policy.subprocesses else ""
+        if policy.subprocesses:
+            return "a filter cannot tell the processes of subprocesses = true from others"
+        return shared_names(policy)
 
     def promises(self, policy: Policy) -> Mapping[Layer, str]:
         """What needs no help from outside."""
@@ -70,8 +73,14 @@ class ChildSide:
         confine.drop_own_capabilities()
         confine.forbid_new_privileges()
         confine.set_limits(birth.policy.limits)
+        confine.leave_keyrings(birth.policy)
 
     def take_files(self) -> Landlock | None:
-        """The filter refuses files. The end of the link tells the zygote that it has time for the next child."""
-        self.link.close()
+        """The filter refuses files. The zygote kills orphans of early init, and then has time for the next child.
+
+        The link is shut down, because closing it says nothing while a process that early init left has a copy.
+        """
+        with self.link, step("have the zygote kill what early init left to itself"):
+            self.link.shutdown(socket.SHUT_WR)
+            self.link.recv(1)  # end of file
         return None

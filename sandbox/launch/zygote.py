@@ -20,6 +20,7 @@ import os
 import select
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -102,7 +103,7 @@ class Zygote:
         child = spare or self._fork_child(share_network)
         child.report, child.view = report, View(**body["view"])
         try:
-            send_request(child.link, body["birth"], fds)
+            send_request(child.link, {}, fds)
         except (BrokenPipeError, ConnectionResetError) as error:
             child.report = None
             raise StepFailed("give the child its birth", error.errno or 0, "it has ended") from error
@@ -156,6 +157,9 @@ class Zygote:
 
     def hear(self, child: Child) -> None:
         """Something came over the link: its end, for this zygote's child seals itself, or has ended."""
+        self.bury()  # what early init has left to itself would not be sealed; the child waits for this
+        with suppress(OSError):  # ENOTCONN: it has ended. Not just closed, for a child just forked may have a copy
+            child.link.shutdown(socket.SHUT_RDWR)
         self.forget_link(child)
         self.prepare_spare()  # now: the host verifies and the child waits for it, so nobody waits for this process
 
@@ -181,7 +185,7 @@ class Zygote:
             child.report.close()
 
     def bury(self) -> None:
-        """Kill what a child has left behind when it ended, if it could start processes at all."""
+        """Kill the orphans: what a child has left behind when it ended, or had disowned before its seal."""
         kill_strays(keep={child.launched_pid for child in self.children.values()})
 
 

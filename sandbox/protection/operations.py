@@ -203,6 +203,26 @@ def _execution(policy: Policy) -> str:
 _in_view = _if(lambda held: Layer.EMPTY_ROOT not in held.layers, "of the files in the view only, which are read-only")
 _view_is_read_only = _if(lambda held: True)
 
+_OWN_PROGRAMS = "a program that the child itself has written can be executed"
+
+
+def _executes_own_programs(held: Held) -> bool:
+    """By a file of its own, or where there is a /proc by the name there of a memfd, which landlock lets pass (tried)."""
+    rights = held.rights
+    return rights.subprocesses and (rights.writes or (rights.reads and Layer.EMPTY_ROOT not in held.layers))
+
+
+def _no_executable_memory(held: Held) -> str | None:
+    if held.rights.executable_memory:
+        return None
+    return _OWN_PROGRAMS if _executes_own_programs(held) else ""
+
+
+def _executes_by_landlock(held: Held) -> str | None:
+    kept = _landlock("file")(held)
+    return _OWN_PROGRAMS if kept == "" and _executes_own_programs(held) else kept
+
+
 _METADATA = "metadata of known names leaks: newfstatat with AT_EMPTY_PATH cannot be told from fstat"
 _EXISTENCE = "whether a pid exists can be told, by the metadata of /proc and by futex(2)"
 
@@ -247,7 +267,7 @@ _TABLE: Mapping[Operation, _Row] = {
     Operation.EXECUTE: (
         {
             Layer.EMPTY_ROOT: _wholly,
-            Layer.LANDLOCK: _landlock("file"),
+            Layer.LANDLOCK: _executes_by_landlock,
             Layer.SECCOMP: _unless(lambda rights: rights.subprocesses and rights.reads),
         },
         _execution,
@@ -261,7 +281,7 @@ _TABLE: Mapping[Operation, _Row] = {
         _right("threads", "threads"),
     ),
     Operation.EXECUTABLE_MEMORY: (
-        {Layer.SECCOMP: _unless(lambda rights: rights.executable_memory)},
+        {Layer.SECCOMP: _no_executable_memory},
         _right("executable_memory", "executable memory"),
     ),
     Operation.INET: (
