@@ -41,7 +41,7 @@ def trials_table(trials: Sequence[Trial]) -> Table:
         table.add_row(trial.backend, *(_broken(trial) if trial.trouble else _worked(trial)))
     table.caption = Text(
         "launch ms: the child for pictures / the one for videos, both at once and warm-ups included;\n"
-        "the first backend also starts the guard, and namespaces its zygotes"
+        "the first launches also start the guard and the zygotes"
     )
     table.caption_justify = "left"
     return table
