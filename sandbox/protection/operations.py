@@ -200,7 +200,7 @@ _OWN_PROGRAMS = "a program that the child itself has written can be executed"
 
 
 def _executes_own_programs(held: Held) -> bool:
-    """By a file of its own, or where there is a /proc by the name there of a memfd, which landlock lets pass (tried)."""
+    """By a file of its own, or where there is a /proc by the name of a memfd in it, which landlock lets pass."""
     rights = held.rights
     return rights.subprocesses and (rights.writes or (rights.reads and Layer.EMPTY_ROOT not in held.layers))
 
