@@ -92,7 +92,8 @@ def reset_signals() -> None:
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         if signal.getsignal(number) not in (signal.SIG_DFL, None):
             signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as in every Python process: a broken pipe is an error, not an end
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # as in every Python process: EPIPE and EFBIG are errors, not ends
+        signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
