@@ -117,6 +117,8 @@ class ChildSide:
         self.chroot_fd, self.helper_pid = int(said["SBX_D"]), int(said["SBX_HELPER_PID"])
         os.set_inheritable(self.chroot_fd, False)
         confine.close_fds_except({CONTROL_FD, self.chroot_fd})
+        with step("start a session"):
+            os.setsid()  # the helper's process group reaches out of the pid namespace: kill(0, ...) would end the helper
         confine.drop_own_capabilities()
         confine.forbid_new_privileges()
         confine.set_limits(birth.policy.limits)
