@@ -159,6 +159,29 @@ def _landlock(feature: str, partly: str = "") -> Closer:
     return closer
 
 
+def _written_by_landlock(held: Held) -> str | None:
+    """Landlock knows no access for chmod(2) and utime(2), which the filter lets pass once the policy lets it write."""
+    partly = "modes and times of files elsewhere can be changed" if held.rights.writes else ""
+    return _landlock("truncate", partly)(held)
+
+
+def _executed_by_landlock(held: Held) -> str | None:
+    """A memfd lies on no mount that landlock looks at; where the filter lets execve pass, /proc/self/fd names it."""
+    return _landlock("file", "a program in a memfd can be executed" if _executes(held) else "")(held)
+
+
+def _new_code(held: Held) -> str | None:
+    """The filter sees each mmap; the kernel's own mapping of a program that is executed it does not see."""
+    if held.rights.executable_memory:
+        return None
+    makes_programs = held.rights.writes or Layer.EMPTY_ROOT not in held.layers  # without /proc no memfd has a name
+    return "code that the child wrote into a program can be executed" if _executes(held) and makes_programs else ""
+
+
+def _executes(held: Held) -> bool:
+    return held.rights.subprocesses and held.rights.reads
+
+
 def _outer_landlock(feature: str) -> Closer:
     """Closed by landlock's outer ruleset, which stage 3 put on the only thread there was."""
     return lambda held: "" if held.landlock is not None and feature in held.landlock.granted else None
@@ -207,7 +230,7 @@ _TABLE: Mapping[Operation, _Row] = {
         {
             Layer.EMPTY_ROOT: _wholly,
             Layer.MOUNT_NS: _view_is_read_only,
-            Layer.LANDLOCK: _landlock("truncate"),
+            Layer.LANDLOCK: _written_by_landlock,
             Layer.SECCOMP: _unless(lambda rights: rights.writes or rights.devices),
         },
         _paths("read_write", "devices"),
@@ -232,7 +255,7 @@ _TABLE: Mapping[Operation, _Row] = {
     Operation.EXECUTE: (
         {
             Layer.EMPTY_ROOT: _wholly,
-            Layer.LANDLOCK: _landlock("file"),
+            Layer.LANDLOCK: _executed_by_landlock,
             Layer.SECCOMP: _unless(lambda rights: rights.subprocesses and rights.reads),
         },
         _execution,
@@ -246,7 +269,7 @@ _TABLE: Mapping[Operation, _Row] = {
         _right("threads", "threads"),
     ),
     Operation.EXECUTABLE_MEMORY: (
-        {Layer.SECCOMP: _unless(lambda rights: rights.executable_memory)},
+        {Layer.SECCOMP: _new_code},
         _right("executable_memory", "executable memory"),
     ),
     Operation.INET: (
@@ -260,6 +283,7 @@ _TABLE: Mapping[Operation, _Row] = {
     Operation.UNIX_PATH: (
         {
             Layer.EMPTY_ROOT: _wholly,
+            Layer.MOUNT_NS: _wholly,  # the system's part of a view holds no sockets; what the policy names is granted
             Layer.LANDLOCK: _landlock("unix-path"),
             Layer.SECCOMP: _unless(lambda rights: "unix" in rights.families),
         },
