@@ -1,7 +1,8 @@
-"""``python -I -m belljar.child``: started by the guard, either to be a child or to be a zygote's helper.
+"""``python -I -m belljar.child``: started by the guard, to be a child, a zygote, or a zygote's helper.
 
-exec CONTROL_FD BIRTH_FD  one child, by exec; its birth stands in a sealed memfd (all backends but ``namespaces``)
-zygote REQUESTS_FD        the helper that starts a zygote (backend ``namespaces``)
+exec CONTROL_FD BIRTH_FD  one child, by exec; its birth stands in a sealed memfd
+zygote REQUESTS_FD        the helper that starts a zygote with namespaces
+plain-zygote REQUESTS_FD  a zygote without any
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ def main(arguments: list[str]) -> None:
     if arguments[0] == "zygote":
         from ..sandbox.launch.helper import run_helper
 
-        run_helper(int(arguments[1]), prepare_zygote, stages.run_forked)
+        run_helper(int(arguments[1]), prepare_zygote, stages.run_isolated)
+    if arguments[0] == "plain-zygote":
+        from ..sandbox.launch.zygote import run_plain_zygote
+
+        run_plain_zygote(int(arguments[1]), prepare_zygote, stages.run_forked)
     birth = msgspec.json.decode(read_sealed(int(arguments[2]), 1 << 20), type=Birth)
     stages.run_executed(birth, int(arguments[1]))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import faulthandler
 import os
+import socket
 import stat
 import sys
 import time
@@ -37,6 +38,7 @@ from ..sandbox.backends.namespaces import ChildSide as NamespacesChild
 from ..sandbox.base import Birth, ChildHalf
 from ..sandbox.confine import reset_signals
 from ..sandbox.errors import SandboxError
+from ..sandbox.launch.forked import await_birth, leave_the_zygote
 from ..sandbox.seccomp.install import install
 from ..sandbox.steps import StepFailed
 from . import early_init, warm
@@ -55,25 +57,40 @@ class StageError(Exception):
         self.errno = number
 
 
-def run_forked(link_fd: int, share_network: bool) -> NoReturn:
-    """Be a child that a zygote forked: isolate, wait for the birth, which may come much later, then run."""
-    half = NamespacesChild(link_fd)
+def run_isolated(link_fd: int, share_network: bool) -> NoReturn:
+    """Be a child that a zygote with namespaces forked: isolate before the birth, which may come much later."""
+    link = socket.socket(fileno=link_fd)
+    half = NamespacesChild(link)
     half.isolate(share_network)
-    born = half.await_birth()
+    birth, control_fd = _be_born(link)
+    run(birth, control_fd, half)
+
+
+def run_forked(link_fd: int, share_network: bool) -> NoReturn:
+    """Be a child that a plain zygote forked: which backend it has, its birth says."""
+    leave_the_zygote(link_fd)
+    link = socket.socket(fileno=link_fd)
+    birth, control_fd = _be_born(link)
+    run(birth, control_fd, child_half(birth.backend, link))
+
+
+def _be_born(link: socket.socket) -> tuple[Birth, int]:
+    """Wait for the birth; return it and the control channel's fd. A spare that nobody needed exits."""
+    born = await_birth(link)
     if born is None:
-        os._exit(0)  # a spare that nobody needed
+        os._exit(0)
     birth, (control_fd, stdout, stderr) = born
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
     close_all((stdout, stderr))
-    run(birth, control_fd, half)
+    return birth, control_fd
 
 
 def run_executed(birth: Birth, control_fd: int) -> NoReturn:
     """Be a child that the guard started by exec."""
     reset_signals()  # the guard ignores some, and what is ignored stays so over an exec, signal(7)
     warm.standard_library()  # as a zygote does, before stage 3: it reads files, and starts no thread
-    run(birth, control_fd, child_half(birth.backend, link_fd=None))
+    run(birth, control_fd, child_half(birth.backend, None))
 
 
 def run(birth: Birth, control_fd: int, half: ChildHalf) -> NoReturn:

@@ -1,18 +1,20 @@
 """Which backend a launch gets, or why none: ``backend = "auto"`` and the floor that ``require`` sets. Stage 1.
 
-Nothing is ever chosen below the floor, and a choice that is not the first is said aloud. `none` confines nothing, so
-``auto`` takes it only if ``prefer`` names it. What each layer will come to is foreseen here from the backend's promises
-and the policy, and looked at in stage 8.
+Nothing is ever chosen below the floor, and a choice that is not the first is said aloud. ``auto`` goes through
+belljar's own backends, strongest first. It takes `none`, which confines nothing, only if ``prefer`` names it, and so a
+backend of another package: installing one must not change what confines a child. What each layer will come to is
+foreseen here from the backend's promises and the policy, and looked at in stage 8.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ..ipc.messages import Landlock
 from ..sandbox import landlock
-from ..sandbox.backends import host_half, names
+from ..sandbox.backends import BACKENDS, host_half
 from ..sandbox.base import HostHalf
 from ..sandbox.errors import SandboxError
 from ..sandbox.layers import Layer
@@ -21,7 +23,7 @@ from ..sandbox.probe import Machine, explain
 from ..sandbox.protection import OperationStatus, planned
 from ..sandbox.protection.operations import unmet
 from ..sandbox.protection.verify import Expectation
-from ..sandbox.seccomp.rules import Rights
+from ..sandbox.seccomp.answers import Rights
 from .process_type import Process
 
 log = logging.getLogger("belljar.host")
@@ -43,32 +45,62 @@ def choose(process: Process, machine: Machine) -> HostHalf:
     Raises:
         SandboxError: none works here and meets the floor; names cause and remedy for each.
     """
+    if machine.failure:
+        raise SandboxError(f"what works here could not be tried: {machine.failure}")
     if process.backend != "auto":
         half = host_half(process.backend)
         if why := refusal(half, process, machine):
             raise SandboxError(f"backend {half.name!r} cannot be used here: {why}")
         return half
     refused: list[Refusal] = []
-    for name in process.prefer or [name for name in names() if name != "none"]:
-        half = host_half(name)
-        if why := refusal(half, process, machine):
-            refused.append(Refusal(name, why))
-            continue
-        _tell(process, half.name, refused)
-        return half
-    reasons = "; ".join(f"{name}: {why}" for name, why in refused)
+    for name in process.prefer or [name for name in BACKENDS if name != "none"]:
+        taken, why = _judge(name, process, machine)
+        if taken is not None:
+            _tell(process, name, refused)
+            return taken
+        refused.append(Refusal(name, why))
+    names_by_reason: dict[str, list[str]] = {}
+    for name, why in refused:
+        names_by_reason.setdefault(why, []).append(name)
+    reasons = "; ".join(f"{', '.join(names)}: {why}" for why, names in names_by_reason.items())
     raise SandboxError(f"no backend works here and meets the floor of this process type: {reasons}")
+
+
+def _judge(name: str, process: Process, machine: Machine) -> tuple[HostHalf | None, str]:
+    """Return the half of the backend *name* if it can be taken, or else why not."""
+    try:
+        half = host_half(name)
+    except SandboxError as error:  # another package's, which cannot be loaded
+        return None, str(error)
+    why = refusal(half, process, machine)
+    return (None, why) if why else (half, "")
 
 
 def refusal(half: HostHalf, process: Process, machine: Machine) -> str:
     """Return why *half* cannot be taken for *process* on *machine*, empty if it can."""
     if missing := explain(machine.missing(half.requires)):
         return missing
-    if unable := half.unable(process.policy):
+    if unable := half.unable(process.policy, machine):
         return f"{unable}; choose another backend, or take that out of the policy"
-    required = process.require if process.require is not None else DEFAULT_FLOOR if process.backend == "auto" else ()
-    problems = unmet(required, half.promises(process.policy), foreseen(half, process.policy, machine))
-    return f"it is below the floor, require = {list(required)}: {', '.join(problems)}" if problems else ""
+    if not floor_of(process):
+        return ""
+    return below_floor(process, half.promises(process.policy), foreseen(half, process.policy, machine))
+
+
+def floor_of(process: Process) -> Sequence[str]:
+    """Return what must be enforced on a child of *process*."""
+    if process.require is not None:
+        return process.require
+    return DEFAULT_FLOOR if process.backend == "auto" else ()
+
+
+def below_floor(process: Process, layers: Mapping[Layer, str], operations: Sequence[OperationStatus]) -> str:
+    """Return what *layers* and *operations* lack of the floor, with a remedy; empty if that is nothing."""
+    floor = floor_of(process)
+    if not (problems := unmet(floor, layers, operations)):
+        return ""
+    remedy = "choose another backend, or ask for less in require"
+    return f"it is below the floor, require = {list(floor)}: {', '.join(problems)}; {remedy}"
 
 
 def foreseen(half: HostHalf, policy: Policy, machine: Machine) -> tuple[OperationStatus, ...]:
@@ -82,7 +114,7 @@ def foreseen(half: HostHalf, policy: Policy, machine: Machine) -> tuple[Operatio
 
 def rights_of(half: HostHalf, policy: Policy) -> Rights:
     """Return what the filter of *half* knows of *policy*."""
-    return Rights.of(policy)
+    return Rights.of(policy, own_pid_only=half.own_pid_only)
 
 
 def _tell(process: Process, chosen: str, refused: list[Refusal]) -> None:

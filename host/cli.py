@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 import typer
 
 from ..ipc.errors import BelljarError
+from .policy_command import policy_app
 
 if TYPE_CHECKING:
     from .config import Process
@@ -31,6 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(policy_app, name="policy")
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file with [process.NAME] tables.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]

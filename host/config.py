@@ -1,4 +1,4 @@
-"""`load_config`: process types and policies from a TOML file.
+"""`load_config`: process types and policies from a TOML file. `load_policy`: one policy, wherever it is written.
 
 Every problem is a `ConfigError` of one sentence: file, key path, what was expected, the nearest valid name. The first
 problem in the order of the file is the one reported, so that the same file always gives the same sentence.
@@ -22,12 +22,15 @@ from ..sandbox.quantities import format_size, parse_duration, parse_size
 from .place import Place, nearest
 from .process_type import LOADS, Process, check, choice
 
-__all__ = ["Config", "Process", "load_config"]
+__all__ = ["Config", "Process", "load_config", "load_policy"]
 
 MAX_FILE = 1 << 20
 """Bytes that a configuration file may have."""
 
 PRESETS: Mapping[str, Callable[[], Policy]] = {"compute": Policy.compute, "media": Policy.media}
+
+NAMED: Mapping[str, Callable[[], Policy]] = {**PRESETS, "empty": Policy, "default": Policy}
+"""What `load_policy` knows by name: the presets, and the policy of a child that only computes."""
 
 # The keys of tables; "name" is the table's own key, "limits" belongs to the policy and is set here for brevity.
 _PROCESS_KEYS = (*(key for key in Process.__struct_fields__ if key != "name"), "limits")
@@ -40,10 +43,11 @@ T = TypeVar("T")
 
 
 class Config(msgspec.Struct, frozen=True):
-    """A configuration file as read: its path and its process types by name, all paths absolute."""
+    """A configuration file as read: its path, its process types and its policies by name, all paths absolute."""
 
     path: Path
     processes: dict[str, Process]
+    policies: dict[str, Policy] = {}
 
     def process(self, name: str) -> Process:
         """Return the process type *name*; `ConfigError` with the nearest name if there is none."""
@@ -51,6 +55,28 @@ class Config(msgspec.Struct, frozen=True):
             return self.processes[name]
         except KeyError:
             raise Place(str(self.path)).unknown("process", name, self.processes) from None
+
+    def policy(self, name: str) -> Policy:
+        """Return the policy *name* of the file; `ConfigError` with the nearest name if there is none."""
+        try:
+            return self.policies[name]
+        except KeyError:
+            raise Place(str(self.path)).unknown("policy", name, self.policies) from None
+
+    def any_policy(self, name: str = "") -> Policy:
+        """Return the policy of the process type *name*, or the policy *name*; without a name, the only one.
+
+        Raises:
+            ConfigError: There is none of that name, or several to choose from.
+        """
+        choices = {**self.policies, **{key: process.policy for key, process in self.processes.items()}}
+        if not name and len(self.processes) == 1:
+            return next(iter(self.processes.values())).policy
+        if not name:
+            raise Place(str(self.path)).error(f"which policy of it? There are {', '.join(sorted(choices))}")
+        if name not in choices:
+            raise Place(str(self.path)).unknown("process or policy", name, choices)
+        return choices[name]
 
 
 def load_config(path: str | Path) -> Config:
@@ -69,7 +95,35 @@ def load_config(path: str | Path) -> Config:
     processes = _named(place.at("process"), document, lambda place, table: _process(place, table, base, choices))
     if not processes:
         raise place.error("expected at least one process type, as a table [process.NAME]")
-    return Config(path.absolute(), processes)
+    return Config(path.absolute(), processes, policies)
+
+
+def load_policy(source: str, *, process: str = "", policy: str = "") -> Policy:
+    """Return the policy that *source* names: compute, media, empty, default, a file, or ``FILE:NAME``.
+
+    A file is a policy as `Policy.to_toml` writes it, or a configuration; of that, NAME, *process* or *policy* choose.
+
+    Raises:
+        ConfigError: There is no such preset or file, or no such policy in it, or it cannot be used.
+    """
+    if source in NAMED:
+        if process or policy:
+            raise Place(source).error("this is a preset, in which there is no process and no policy to choose")
+        return NAMED[source]()
+    file, _, name = source.rpartition(":") if ":" in source and not Path(source).exists() else (source, "", "")
+    place = Place(file)
+    if not Path(file).exists() and "/" not in file and "." not in file:
+        raise Place("").unknown("preset or file", source, NAMED)
+    document = _parse(_read(Path(file), place), place)
+    if {"process", "policy"} & document.keys():
+        config = load_config(file)
+        if process:
+            return config.process(process).policy
+        return config.policy(policy) if policy else config.any_policy(name)
+    if name or process or policy:
+        raise place.error("this is one policy, in which there is no other to choose")
+    with _policy_errors(place):
+        return Policy.from_table(document)
 
 
 def _read(path: Path, place: Place) -> str:

@@ -91,7 +91,7 @@ def doctor_report(machine: Machine | None = None) -> DoctorReport:
     required = {name: host_half(name).requires for name in names()}
     return DoctorReport(
         system=f"{platform.system()} {platform.release()} {platform.machine()}, uid {os.geteuid()}",
-        user=f"{closed}; let it in, or set run_as = 'root'" if closed else f"children run as uid {user.uid}",
+        user=closed or f"children run as uid {user.uid}",
         features=tuple(_feature(seen.results[name], required) for name in FEATURES),
         backends=tuple(_backend(name, seen.missing(required[name])) for name in names()),
     )

@@ -43,6 +43,9 @@ def ended_from(
     """Return how it ended. *why* is what the host did to it, empty if nothing; *exited* is None if nobody waited."""
     if exited is None:
         return Ended(None, "SIGKILL", stage, why or "the process that waits for it ended", stderr, 0, 0.0)
+    if exited.status is None:
+        reason = why or "it ended, and the helper before it does not say how"
+        return Ended(None, None, stage, reason, stderr, exited.max_rss, exited.cpu)
     code = os.waitstatus_to_exitcode(exited.status)
     name = signal.Signals(-code).name if code < 0 else None
     reason = why or _reason(code, name, exited, cpu_limit)

@@ -173,6 +173,10 @@ class ProcessHost:
         self._move(State.INITIALISED, Stage.VERIFY)
         self._watch_denials(tasks)
         self.protection = launching.verify()
+        for status in self.protection.layers:
+            if status.limit:
+                level = logging.WARNING if status.asked else logging.INFO
+                log.log(level, "%s: %s is only partly there: %s", self.process.name, status.layer, status.limit)
         self._move(State.SEALED, Stage.LOAD)
         await launching.load()
         self.methods = (await launching.await_ready()).methods
@@ -221,8 +225,9 @@ class ProcessHost:
         with anyio.CancelScope(shield=True):
             await self._read_reports(report)
             if self._launched is not None and self._exited is None:  # whoever waited for it has ended
-                pidfds.kill(self._launched.pidfd)
-                await anyio.wait_readable(self._launched.pidfd)
+                for pidfd in self._pidfds():
+                    pidfds.kill(pidfd)
+                    await anyio.wait_readable(pidfd)
         self._report_came.set()
         self._end_came.set()
         self._launching.connection.hang_up()
@@ -248,15 +253,15 @@ class ProcessHost:
                 break
             self._report_came.set()
 
-    def _of_child(self, exited: Exited) -> Exited | None:
+    def _of_child(self, exited: Exited) -> Exited:
         """What was reaped may be a helper: ask the kernel how the child behind it ended, or else the backend."""
         launching = self._launching
         if not launching.half.has_helper:
             return exited
         status = None if launching.pidfd is None else pidfds.exit_status(launching.pidfd)
         if status is None:
-            status = launching.half.child_status(exited.status)
-        return None if status is None else dataclasses.replace(exited, status=status)
+            status = launching.half.child_status(exited.status or 0)
+        return dataclasses.replace(exited, status=status)
 
     def _watch_denials(self, tasks: anyio.abc.TaskGroup) -> None:
         listener = self._launching.hand_over_listener()
@@ -336,10 +341,13 @@ class ProcessHost:
         self._progress.reach(State.CLOSING)
         if not self._end_came.is_set():
             self._why = self._why or why
-            if self._launched is not None:
-                pidfds.kill(self._launched.pidfd)
-            if self._launching.pidfd is not None:  # behind a helper, which would take a moment longer
-                pidfds.kill(self._launching.pidfd)
+            for pidfd in self._pidfds():
+                pidfds.kill(pidfd)
+
+    def _pidfds(self) -> list[int]:
+        """The launched process and, where that is a helper, the child behind it."""
+        found = [self._launched.pidfd] if self._launched is not None else []
+        return found if self._launching.pidfd is None else [*found, self._launching.pidfd]
 
     async def wait(self) -> Ended:
         """Wait until the child has ended and was reaped; return how."""

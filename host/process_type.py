@@ -98,7 +98,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Raises:
             ConfigError: Something named here does not exist, cannot be used, or contradicts something else.
         """
-        return check(self, base or Path.cwd(), Place(f"process {self.name}"))
+        return check(self, base or Path(), Place(f"process {self.name}"))
 
 
 def check(process: Process, base: Path, place: Place) -> Process:
@@ -132,6 +132,8 @@ def _check_backend(process: Process, place: Place) -> None:
         raise place.at("prefer").error(
             f"it only counts with backend = 'auto', and backend is {quoted(process.backend)}"
         )
+    if twice := next((name for name in process.prefer or () if (process.prefer or ()).count(name) > 1), ""):
+        raise place.at("prefer").error(f"{quoted(twice)} stands in it twice")
     if process.prefer == ():
         raise place.at("prefer").error("expected at least one backend, or no such key")
 
@@ -146,7 +148,10 @@ def existing(place: Place, base: Path, entry: str) -> Path:
     """Return the absolute path of *entry*, which must exist below or beside *base*."""
     if not entry or "\0" in entry:
         raise place.error(f"expected a path, got {quoted(entry)}")
-    path = Path(base, entry).absolute()
+    try:
+        path = Path(base, entry).absolute()
+    except FileNotFoundError:
+        raise place.error(f"the current folder is gone, so {quoted(entry)} must be a path from the root") from None
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):

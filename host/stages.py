@@ -6,11 +6,13 @@ One `Launching` is one launch. It holds what the launch needs until the child is
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -43,10 +45,11 @@ from ..sandbox.layers import Layer
 from ..sandbox.probe import is_probed, probe
 from ..sandbox.protection import Protection
 from ..sandbox.protection.verify import Expectation
-from ..sandbox.seccomp.compile import compile_policy, is_compiled
+from ..sandbox.seccomp.compile import bind_pid, compile_policy, is_compiled
+from ..sandbox.steps import StepFailed
 from ..sandbox.user import closed_to, resolve_user
 from .bundle import make_bundle
-from .choose import choose, rights_of
+from .choose import below_floor, choose, rights_of
 from .connection import Connection
 from .errors import LaunchError, ProtectionError
 from .process_type import Process
@@ -72,10 +75,12 @@ class Launching:
             yield
         except LaunchFailed as error:
             raise LaunchError(Stage(error.failure.stage), error.failure.errno, str(error)) from error
+        except StepFailed as error:
+            raise _refused(stage, error) from error
         except (SandboxError, PeerProtocolError) as error:
             raise LaunchError(stage, 0, str(error)) from error
         except OSError as error:  # such as no fd left for a pipe, or a launcher that has just ended
-            raise LaunchError(stage, error.errno or 0, f"could not pass this stage: {error.strerror}") from error
+            raise _refused(stage, StepFailed("pass this stage", error.errno or 0, error.strerror or "")) from error
         finally:
             self.timeline[stage.label] = (time.perf_counter() - began) * 1000
 
@@ -85,16 +90,15 @@ class Launching:
             self.process = self.process.resolve()
             self.user = resolve_user(self.process.run_as)
             if closed := closed_to(self.user):
-                remedy = "let that user in, use a Python that it can run, or set run_as = 'root'"
-                raise SandboxError(f"{closed}; {remedy}")
+                raise SandboxError(closed)
             if not is_probed(self.user):
-                await anyio.to_thread.run_sync(probe, self.user, abandon_on_cancel=True)
+                await _in_thread(partial(probe, self.user))
             self.machine = probe(self.user)
             self.half: HostHalf = choose(self.process, self.machine)
             self.promised = self.half.promises(self.process.policy)
             if not self._is_warm():
                 # Compiling a filter and starting a zygote take 0.1 s and more: not in the event loop.
-                await anyio.to_thread.run_sync(self._warm, abandon_on_cancel=True)
+                await _in_thread(self._warm)
             self.bpf = self._filter() if self._filters() else b""
             self.bundle = self.fds.enter_context(make_bundle(self.process))
             ours, self.childs_end = datagram.control_pair()
@@ -104,7 +108,10 @@ class Launching:
     def _is_warm(self) -> bool:
         if not self.half.is_warm(self.process.preload, self.user):
             return False
-        return not self._filters() or is_compiled(self.process.policy, listener=self._listens())
+        if not self._filters():
+            return True
+        own_pid_only = self.half.own_pid_only
+        return is_compiled(self.process.policy, listener=self._listens(), own_pid_only=own_pid_only)
 
     def _warm(self) -> None:
         if self._filters():
@@ -115,7 +122,8 @@ class Launching:
         return Layer.SECCOMP in self.promised
 
     def _filter(self) -> bytes:
-        return compile_policy(self.process.policy, listener=self._listens())
+        own_pid_only = self.half.own_pid_only
+        return compile_policy(self.process.policy, listener=self._listens(), own_pid_only=own_pid_only)
 
     def _listens(self) -> bool:
         return not self.machine.missing(("seccomp-listener",))
@@ -191,7 +199,7 @@ class Launching:
             steps += [Step("warm-up", name) for name in process.warm_up]
             message = Configure(
                 outer_pid=self.connection.sender_pid,
-                bpf=self.bpf,
+                bpf=bind_pid(self.bpf, self.connection.sender_pid),
                 listener=self._awaits_listener(),
                 steps=tuple(steps),
                 early=early,
@@ -278,6 +286,9 @@ class Launching:
         if (short := found.shortfall()) is not None:
             text = f"the kernel does not show {short.layer.value}, which {self.half.name} promises: {short.detail}"
             raise ProtectionError(Stage.VERIFY, text, layer=short.layer, thread=short.thread)
+        engaged = {status.layer: status.limit for status in found.layers if status.engaged}
+        if below := below_floor(self.process, engaged, found.operations):
+            raise LaunchError(Stage.VERIFY, 0, f"the sealed child is not held as foreseen: {below}")
         return found
 
     async def load(self) -> None:
@@ -304,6 +315,21 @@ class Launching:
         """Close what the launch still owns."""
         self.pidfd = None
         self.fds.close()
+
+
+async def _in_thread(function: Callable[[], object]) -> None:
+    """Run *function*, which blocks, in a thread, if one can be had."""
+    try:
+        await anyio.to_thread.run_sync(function, abandon_on_cancel=True)
+    except RuntimeError as error:
+        if "start new thread" not in str(error):
+            raise
+        raise StepFailed("start a thread", errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
+
+
+def _refused(stage: Stage, error: StepFailed) -> LaunchError:
+    remedy = hint(error.step, error.errno)
+    return LaunchError(stage, error.errno, f"{error}{f' ({remedy})' if remedy else ''}")
 
 
 def failed(message: StageFailed) -> LaunchError:

@@ -45,7 +45,7 @@ def request_pidfds(sock: socket.socket, on: bool) -> bool:
     The credentials of every message are enough once a child is known, and a pidfd a message is an fd to close,
     so the host asks for pidfds only until the hello.
     """
-    if "passpidfd" in os.environ.get("BELLJAR_FAKE_MISSING", "").split(","):
+    if "passpidfd" in map(str.strip, os.environ.get("BELLJAR_FAKE_MISSING", "").split(",")):
         return False
     try:
         sock.setsockopt(socket.SOL_SOCKET, SO_PASSPIDFD, int(on))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -18,6 +18,9 @@ from ..ipc.messages import Landlock
 from .layers import Layer
 from .policy import Policy
 from .user import User
+
+if TYPE_CHECKING:
+    from .probe import Machine
 
 
 class Birth(msgspec.Struct, frozen=True):
@@ -95,8 +98,8 @@ class HostHalf(Protocol):
         """Whether the filter must keep the child from other processes, because no pid namespace does."""
         ...
 
-    def unable(self, policy: Policy) -> str:
-        """Return what *policy* grants that this backend cannot give without giving more; empty if it can."""
+    def unable(self, policy: Policy, machine: Machine) -> str:
+        """Return what *policy* grants that this backend cannot give here without giving more; empty if it can."""
         ...
 
     def promises(self, policy: Policy) -> Mapping[Layer, str]:

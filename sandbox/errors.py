@@ -14,4 +14,9 @@ class PolicyError(SandboxError):
 
 
 class BackendUnavailable(SandboxError):
-    """A backend, or a layer that it promises, does not work on this machine."""
+    """A backend, or a layer that it promises, does not work here: why, and what to do where that is known."""
+
+    def __init__(self, cause: str, remedy: str = "") -> None:
+        super().__init__(f"{cause}; {remedy}" if remedy else cause)
+        self.cause = cause
+        self.remedy = remedy

@@ -228,7 +228,7 @@ _Rule = tuple[tuple[str, ...], tuple[int, ...], Callable[[Path], Hint]]
 
 # The first rule that fits wins: what is special to a step stands above what an errno means in general.
 _RULES: tuple[_Rule, ...] = (
-    (("fork", "start a process"), (EAGAIN, ENOMEM), _no_more_processes),
+    (("fork", "start a process", "start a thread"), (EAGAIN, ENOMEM), _no_more_processes),
     (("uid_map", "gid_map", "setgroups"), (EPERM, EACCES), _map_refused),
     (("nested user namespace", "uid_map", "gid_map", "setgroups"), (EROFS,), _read_only_proc),
     (
@@ -243,8 +243,17 @@ _RULES: tuple[_Rule, ...] = (
     (("make a user namespace",), (EPERM, EACCES), _user_namespace_refused),
     (("make a user namespace",), (ENOSPC, EUSERS), _too_many_user_namespaces),
     (("namespace",), (ENOSPC, EUSERS), _too_many_namespaces),
+    (("namespace",), (EAGAIN,), _no_more_processes),  # from clone(2), which makes a process too
     (("namespace",), (EINVAL, ENOSYS), lambda proc: _OUTER_NAMESPACE_FILTER if _is_filtered(proc) else _NO_NAMESPACE),
     (("mount /proc", "mount a new /proc"), (EPERM,), _masked_proc),
+    (
+        (" visible", "in landlock", "show a path"),
+        (ENOENT, EACCES),
+        _said(
+            "a path of the policy does not exist, or the child's user may not see it",
+            "correct it in the policy, or let that user in",
+        ),
+    ),
     (("mount", "root", "visible"), (EACCES, EPERM), _mount_refused),
     (("namespace", "host name", "capabilit", "securebits"), (EPERM, EACCES), _capability_refused),
     (("seccomp",), (EINVAL, ENOSYS), _no_filters),
@@ -299,5 +308,6 @@ _RULES: tuple[_Rule, ...] = (
         (EPERM,),
         _said("the limit was to be raised above the hard limit of this process", "raise that hard limit (ulimit -H)"),
     ),
+    (("place the file descriptors",), (EINVAL,), _no_more_fds),  # F_DUPFD above RLIMIT_NOFILE, fcntl(2)
     (("",), (EMFILE, ENFILE), _no_more_fds),
 )

@@ -95,10 +95,10 @@ def inner(policy: Policy) -> Wish:
     """What a sealed child under *policy* does not need."""
     families = set(policy.network)
     left_open = {"tcp", "udp"} if families & {"inet", "inet6"} else set[str]()
-    left_open |= {"abstract-socket-scope", "unix-path"} if "unix" in families else set()
+    sockets = FS_MAKE_SOCK | FS_RESOLVE_UNIX if "unix" in families else 0  # of others, only those below named paths
     features = tuple(feature.name for feature in FEATURES if feature.name not in left_open)
     reading = _READ | (FS_EXECUTE if policy.subprocesses else 0)
-    writing = reading | _WRITE | (FS_MAKE_SOCK if "unix" in families else 0)
+    writing = reading | _WRITE | sockets
     device = FS_READ_FILE | FS_WRITE_FILE | FS_IOCTL_DEV
     ways = ((policy.read_only, reading), (policy.read_write, writing), (policy.devices, device))
     return Wish(features, tuple((path, access) for paths, access in ways for path in paths))
@@ -136,7 +136,7 @@ def restrict(wish: Wish, abi: int) -> Landlock:
             _allow(ruleset, path, access & fs)
         with step("restrict this process with landlock"):
             sc.landlock_restrict_self(ruleset, flags)
-    if fs:
+    if fs & FS_READ_DIR:
         _try_what_is_denied(wish.paths)
     return found
 

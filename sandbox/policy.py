@@ -2,7 +2,11 @@
 
 A policy is a value. It is frozen, equal to its copy, prints itself, has a hash that is the same in every process, and
 goes to TOML and back without loss. The default policy, ``Policy()``, allows a child to compute and to answer, on one
-thread, and nothing else.
+thread, and nothing else; each word ``allow_...`` returns a policy with one right more::
+
+    Policy().allow_threads().allow_local_channels().allow_files("/srv/fonts").with_limits(memory="512MiB")
+
+Rights that weaken a seal most also want a token of `belljar.sandbox.danger`, so that a reviewer can look for them.
 """
 
 from __future__ import annotations
@@ -15,16 +19,18 @@ from typing import Any, Final, Literal, Self, TypeVar
 
 import msgspec
 
+from .danger import Danger
 from .errors import PolicyError
 from .policy_check import check_names, check_rules
 from .quantities import format_size, parse_duration, parse_size
 
 P = TypeVar("P", bound="Policy")
 Family = Literal["unix", "inet", "inet6", "netlink"]
+CovertChannel = Literal["keys", "locks", "vsock", "sysv-ipc", "posix-queues"]
 
 # Part of every hash. Raise it whenever a field is added or the meaning of one changes.
-_HASH_VERSION: Final = 1
-_LISTS: Final = ("read_only", "read_write", "devices", "network")
+_HASH_VERSION: Final = 2
+_LISTS: Final = ("read_only", "read_write", "devices", "network", "covert_channels", "syscalls", "danger")
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,13 +72,18 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         read_only: Absolute paths of files and folders that the child may read.
         read_write: The same, for reading, writing, creating and deleting below them.
-        devices: Absolute paths of device nodes below ``/dev`` that the child may open and use.
-        network: Socket families that the child may create. Sockets that it is given work without.
+        devices: Absolute paths of device nodes below ``/dev`` that the child may open and use. Needs DEVICES.
+        network: Socket families that the child may create. Sockets that it is given work without. All but ``unix``
+            need the token NETWORK.
         subprocesses: May fork; with *read_only* or *read_write* may also execute what it can read.
         threads: May start threads. Those that run at the seal stay.
-        executable_memory: May map memory as executable, as JIT compilers and dlopen() do.
+        executable_memory: May map memory as executable, as JIT compilers and dlopen() do. Needs EXECUTABLE_MEMORY.
         local_channels: May make pipes, eventfds, timerfds, epoll instances and AF_UNIX socket pairs that begin and end
             in the child, as asyncio needs.
+        covert_channels: Ways for two sealed children to talk past the host: kernel ``keys``, file ``locks`` and leases
+            (databases need them), ``vsock``, System V and POSIX IPC. Needs COVERT_CHANNELS.
+        syscalls: Single calls by name that no other key grants. Needs SYSCALLS.
+        danger: The tokens for the rights above that need one, and no others.
         limits: Resource limits.
     """
 
@@ -84,12 +95,15 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threads: bool = False
     executable_memory: bool = False
     local_channels: bool = False
+    covert_channels: tuple[CovertChannel, ...] = ()
+    syscalls: tuple[str, ...] = ()
+    danger: tuple[Danger, ...] = ()
     limits: Limits = Limits()
 
     @classmethod
     def compute(cls) -> Self:
         """Computation: threads and an event loop inside; no files, network or sub-processes; no limits."""
-        return cls(threads=True, local_channels=True)
+        return cls().allow_threads().allow_local_channels()
 
     @classmethod
     def media(cls) -> Self:
@@ -99,7 +113,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         256 fds, files (memfds) of 256 MiB. ``limits.processes`` stays None because RLIMIT_NPROC counts per uid and
         user namespace, across children: one child's threads would use up another's.
         """
-        return cls(threads=True, limits=Limits(memory=1 << 30, open_files=256, file_size=256 << 20))
+        return cls().allow_threads().with_limits(memory="1GiB", open_files=256, file_size="256MiB")
 
     @classmethod
     def preset(cls, name: str) -> Self:
@@ -143,12 +157,71 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise PolicyError(f"could not read the policy: {error}") from error
         return cls.from_table(table)
 
+    def allow_threads(self) -> Self:
+        """May start threads."""
+        return self._with(threads=True)
+
+    def allow_local_channels(self) -> Self:
+        """May make pipes, eventfds, timerfds, epoll instances and socket pairs, as event loops do."""
+        return self._with(local_channels=True)
+
+    def allow_subprocesses(self) -> Self:
+        """May fork; may execute what files it can read."""
+        return self._with(subprocesses=True)
+
+    def allow_files(self, *paths: str) -> Self:
+        """May read the files and folders *paths*."""
+        return self._with(read_only=_added(self.read_only, paths))
+
+    def allow_files_read_write(self, *paths: str) -> Self:
+        """May read, write, create and delete the files *paths* and what is below the folders among them."""
+        return self._with(read_write=_added(self.read_write, paths))
+
+    def allow_local_sockets(self) -> Self:
+        """May make AF_UNIX sockets, and connect them to what has a name in its files."""
+        return self._with(network=_added(self.network, "unix"))
+
+    def allow_network(self, families: Family | tuple[Family, ...], danger: Danger) -> Self:
+        """May make sockets of *families*: ``inet``, ``inet6`` or ``netlink``. The token is NETWORK."""
+        return self._with(danger, network=_added(self.network, families))
+
+    def allow_devices(self, paths: str | tuple[str, ...], danger: Danger) -> Self:
+        """May open and use the device nodes *paths*. The token is DEVICES."""
+        return self._with(danger, devices=_added(self.devices, paths))
+
+    def allow_executable_memory(self, danger: Danger) -> Self:
+        """May make memory executable. The token is EXECUTABLE_MEMORY."""
+        return self._with(danger, executable_memory=True)
+
+    def allow_covert_channels(self, channels: CovertChannel | tuple[CovertChannel, ...], danger: Danger) -> Self:
+        """May use *channels*, over which two children could talk past the host. The token is COVERT_CHANNELS."""
+        return self._with(danger, covert_channels=_added(self.covert_channels, channels))
+
+    def allow_syscalls(self, names: str | tuple[str, ...], danger: Danger) -> Self:
+        """May make the calls *names*, which no other word grants. The token is SYSCALLS."""
+        return self._with(danger, syscalls=_added(self.syscalls, names))
+
+    def with_limits(self, **limits: str | float | None) -> Self:
+        """Replace the *limits* that are named, ``memory="512MiB"``; None takes one away."""
+        given = {key: value for key, value in limits.items() if value is not None}
+        read = msgspec.structs.asdict(Limits.from_table(given, place="policy.limits"))
+        check_names(limits, tuple(read), place="policy.limits")
+        return self._with(limits=msgspec.structs.replace(self.limits, **{key: read[key] for key in limits}))
+
+    def _with(self, *danger: Danger, **changes: Any) -> Self:
+        """Return a checked copy with *changes*, and with *danger* among its tokens."""
+        changed = msgspec.structs.replace(self, danger=_added(self.danger, danger), **changes)
+        changed.check()
+        return changed
+
     def check(self) -> None:
         """Refuse a policy that contradicts itself or that no kernel rule can keep.
 
         Raises:
             PolicyError: Names the key, what is wrong with it, and the remedy.
         """
+        for token in _bare_strings(self.danger):
+            raise PolicyError(f"policy.danger: {token!r} is no Danger; import it from belljar.sandbox.danger")
         if _convert(Policy, dict(_fields(self)), "policy") != self:
             raise PolicyError("policy: paths and families must be tuples of str; write read_only=('/srv/fonts',)")
         check_rules(self, place="policy")
@@ -172,11 +245,25 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __str__(self) -> str:
         """Say in one line what is allowed, what is not, and the limits."""
-        rights = [(key.replace("_", " "), value) for key, value in _fields(self) if key != "limits"]
+        rights = [(_NAMES.get(key, key.replace("_", " ")), value) for key, value in _fields(self) if key != "limits"]
         allowed = [name if value is True else f"{name} {' '.join(value)}" for name, value in rights if value]
-        refused = [f"no {name}" for name, value in rights if not value]
+        refused = [f"no {name}" for name, value in rights if not value and name != "danger"]
         limits = [f"{key.replace('_', ' ')} {value}" for key, value in _written_limits(self.limits)]
         return "; ".join(", ".join(part) for part in (allowed, refused, limits) if part)
+
+
+_NAMES: Final = {"syscalls": "extra syscalls"}
+
+
+def _added(old: tuple[Any, ...], new: object) -> tuple[Any, ...]:
+    """Return *old* with those of *new*, one or a tuple, that it lacks."""
+    items: tuple[Any, ...] = new if isinstance(new, tuple) else (new,)
+    return old + tuple(item for item in items if item not in old)
+
+
+def _bare_strings(tokens: Any) -> list[str]:
+    """Return those of *tokens* that say what a Danger says without being one: no import would show them."""
+    return [token for token in tokens if type(token) is str] if isinstance(tokens, tuple) else []
 
 
 def _fields(struct: msgspec.Struct) -> list[tuple[str, Any]]:

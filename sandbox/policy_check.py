@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
+from .danger import Danger
 from .errors import PolicyError
 from .quantities import MAX_DURATION, MAX_SIZE, format_size
 
@@ -44,8 +45,11 @@ def _problems(policy: Policy) -> Iterator[str]:
             yield from (f"{key}: {problem}" for problem in _path_problems(path))
             yield from (f"{key}: {problem}" for problem in _place_problems(key, path))
         yield from (f"{key}: {path!r} stands there twice; name it once" for path in _twice(paths))
-    yield from (f"network: {name!r} stands there twice; name it once" for name in _twice(policy.network))
+    for key in ("network", "covert_channels", "syscalls", "danger"):
+        yield from (f"{key}: {str(name)!r} stands there twice; name it once" for name in _twice(getattr(policy, key)))
     yield from _overlaps(policy)
+    yield from _syscall_problems(policy)
+    yield from _danger_problems(policy)
     yield from (f"limits.{problem}" for problem in _limit_problems(policy.limits))
     yield from _process_problems(policy)
 
@@ -88,6 +92,39 @@ def _overlaps(policy: Policy) -> Iterator[str]:
                 yield f"read_only: {path!r} is under read_write too; keep one"
             elif _is_within(path, outer):
                 yield f"read_only: {path!r} is inside {outer!r} of read_write and would be writable; move one of them"
+
+
+def _syscall_problems(policy: Policy) -> Iterator[str]:
+    if policy.syscalls:
+        from .seccomp.grantable import refusal  # only for the few that need it: a child loads this file too
+
+        yield from (f"syscalls: {problem}" for name in policy.syscalls if (problem := refusal(name)))
+
+
+def dangers(policy: Policy) -> dict[Danger, str]:
+    """Return the tokens that *policy* needs, and the key that each is needed for."""
+    needed = {
+        Danger.EXECUTABLE_MEMORY: ("executable_memory", policy.executable_memory),
+        Danger.NETWORK: ("network", set(policy.network) - {"unix"}),
+        Danger.DEVICES: ("devices", policy.devices),
+        Danger.COVERT_CHANNELS: ("covert_channels", policy.covert_channels),
+        Danger.SYSCALLS: ("syscalls", policy.syscalls),
+    }
+    return {danger: key for danger, (key, granted) in needed.items() if granted}
+
+
+def _danger_problems(policy: Policy) -> Iterator[str]:
+    """A dangerous right without its token was perhaps not meant; a token without a right misleads a reviewer."""
+    needed = dangers(policy)
+    for danger, key in needed.items():
+        if danger not in policy.danger:
+            yield (
+                f'{key}: needs the danger token "{danger}"; import {danger.name} from belljar.sandbox.danger and name '
+                f'it in danger, or write danger = ["{danger}"] in TOML'
+            )
+    for danger in policy.danger:
+        if danger not in needed:
+            yield f'danger: nothing here needs "{danger}"; leave it out, for it would mislead a reviewer'
 
 
 def _limit_problems(limits: Limits) -> Iterator[str]:

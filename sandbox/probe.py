@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -69,6 +69,7 @@ _LANDLOCK_ABI = "landlock-abi="
 
 _NEEDS_USERNS = "it needs userns, which does not work here"
 _FAKE = "BELLJAR_FAKE_MISSING"
+_FAKED = f"faked by {_FAKE}"
 _SECONDS = 5.0
 _START_UP = 3.0
 _NO_HINT = "look in the kernel's log (dmesg) and in the rules of an outer container for what refused it"
@@ -87,9 +88,10 @@ class LayerProbe:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The answers for every name in `FEATURES`."""
+    """The answers for every name in `FEATURES`. ``failure`` says why none could be had, with what to do."""
 
     results: Mapping[str, LayerProbe]
+    failure: str = ""
 
     @property
     def landlock_abi(self) -> int:
@@ -137,17 +139,25 @@ def requirements(backend: str) -> tuple[str, ...]:
 
 
 def explain(missing: Iterable[LayerProbe]) -> str:
-    """Return one sentence that names what is missing, each cause once, and its remedy; empty if nothing is.
+    """Return one sentence that names what is missing, each remedy once with the first cause; empty if nothing is.
 
-    What is missing only because user namespaces are is left out where those are named themselves.
+    What is missing only because user namespaces are is left out where those are named themselves. Without /proc so
+    much goes wrong that nothing else is worth saying.
     """
     results = list(missing)
-    named = {result.name for result in results}
-    by_cause: dict[tuple[str, str], list[str]] = {}
+    named = {result.name: result for result in results}
+    if "proc" in named and not named["proc"].cause.startswith(_FAKED):
+        results = [named["proc"]]
+    groups: dict[tuple[str, str], list[LayerProbe]] = {}
     for result in results:
         if not ("userns" in named and result.cause == _NEEDS_USERNS):
-            by_cause.setdefault((result.cause, result.remedy), []).append(result.name)
-    return "; ".join(f"{', '.join(names)}: {cause}; {remedy}" for (cause, remedy), names in by_cause.items())
+            cause = result.cause if result.remedy == _NO_HINT else ""
+            groups.setdefault((cause, result.remedy), []).append(result)
+    return "; ".join(_clause(group) for group in groups.values())
+
+
+def _clause(group: list[LayerProbe]) -> str:
+    return f"{', '.join(result.name for result in group)}: {group[0].cause}; {group[0].remedy}"
 
 
 def faked_names(text: str) -> tuple[str, ...]:
@@ -169,12 +179,12 @@ def _try_all(user: User) -> Machine:
     try:
         outcomes = json.loads(_run_probes(_SECONDS, user))
         return Machine({name: _read(name, outcomes[name]) for name in FEATURES})
-    except (BackendUnavailable, ValueError, LookupError, TypeError) as error:
-        cause = (
-            str(error) if isinstance(error, BackendUnavailable) else f"the probing process answered nonsense: {error}"
-        )
-        remedy = f"see what '{sys.executable} -I -m belljar.sandbox.probes' says"
-        return Machine({name: LayerProbe(name, False, cause, remedy) for name in FEATURES})
+    except BackendUnavailable as error:
+        cause, remedy = error.cause, error.remedy
+    except (ValueError, LookupError, TypeError) as error:
+        cause, remedy = f"the probing process answered nonsense: {error}", ""
+    remedy = remedy or f"see what '{sys.executable} -I -m belljar.sandbox.probes' says"
+    return Machine({name: LayerProbe(name, False, cause, remedy) for name in FEATURES}, f"{cause}; {remedy}")
 
 
 def _run_probes(seconds: float, user: User) -> bytes:
@@ -191,7 +201,9 @@ def _run_probes(seconds: float, user: User) -> bytes:
             argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds + _START_UP, check=True, **ids
         )
     except OSError as error:
-        raise BackendUnavailable(f"could not start the probing process: {error.strerror}") from error
+        found = diagnose("start a process", error.errno or 0)
+        text = f"could not start the probing process: {error.strerror}"
+        raise BackendUnavailable(*(f"{text} ({found.cause})", found.remedy) if found else (text,)) from error
     except subprocess.TimeoutExpired as error:
         raise BackendUnavailable(f"the probing process did not end within {error.timeout:g} s") from error
     except subprocess.CalledProcessError as error:
@@ -203,7 +215,7 @@ def _run_probes(seconds: float, user: User) -> bytes:
 def _read(name: str, outcome: Mapping[str, Any]) -> LayerProbe:
     if outcome["works"]:
         return LayerProbe(name, True, detail=outcome["detail"])
-    cause, remedy = outcome["text"], _NO_HINT
+    cause, remedy = outcome["text"], outcome["remedy"] or _NO_HINT
     if outcome["step"] and (found := diagnose(outcome["step"], outcome["errno"])):
         cause, remedy = f"{cause} ({found.cause})", found.remedy
     return LayerProbe(name, False, cause, remedy, LOST_WITHOUT.get(name, ""))
@@ -216,17 +228,17 @@ def _pretend(machine: Machine, faked: Iterable[str]) -> Machine:
             results["landlock"] = _older_landlock(results["landlock"], int(name.removeprefix(_LANDLOCK_ABI)))
             continue
         for lost in (name, *(program for program, parts in PARTS.items() if name in parts)):
-            cause = f"faked by {_FAKE}" if lost == name else f"it needs {name}, faked as missing by {_FAKE}"
+            cause = _FAKED if lost == name else f"it needs {name}, faked as missing by {_FAKE}"
             results[lost] = LayerProbe(lost, False, cause, f"unset {_FAKE}", LOST_WITHOUT.get(lost, ""))
-    return Machine(results)
+    return replace(machine, results=results)
 
 
 def _older_landlock(found: LayerProbe, abi: int) -> LayerProbe:
     if not found.works or abi >= int(found.detail.split()[1]):
         return found
     if abi == 0:
-        return LayerProbe(found.name, False, f"faked by {_FAKE}", f"unset {_FAKE}", LOST_WITHOUT.get(found.name, ""))
-    return LayerProbe(found.name, True, detail=f"ABI {abi} (faked by {_FAKE})")
+        return LayerProbe(found.name, False, _FAKED, f"unset {_FAKE}", LOST_WITHOUT.get(found.name, ""))
+    return LayerProbe(found.name, True, detail=f"ABI {abi} ({_FAKED})")
 
 
 def _follow_userns(machine: Machine, faked: Collection[str], user: User) -> Machine:
@@ -236,4 +248,4 @@ def _follow_userns(machine: Machine, faked: Collection[str], user: User) -> Mach
         return machine
     lost = [n for n in _DEPENDS_ON_USERNS if n not in faked and ("userns" in faked or not machine.results[n].works)]
     changed = {name: LayerProbe(name, False, _NEEDS_USERNS, userns.remedy) for name in lost}
-    return Machine({**machine.results, **changed})
+    return replace(machine, results={**machine.results, **changed})

@@ -7,7 +7,6 @@ between fork and exec, groups first, then gid, then uid, all three of each (setg
 
 from __future__ import annotations
 
-import grp
 import os
 import pwd
 import stat
@@ -15,10 +14,15 @@ import sys
 from pathlib import Path
 
 import msgspec
+import prctl
 
 from .errors import SandboxError
 
 DEFAULT_FOR_ROOT = "nobody"
+_let_in: set[User] = set()  # those for whom `closed_to` has found all open, and need not look again
+
+_TAKEN_BY_ANOTHER = ("setuid", "setgid", "kill", "sys_ptrace")
+"""The capabilities that root needs where its children are another user's; engines take the last one away."""
 
 
 class User(msgspec.Struct, frozen=True):
@@ -63,21 +67,52 @@ def _named(text: str) -> User:
     except (KeyError, ValueError):
         hint = "expected a user's name, or UID:GID as two numbers"
         raise SandboxError(f"run_as = {text!r}: there is no such user ({hint})") from None
-    supplementary = tuple(sorted(group.gr_gid for group in grp.getgrall() if entry.pw_name in group.gr_mem))
-    return User(entry.pw_uid, entry.pw_gid, supplementary)
+    return User(entry.pw_uid, entry.pw_gid, tuple(sorted(os.getgrouplist(entry.pw_name, entry.pw_gid))))
 
 
 def closed_to(user: User) -> str:
-    """Return why *user* cannot run belljar's own code, empty if nothing is in the way. Reads modes, not ACLs."""
-    if user.uid == os.geteuid() or user.is_root:
+    """Return why children cannot be *user* or not run belljar's own code, and what to do; empty if they can.
+
+    Reads modes, not ACLs.
+    """
+    if user.uid == os.geteuid() or user.is_root or user in _let_in:
         return ""
+    if hindrance := _hindrance(user):
+        return f"children run as uid {user.uid}, {hindrance}"
     needed = {sys.executable, os.path.realpath(sys.executable), sys.prefix, sys.base_prefix, os.__file__, __file__}
     for path in sorted({str(parent) for name in needed for parent in (Path(name), *Path(name).parents)}):
         found = os.stat(path)
         if not _may(user, found, stat.S_IROTH if stat.S_ISREG(found.st_mode) else stat.S_IXOTH):
             mode = stat.S_IMODE(found.st_mode)
-            return f"children run as uid {user.uid}, who may not use {path} (mode {mode:04o}), where this Python lives"
+            hindrance = f"who may not use {path} (mode {mode:04o}), where this Python lives"
+            remedy = "let that user in, use a Python that it can run, or set run_as = 'root'"
+            return f"children run as uid {user.uid}, {hindrance}; {remedy}"
+    _let_in.add(user)
     return ""
+
+
+def _hindrance(user: User) -> str:
+    """Why this root cannot become *user*: inside of a user namespace or of a container it may be less than root."""
+    if not (_is_mapped("uid_map", user.uid) and all(_is_mapped("gid_map", gid) for gid in (user.gid, *user.groups))):
+        return "whom the user namespace around this process does not map; map that user there, or set run_as = 'root'"
+    lacking = [name for name in _TAKEN_BY_ANOTHER if not getattr(prctl.cap_effective, name)]
+    if not lacking:
+        return ""
+    options = " ".join(f"--cap-add {name.upper()}" for name in lacking)
+    return (
+        f"and this root lacks CAP_{', CAP_'.join(map(str.upper, lacking))}, which it takes to launch, verify and end "
+        f"children of another user; add it (docker: {options}), start this host as that user, or set run_as = 'root'"
+    )
+
+
+def _is_mapped(kind: str, number: int) -> bool:
+    """Whether *number* means somebody here. See user_namespaces(7)."""
+    try:
+        lines = Path(f"/proc/self/{kind}").read_text(encoding="ascii").splitlines()
+    except OSError:  # no /proc, which others will say better
+        return True
+    ranges = [(int(first), int(count)) for first, _, count in map(str.split, lines)]
+    return any(first <= number < first + count for first, count in ranges)
 
 
 def _may(user: User, found: os.stat_result, other: int) -> bool:

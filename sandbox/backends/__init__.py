@@ -7,6 +7,7 @@ object a module with the classes ``HostSide`` and ``ChildSide`` (see `sandbox.ba
 from __future__ import annotations
 
 import functools
+import socket
 from importlib import import_module
 from typing import Any
 
@@ -37,9 +38,9 @@ def host_half(name: str) -> HostHalf:
     return half
 
 
-def child_half(name: str, *, link_fd: int | None) -> ChildHalf:
-    """Return the child half of the backend *name*, which takes *link_fd*, to whoever launched it, over."""
-    half: ChildHalf = load(name).ChildSide(link_fd)
+def child_half(name: str, link: socket.socket | None) -> ChildHalf:
+    """Return the child half of the backend *name*, which owns *link*, its line to the zygote that forked it, if any."""
+    half: ChildHalf = load(name).ChildSide(link)
     return half
 
 

@@ -19,6 +19,7 @@ import functools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,6 +34,7 @@ from ..launch.executed import CONTROL_FD, Command, ExecutedHost
 from ..layers import Layer
 from ..policy import Policy
 from ..programs import BWRAP, find
+from ..steps import step
 from ..user import User
 from .landlock import OLDER_THREADS
 
@@ -45,7 +47,11 @@ _SYSTEM = (
 )
 _STEPS = (  # a part of what bwrap says, and the step for which `hints` knows causes
     ("No permissions to create", "make a user namespace", errno.EPERM),
+    ("kernel does not support user namespaces", "make a user namespace", errno.EINVAL),
+    ("max_user_namespaces", "forbid nested user namespaces", 0),
     ("Creating new namespace failed", "make a user namespace", 0),
+    ("Can't fork", "fork", 0),
+    ("Can't find source path", "show a path of the policy", 0),
     ("setting up uid map", "write uid_map", 0),
     ("mount proc", "mount /proc", 0),
     ("mount", "mount the view", 0),
@@ -183,7 +189,8 @@ def readable(launch: Launch) -> list[str]:
 def import_path() -> tuple[str, ...]:
     """Return the import path of a child. Asked of an interpreter, for the host's own has more: its script's folder."""
     code = "import json, sys; print(json.dumps(sys.path))"
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, check=True)
+    with step("start a process that knows the import path"):
+        done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, check=True)
     return tuple(entry for entry in json.loads(done.stdout) if entry.startswith("/"))
 
 
@@ -210,20 +217,24 @@ def _is_system_link(path: str) -> bool:
 
 def step_of(said: str) -> tuple[str, int] | None:
     """Return the step and the errno that *said*, a line of bwrap's, speaks of, as `hints` knows steps."""
-    for words, step, number in _STEPS:
+    for words, name, number in _STEPS:
         if words in said:
-            return step, number or _errno_of(said.rpartition(": ")[2])
+            return name, number or _errno_of(said.rpartition(": ")[2])
     return None
 
 
 def _errno_of(text: str) -> int:
-    return next((number for number in errno.errorcode if os.strerror(number) == text), 0)
+    """The errno behind the end of a line: its text, or its name in parentheses as for too many namespaces."""
+    name = text.rpartition("(")[2].rstrip(")")
+    return next(
+        (number for number, known in errno.errorcode.items() if text == os.strerror(number) or name == known), 0
+    )
 
 
 class ChildSide:
     """What the child does to itself inside of bwrap's namespaces."""
 
-    def __init__(self, link_fd: int | None) -> None:
+    def __init__(self, link: socket.socket | None) -> None:
         """There is no link."""
 
     def confine_early(self, birth: Birth) -> None:

@@ -17,6 +17,8 @@ setuid program gives nothing to a process that has no_new_privs, so the child se
 from __future__ import annotations
 
 import os
+import signal
+import socket
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
@@ -26,6 +28,7 @@ from ..errors import SandboxError
 from ..launch.executed import CONTROL_FD, Command, ExecutedHost
 from ..layers import Layer
 from ..policy import Policy
+from ..probe import Machine
 from ..programs import CHROME_SANDBOX, find
 from ..steps import step
 from .seccomp import BOUNDING_SET
@@ -34,15 +37,25 @@ _ID_FD = 7
 _API = "1"
 _VARIABLES = ("SBX_CHROME_API_RQ", "SBX_CHROME_API_PRV", "SBX_PID_NS", "SBX_NET_NS", "SBX_D", "SBX_HELPER_PID")
 
-_WORDS = (
-    ("not running as root", "the helper did not become root: no_new_privs is set here, or its file is not setuid root"),
-    ("provides API version", "the helper speaks another version of its protocol; install Chromium's current one"),
-    ("Failed to move to new namespace", "the kernel refused the helper its namespaces, as inside of a container"),
-    ("Cannot chroot", "the helper could not change its root"),
-    ("Could not drop privileges", "the helper could not give up root"),
-    ("Still dumpable", "the helper could not protect itself from ptrace"),
-    ("execv failed", "the helper could not execute the interpreter"),
-    ("Read on socketpair", "the helper's two halves lost each other"),
+_ELSEWHERE = "use another backend"
+_WORDS = (  # a part of what the helper says, what that means, what to do
+    (
+        "not running as root",
+        "the helper did not become root: no_new_privs is set here, or its file is not setuid root",
+        "start this program without no_new_privs, and outside of user namespaces without root",
+    ),
+    ("provides API version", "the helper speaks another version of its protocol", "install Chromium's current one"),
+    (
+        "Failed to move to new namespace",
+        "the kernel refused the helper its namespaces, as inside of a container",
+        "start the container with CAP_SYS_ADMIN and a seccomp profile that allows clone with CLONE_NEWPID, "
+        f"or {_ELSEWHERE}",
+    ),
+    ("Cannot chroot", "the helper could not change its root", _ELSEWHERE),
+    ("Could not drop privileges", "the helper could not give up root", _ELSEWHERE),
+    ("Still dumpable", "the helper could not protect itself from ptrace", _ELSEWHERE),
+    ("execv failed", "the helper could not execute the interpreter", "let every user read and execute that file"),
+    ("Read on socketpair", "the helper's two halves lost each other", _ELSEWHERE),
 )
 
 
@@ -63,7 +76,7 @@ class HostSide(ExecutedHost):
         "rlimits",
     )
 
-    def unable(self, policy: Policy) -> str:
+    def unable(self, policy: Policy, machine: Machine) -> str:
         """The root is wholly empty and the network wholly away."""
         named = (*policy.read_only, *policy.read_write, *policy.devices)
         if named:
@@ -92,21 +105,27 @@ class HostSide(ExecutedHost):
 
     def explain(self, exit_code: int | None, stderr: Sequence[str]) -> str:
         """The helper ends with 1 for all that goes wrong, and says what on stderr."""
-        text = " ".join(stderr)
-        meaning = next((meaning for words, meaning in _WORDS if words in text), "")
-        if exit_code in (None, 0) or not meaning:
-            return ""
-        return f"chrome-sandbox ended with exit code {exit_code}: {meaning} (it said: {stderr[0]})"
+        found = None if exit_code in (None, 0) else meaning_of(stderr)
+        return f"chrome-sandbox ended with exit code {exit_code}: {found[0]}; {found[1]}" if found else ""
 
     def child_status(self, status: int) -> int | None:
         """The helper passes an exit code on, and says 0 of a child that a signal ended."""
         return None if os.waitstatus_to_exitcode(status) == 0 else status
 
 
+def meaning_of(stderr: Sequence[str]) -> tuple[str, str] | None:
+    """Return cause and remedy of what the helper said, None where that is not known."""
+    text = " ".join(stderr)
+    for words, meaning, remedy in _WORDS:
+        if words in text:
+            return f"{meaning} (it said: {next(line for line in stderr if line)})", remedy
+    return None
+
+
 class ChildSide:
     """The client of the helper."""
 
-    def __init__(self, link_fd: int | None) -> None:
+    def __init__(self, link: socket.socket | None) -> None:
         """There is no link: what the helper says stands in the environment."""
 
     def confine_early(self, birth: Birth) -> None:
@@ -114,8 +133,12 @@ class ChildSide:
         said = {name: os.environ.pop(name) for name in _VARIABLES if name in os.environ}
         if said.get("SBX_CHROME_API_PRV") != _API or said.get("SBX_PID_NS") != "" or said.get("SBX_NET_NS") != "":
             raise SandboxError(f"chrome-sandbox did not give what was asked of it, but {said}")
-        self.chroot_fd, self.helper_pid = int(said["SBX_D"]), int(said["SBX_HELPER_PID"])
+        numbers = (said.get("SBX_D", ""), said.get("SBX_HELPER_PID", ""))
+        if not all(map(str.isdecimal, numbers)):
+            raise SandboxError(f"chrome-sandbox did not say how to ask it for the empty root, but {said}")
+        self.chroot_fd, self.helper_pid = map(int, numbers)
         os.set_inheritable(self.chroot_fd, False)
+        confine.die_with(signal.SIGKILL)  # once more: the setuid exec cleared it, and the helper waits in one thread
         confine.close_fds_except({CONTROL_FD, self.chroot_fd})
         with step("start a session"):
             os.setsid()  # the helper's process group reaches out of the pid namespace: kill(0, ...) would end the helper

@@ -20,6 +20,7 @@ from .. import landlock
 from ..base import Birth
 from ..layers import Layer
 from ..policy import Policy
+from ..probe import Machine
 from . import seccomp
 
 OLDER_THREADS = "threads that early init started are not reached before ABI 8; the filter refuses them all files"
@@ -31,8 +32,14 @@ class HostSide(seccomp.HostSide):
     name = "landlock"
     requires: ClassVar[tuple[str, ...]] = (*seccomp.HostSide.requires, "landlock")
 
-    def unable(self, policy: Policy) -> str:
-        """Paths are what landlock is for."""
+    def unable(self, policy: Policy, machine: Machine) -> str:
+        """Paths are what landlock is for; sockets and signals came later."""
+        if "unix" in policy.network and machine.landlock_abi < 9:
+            return (
+                "landlock cannot tell the child's own unix sockets from those of the machine before ABI 9 (Linux 7.1)"
+            )
+        if policy.subprocesses and machine.landlock_abi < 6:
+            return "landlock cannot keep signals among the child's sub-processes before ABI 6 (Linux 6.12)"
         return ""
 
     def promises(self, policy: Policy) -> Mapping[Layer, str]:
@@ -42,7 +49,7 @@ class HostSide(seccomp.HostSide):
 
 
 class ChildSide(seccomp.ChildSide):
-    """What an executed child does to itself."""
+    """What a forked child does to itself."""
 
     def confine_early(self, birth: Birth) -> None:
         """The outer ruleset after the rest: it needs no_new_privs."""
@@ -52,4 +59,5 @@ class ChildSide(seccomp.ChildSide):
 
     def take_files(self) -> Landlock:
         """The inner ruleset."""
+        super().take_files()
         return landlock.restrict(landlock.inner(self.birth.policy), self.birth.landlock_abi)

@@ -7,6 +7,7 @@ plugin can be debugged without a sandbox and an attack test can show that its at
 from __future__ import annotations
 
 import logging
+import socket
 
 from ..base import Birth, Launch, Started
 from ..launch.executed import ExecutedHost
@@ -29,7 +30,7 @@ class HostSide(ExecutedHost):
 class ChildSide:
     """Does nothing, twice."""
 
-    def __init__(self, link_fd: int | None) -> None:
+    def __init__(self, link: socket.socket | None) -> None:
         """There is no link."""
 
     def confine_early(self, birth: Birth) -> None:

@@ -8,22 +8,24 @@ limits whom a child can signal or ask about to the child itself (`seccomp.rules`
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from typing import ClassVar
 
 from ...ipc.messages import Landlock
 from .. import confine
 from ..base import Birth
-from ..launch.executed import CONTROL_FD, ExecutedHost
+from ..launch.forked import ForkedHost
 from ..layers import Layer
 from ..policy import Policy
+from ..probe import Machine
 
 BOUNDING_SET = (
     "the bounding set stays as it was, which only a process with CAP_SETPCAP can change; no_new_privs makes it idle"
 )
 
 
-class HostSide(ExecutedHost):
+class HostSide(ForkedHost):
     """Promises what a process can do to itself without any privilege."""
 
     name = "seccomp"
@@ -37,10 +39,13 @@ class HostSide(ExecutedHost):
         "rlimits",
     )
 
-    def unable(self, policy: Policy) -> str:
-        """A filter cannot tell one path from another."""
-        named = (*policy.read_only, *policy.read_write, *policy.devices)
-        return f"a filter cannot tell {named[0]} from any other path" if named else ""
+    def unable(self, policy: Policy, machine: Machine) -> str:
+        """A filter cannot tell one path, socket or process from another."""
+        if named := (*policy.read_only, *policy.read_write, *policy.devices):
+            return f"a filter cannot tell {named[0]} from any other path"
+        if "unix" in policy.network:
+            return "a filter cannot tell the child's own unix sockets from those of the machine"
+        return "a filter cannot tell the child's sub-processes from other processes" if policy.subprocesses else ""
 
     def promises(self, policy: Policy) -> Mapping[Layer, str]:
         """What needs no help from outside."""
@@ -53,18 +58,20 @@ class HostSide(ExecutedHost):
 
 
 class ChildSide:
-    """What an executed child does to itself."""
+    """What a forked child does to itself."""
 
-    def __init__(self, link_fd: int | None) -> None:
-        """There is no link."""
+    def __init__(self, link: socket.socket | None) -> None:
+        """Owns *link*."""
+        assert link is not None
+        self.link = link
 
     def confine_early(self, birth: Birth) -> None:
-        """Close foreign fds, drop what can be dropped, take the limits."""
-        confine.close_fds_except({CONTROL_FD})
+        """Drop what can be dropped, take the limits."""
         confine.drop_own_capabilities()
         confine.forbid_new_privileges()
         confine.set_limits(birth.policy.limits)
 
     def take_files(self) -> Landlock | None:
-        """The filter refuses files; there is nothing else to do."""
+        """The filter refuses files. The end of the link tells the zygote that it has time for the next child."""
+        self.link.close()
         return None

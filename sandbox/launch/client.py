@@ -19,6 +19,7 @@ from contextlib import ExitStack
 
 from ...ipc import datagram, pidfds
 from ..errors import SandboxError
+from ..steps import step
 from ..user import User
 from .wire import Failed, Launched, Preloaded, receive_report, send_request
 
@@ -45,7 +46,8 @@ class GuardClient:
         try:
             argv = [sys.executable, "-I", "-m", "belljar.sandbox.launch.guard", str(theirs.fileno()), str(host_pidfd)]
             fds = (theirs.fileno(), host_pidfd)
-            self.process = subprocess.Popen(argv, pass_fds=fds, stdin=subprocess.DEVNULL, start_new_session=True)
+            with step("start a process, the guard"):
+                self.process = subprocess.Popen(argv, pass_fds=fds, stdin=subprocess.DEVNULL, start_new_session=True)
         except BaseException:
             ours.close()
             raise
@@ -79,17 +81,17 @@ class GuardClient:
 class ZygoteClient:
     """The host's end of one zygote."""
 
-    def __init__(self, guard: GuardClient, user: User) -> None:
+    def __init__(self, guard: GuardClient, user: User, *, isolated: bool = True) -> None:
         self.requests, theirs = datagram.control_pair()
         report, guards = datagram.control_pair()
         with theirs, guards, report, ExitStack() as on_failure:
             on_failure.callback(self.requests.close)
-            argv = [sys.executable, "-I", "-m", "belljar.child", "zygote", "3"]
+            argv = [sys.executable, "-I", "-m", "belljar.child", "zygote" if isolated else "plain-zygote", "3"]
             guard.spawn(argv, ENVIRONMENT, {1: 2, 2: 2, 3: theirs.fileno()}, guards, user)
             theirs.close()
             guards.close()
-            self.helper_pidfd = _expect_launched(report)
-            on_failure.callback(os.close, self.helper_pidfd)
+            self.launched_pidfd = _expect_launched(report)
+            on_failure.callback(os.close, self.launched_pidfd)
             self._await_ready()
             on_failure.pop_all()
 
@@ -131,13 +133,13 @@ class ZygoteClient:
             report.recv(1)  # end of file
 
     def is_alive(self) -> bool:
-        """Return whether the helper, and so the zygote, runs."""
-        return not pidfds.has_ended(self.helper_pidfd)
+        """Return whether what the guard started, and so the zygote, runs."""
+        return not pidfds.has_ended(self.launched_pidfd)
 
     def close(self) -> None:
         """End the zygote, and every child of it."""
-        pidfds.kill(self.helper_pidfd)
-        os.close(self.helper_pidfd)
+        pidfds.kill(self.launched_pidfd)
+        os.close(self.launched_pidfd)
         self.requests.close()
 
 
@@ -160,7 +162,7 @@ def _expect_launched(report: socket.socket) -> int:
 
 
 _guard: GuardClient | None = None
-_zygotes: dict[tuple[tuple[str, ...], User], ZygoteClient] = {}
+_zygotes: dict[tuple[tuple[str, ...], User, bool], ZygoteClient] = {}
 _left_to_children: set[str] = set()
 
 
@@ -179,36 +181,37 @@ def has_guard() -> bool:
     return _guard is not None and _guard.is_alive()
 
 
-def warm_zygote(preload: tuple[str, ...], user: User) -> ZygoteClient | None:
+def warm_zygote(preload: tuple[str, ...], user: User, *, isolated: bool = True) -> ZygoteClient | None:
     """Return the zygote for *preload* and *user* if one runs; never blocks."""
-    zygote = _zygotes.get((preload, user))
+    zygote = _zygotes.get((preload, user, isolated))
     return zygote if zygote is not None and zygote.is_alive() else None
 
 
-def zygote(preload: tuple[str, ...], user: User) -> ZygoteClient:
+def zygote(preload: tuple[str, ...], user: User, *, isolated: bool = True) -> ZygoteClient:
     """Return the zygote of *user* that has imported *preload*, in this order; starts it if there is none.
 
-    A module that cannot be imported there, starts a thread or hangs is left to early init in each child.
+    An *isolated* one has namespaces and makes some for each child. A module that cannot be imported there, starts a
+    thread or hangs is left to early init in each child.
     """
     with _lock:
-        found = warm_zygote(preload, user)
+        found = warm_zygote(preload, user, isolated=isolated)
         if found is None:
-            forget_zygote(preload, user)
-            found = _start_zygote(preload, user)
-            _zygotes[preload, user] = found
+            forget_zygote(preload, user, isolated=isolated)
+            found = _start_zygote(preload, user, isolated)
+            _zygotes[preload, user, isolated] = found
         return found
 
 
-def forget_zygote(preload: tuple[str, ...], user: User) -> None:
+def forget_zygote(preload: tuple[str, ...], user: User, *, isolated: bool = True) -> None:
     """Give up the zygote for *preload* and *user*, which no longer answers, and kill what is left of it."""
     with _lock:
-        if (stale := _zygotes.pop((preload, user), None)) is not None:
+        if (stale := _zygotes.pop((preload, user, isolated), None)) is not None:
             stale.close()
 
 
-def _start_zygote(preload: tuple[str, ...], user: User) -> ZygoteClient:
+def _start_zygote(preload: tuple[str, ...], user: User, isolated: bool) -> ZygoteClient:
     while True:
-        started = ZygoteClient(guard(), user)
+        started = ZygoteClient(guard(), user, isolated=isolated)
         unfit = next((module for module in preload if not _preloads(started, module)), None)
         if unfit is None:
             started.settle()
@@ -246,7 +249,7 @@ def _forget_in_forked_process() -> None:
     while _zygotes:
         inherited = _zygotes.popitem()[1]
         inherited.requests.close()
-        os.close(inherited.helper_pidfd)
+        os.close(inherited.launched_pidfd)
     if _guard is not None:
         _guard.requests.close()
         _guard.process.returncode = 0  # not this process's to wait for

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
@@ -20,6 +20,9 @@ from ..base import Launch, Started
 from ..layers import Layer
 from ..policy import Policy
 from ..user import User
+
+if TYPE_CHECKING:
+    from ..probe import Machine
 
 CONTROL_FD = 3
 BIRTH_FD = 4
@@ -53,7 +56,7 @@ class ExecutedHost:
     has_helper: ClassVar[bool] = False
     own_pid_only: ClassVar[bool] = True
 
-    def unable(self, policy: Policy) -> str:
+    def unable(self, policy: Policy, machine: Machine) -> str:
         """Nothing is out of reach."""
         return ""
 

@@ -3,8 +3,7 @@
 Why it exists: a host that is SIGKILLed cannot clean up, a child that is busy in C never reads the end of file on
 its socket, and a setuid helper clears PR_SET_PDEATHSIG. The guard is a child subreaper (prctl(2)), so whatever any
 descendant leaves behind becomes *its* child; and it holds a pidfd of the host and the other end of a socket, so it
-sees the host's end by two independent ways. Then it kills all it has. A pid of an unreaped child of one's own
-cannot be used again, so taking pidfds of them is free of races.
+sees the host's end by two independent ways. Then it kills all it has.
 
 Single-threaded, standard library only. Started by `sandbox.launch.client` with exec.
 """
@@ -17,13 +16,12 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from ...ipc import pidfds
 from ...ipc.datagram import close_all
 from .. import syscalls
 from .spawn import spawn
+from .strays import kill_strays
 from .wire import Exited, Failed, Launched, receive_request, send_report
 
 
@@ -80,7 +78,8 @@ class Guard:
         try:
             result = spawn(body["argv"], body["env"], fds, body["user"])
         except OSError as error:  # EAGAIN or ENOMEM from fork, EMFILE from pipe
-            result = Failed(2, error.errno or 0, f"could not start a process: {error.strerror}")
+            text = f"could not start a process: {error.strerror}"
+            result = Failed(2, error.errno or 0, text, "start a process")
         if isinstance(result, Failed):
             send_report(report, result)
             report.close()
@@ -100,22 +99,6 @@ class Guard:
         started.report.close()
 
 
-def own_children() -> list[int]:
-    """Return the pids of this process's children, reparented ones included. See proc_pid_task_children(5)."""
-    pid = os.getpid()
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def kill_strays(keep: set[int]) -> None:
-    """Kill and reap every child but those in *keep*: a subreaper's other children are orphans of ended ones."""
-    while strays := [pid for pid in own_children() if pid not in keep]:
-        for pid in strays:
-            pidfd = os.pidfd_open(pid)
-            pidfds.kill(pidfd)
-            os.waitpid(pid, 0)
-            os.close(pidfd)
-
-
 def kill_all() -> None:
     """Kill and reap all descendants: each round kills the children, whose own children then become ours."""
     kill_strays(keep=set())
@@ -124,6 +107,8 @@ def kill_all() -> None:
 def main() -> None:
     """Run the guard: ``python -I -m belljar.sandbox.launch.guard REQUESTS_FD HOST_PIDFD``."""
     requests_fd, host_pidfd = (int(argument) for argument in sys.argv[1:3])
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a host may ignore it: the kernel would then reap in our place
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # a Ctrl-C is for the host, which then ends its children in order
     for fd in (requests_fd, host_pidfd):

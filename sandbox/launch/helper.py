@@ -11,13 +11,14 @@ import socket
 from collections.abc import Callable
 from typing import NoReturn
 
-from ...ipc import datagram, pidfds
+from ...ipc import pidfds
 from .. import confine
 from .. import syscalls as sc
 from ..steps import StepFailed, step
+from .namespace_zygote import NamespaceZygote
 from .userns import enter_user_namespace, forbid_nested_user_namespaces
 from .wire import Failed, send_report
-from .zygote import RunChild, Zygote
+from .zygote import RunChild, serve
 
 
 def run_helper(requests_fd: int, prepare: Callable[[], None], run_child: RunChild) -> NoReturn:
@@ -60,11 +61,8 @@ def _run_zygote(requests: socket.socket, prepare: Callable[[], None], run_child:
             sc.unshare(sc.CLONE_NEWNS)
             sc.mount("none", "/", None, sc.MS_REC | sc.MS_PRIVATE)
         forbid_nested_user_namespaces()
-        zygote = Zygote(requests, run_child)
-        prepare()
+        zygote = NamespaceZygote(requests, run_child)
     except StepFailed as error:
         send_report(requests, Failed(2, error.errno, str(error), error.step))
         os._exit(1)
-    datagram.send(requests, b"ready")
-    zygote.run()
-    os._exit(0)
+    serve(zygote, prepare)

@@ -18,7 +18,7 @@ from typing import NoReturn
 from .. import syscalls
 from .wire import Failed
 
-_ABOVE = 64  # no target fd is as high as this
+_ABOVE = 16  # no target fd is as high as this, and a low RLIMIT_NOFILE leaves room above it
 
 
 Ids = tuple[int, int, Sequence[int]]
@@ -68,7 +68,7 @@ def _become(
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.execve(argv[0], list(argv), env)
     except OSError as error:
-        failure = {"stage": 2, "errno": error.errno, "text": f"could not {step}: {error.strerror}"}
+        failure = {"stage": 2, "errno": error.errno, "text": f"could not {step}: {error.strerror}", "step": step}
         os.write(writer, json.dumps(failure).encode())
     finally:
         os._exit(127)

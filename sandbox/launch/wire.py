@@ -44,9 +44,12 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """The launched process was reaped. ``status`` as from wait(2), cpu in seconds, max_rss in bytes."""
+    """The launched process was reaped. ``status`` as from wait(2), cpu in seconds, max_rss in bytes.
 
-    status: int
+    A host that asks after the child behind a helper puts that one's status in its place, None if nobody knows it.
+    """
+
+    status: int | None
     cpu: float
     max_rss: int
 

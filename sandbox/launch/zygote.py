@@ -1,25 +1,21 @@
-"""The zygote of the ``namespaces`` backend, pid 1 of a pid namespace of its own.
+"""A zygote: a process with one thread that has imported what its children need, and forks them.
 
-    guard - helper - zygote - child A, child B, and one spare
+    guard - zygote - child A, child B, and one spare            backends ``landlock`` and ``seccomp``
+    guard - helper - zygote - child A, child B, and one spare   backend ``namespaces`` (`namespace_zygote`)
 
-It has all capabilities in its user namespace and none outside, has one thread, has imported what the children will
-need, and forks them: each child becomes pid 1 of a nested pid namespace. pid_namespaces(7): unshare(CLONE_NEWPID)
-moves the *next* child only, and setns(2) back to the own namespace is allowed because that namespace belongs to the
-zygote's own user namespace, so one zygote can serve any number of children (tried).
+A child is forked before anybody wants it. The *spare* knows nothing yet and waits for its birth; a launch then costs
+two messages instead of a fork (and, with namespaces, of five of those). A launch that finds no spare, or needs another
+kind, forks its own.
 
-A child is forked before anybody wants it. The *spare* has made its namespaces and given up its capabilities, knows
-nothing yet, and waits for its birth; a launch then costs two messages instead of a fork and five namespaces, of
-which the network namespace is the dearest. A launch that finds no spare, or needs another kind, forks its own.
-
-Who dies with whom: pid 1 of a pid namespace takes all of it along, so the end of the zygote is the end of every
-child. The zygote asks for SIGKILL on the helper's end (`helper`). The end of the host shows as end of file here.
+Who dies with whom: each child asks for SIGKILL on the zygote's end, as the zygote does on the guard's (prctl(2),
+PR_SET_PDEATHSIG: it fires when the thread that forked ends, and both have only one). The end of the host shows as end
+of file here.
 """
 
 from __future__ import annotations
 
 import gc
 import importlib
-import json
 import os
 import select
 import socket
@@ -28,24 +24,21 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from ...ipc import datagram, pidfds
-from .. import syscalls as sc
+from .. import syscalls
 from ..steps import StepFailed, step
-from .rootfs import View, replace_root
+from .rootfs import View
+from .strays import kill_strays
 from .wire import Exited, Failed, Launched, Preloaded, receive_request, send_report, send_request
 
 RunChild = Callable[[int, bool], NoReturn]
 """What a forked child runs: the fd of its link to the zygote, and whether it keeps the host's network namespace."""
 
-SEAL_REQUEST = b"C"
-SEAL_DONE = b"O"
-
 
 @dataclass(slots=True)
-class _Child:
+class Child:
     """A child as its zygote knows it: the pid is the zygote's own number for it.
 
-    Over ``link`` comes first its birth, from here, then its request for the empty root, from there. A child without
-    a report socket is the spare.
+    Over ``link`` goes its birth; what comes back is for `Zygote.hear`. A child without a report socket is the spare.
     """
 
     launched_pid: int
@@ -56,17 +49,14 @@ class _Child:
 
 
 class Zygote:
-    """Forks children, empties their roots, reaps and reports them, until the host is gone."""
+    """Forks children, reaps and reports them, until the host is gone."""
 
     def __init__(self, requests: socket.socket, run_child: RunChild) -> None:
         self.requests = requests
         self.run_child = run_child
-        self.children: dict[int, _Child] = {}
-        self.spare: _Child | None = None
+        self.children: dict[int, Child] = {}
+        self.spare: Child | None = None
         self.poll = select.poll()
-        with step("open the zygote's own namespaces"):
-            self.pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-            self.mount_namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
 
     def run(self) -> None:
         """Serve until end of file on the request socket."""
@@ -92,7 +82,7 @@ class Zygote:
             return True
         if "settle" in body:
             settle()
-            self._prepare_spare()
+            self.prepare_spare()
             report.close()
             return True
         try:
@@ -118,7 +108,7 @@ class Zygote:
             raise StepFailed("give the child its birth", error.errno or 0, "it has ended") from error
         send_report(report, Launched(child.launched_pid, child.pidfd))
 
-    def _prepare_spare(self) -> None:
+    def prepare_spare(self) -> None:
         """Fork the next child now. If that fails, the next launch will say why."""
         if self.spare is None:
             try:
@@ -126,10 +116,10 @@ class Zygote:
             except StepFailed:
                 return
 
-    def _fork_child(self, share_network: bool) -> _Child:
+    def _fork_child(self, share_network: bool) -> Child:
         ours, childs = datagram.control_pair()
         try:
-            pid = self._fork()
+            pid = self.fork()
         except StepFailed:
             ours.close()
             childs.close()
@@ -137,27 +127,16 @@ class Zygote:
         if pid == 0:
             self._become_child(childs.detach(), ours, share_network)
         childs.close()
-        child = _Child(pid, os.pidfd_open(pid), ours)
+        child = Child(pid, os.pidfd_open(pid), ours)
         for fd in (child.pidfd, ours.fileno()):
             self.children[fd] = child
             self.poll.register(fd, select.POLLIN)
         return child
 
-    def _fork(self) -> int:
-        """Fork a child into a new pid namespace, and aim the next fork at the own one again."""
-        with step("make the child's pid namespace"):
-            sc.unshare(sc.CLONE_NEWPID)
-        try:
-            pid = os.fork()
-        except OSError as error:
-            self._return_to_own_pid_namespace()
-            raise StepFailed("fork the child", error.errno or 0, error.strerror or "") from error
-        if pid:
-            self._return_to_own_pid_namespace()
-        return pid
-
-    def _return_to_own_pid_namespace(self) -> None:
-        sc.setns(self.pid_namespace, sc.CLONE_NEWPID)  # if this fails, the zygote ends: it could not fork rightly
+    def fork(self) -> int:
+        """Fork a child; 0 in it. `StepFailed` if that cannot be done."""
+        with step("fork the child"):
+            return os.fork()
 
     def _become_child(self, link_fd: int, ours: socket.socket, share_network: bool) -> NoReturn:
         """The zygote's sockets are here too; their objects must not close fd numbers that mean something else later."""
@@ -169,56 +148,57 @@ class Zygote:
         self.requests.detach()
         self.run_child(link_fd, share_network)
 
-    def _attend(self, fd: int, child: _Child) -> None:
+    def _attend(self, fd: int, child: Child) -> None:
         if fd == child.pidfd:
             self._reap(child)
-        elif _asks_for_seal(child.link):
-            self._seal(child)
-            self._prepare_spare()  # now: the host verifies and the child waits for it, so nobody waits for this process
         else:
-            self._forget_link(child)
+            self.hear(child)
 
-    def _seal(self, child: _Child) -> None:
-        """Empty the child's root, once: the link is closed afterwards, whatever the outcome."""
-        try:
-            replace_root(child.pidfd, self.mount_namespace, child.view)
-        except StepFailed as error:
-            answer = json.dumps({"errno": error.errno, "step": error.step}).encode()
-        else:
-            answer = SEAL_DONE
-        try:
-            child.link.send(answer, socket.MSG_NOSIGNAL)
-        except (BrokenPipeError, ConnectionResetError):  # it has just ended; its pidfd tells
-            return
-        finally:
-            self._forget_link(child)
+    def hear(self, child: Child) -> None:
+        """Something came over the link: its end, for this zygote's child seals itself, or has ended."""
+        self.forget_link(child)
+        self.prepare_spare()  # now: the host verifies and the child waits for it, so nobody waits for this process
 
-    def _forget_link(self, child: _Child) -> None:
+    def forget_link(self, child: Child) -> None:
+        """Close the link, which has served."""
         self.poll.unregister(child.link)
         del self.children[child.link.fileno()]
         child.link.close()
 
-    def _reap(self, child: _Child) -> None:
+    def _reap(self, child: Child) -> None:
         _, status, usage = os.wait4(child.launched_pid, 0)
         if child is self.spare:
             self.spare = None
         if child.link.fileno() >= 0:
-            self._forget_link(child)
+            self.forget_link(child)
         self.poll.unregister(child.pidfd)
         del self.children[child.pidfd]
         os.close(child.pidfd)
-        self._prepare_spare()  # if this one never came to its seal
+        self.bury()
+        self.prepare_spare()  # if this one never came to its seal
         if child.report is not None:
             send_report(child.report, Exited(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024))
             child.report.close()
 
+    def bury(self) -> None:
+        """Kill what a child has left behind when it ended, if it could start processes at all."""
+        kill_strays(keep={child.launched_pid for child in self.children.values()})
 
-def _asks_for_seal(link: socket.socket) -> bool:
-    """Whether a child asks for its empty root; if not, it has ended, perhaps with its birth unread (ECONNRESET)."""
-    try:
-        return link.recv(1) == SEAL_REQUEST
-    except ConnectionResetError:
-        return False
+
+def run_plain_zygote(requests_fd: int, prepare: Callable[[], None], run_child: RunChild) -> NoReturn:
+    """Be a zygote that isolates nothing: its children do that to themselves."""
+    requests = socket.socket(fileno=requests_fd)
+    requests.set_inheritable(False)
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    serve(Zygote(requests, run_child), prepare)
+
+
+def serve(zygote: Zygote, prepare: Callable[[], None]) -> NoReturn:
+    """Call *prepare*, say that the zygote is ready, and serve until the host is gone."""
+    prepare()
+    datagram.send(zygote.requests, b"ready")
+    zygote.run()
+    os._exit(0)
 
 
 def settle() -> None:

@@ -19,7 +19,7 @@ from .. import syscalls as sc
 from ..errors import SandboxError
 from ..policy import Policy
 from ..seccomp.install import install
-from ..steps import step
+from ..steps import StepFailed, step
 from .forked import result_of, start
 from .processes import status_field
 
@@ -138,7 +138,10 @@ class _Yielder:
         self._go = threading.Event()
         self._answers: list[int] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # its only reason; the errno is lost on the way
+            raise StepFailed("start a thread", errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
 
     def _run(self) -> None:
         self._go.wait()

@@ -8,6 +8,7 @@ and an alarm. A probe is waited for only after the kill, so its pid and process 
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -19,12 +20,14 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from .. import syscalls
-from ..errors import SandboxError
+from ..errors import BackendUnavailable, SandboxError
 from ..steps import StepFailed, step
 
 Probe = Callable[[], str]
 Outcome = dict[str, Any]
-"""``works`` and ``detail``; when it does not work also ``step`` (empty without an errno), ``errno`` and ``text``."""
+"""``works`` and ``detail``; when it does not work also ``text``, and ``remedy``, ``step`` and ``errno`` where known."""
+
+_CROWDED = (errno.EAGAIN, errno.EMFILE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +39,29 @@ class Forked:
 
 
 def run_all(probes: Mapping[str, Probe], seconds: float) -> dict[str, Outcome]:
-    """Run all *probes* side by side and return within about *seconds* what each one answered."""
-    running = {name: start(function, seconds, own_group=True) for name, function in probes.items()}
+    """Run all *probes* side by side and return within about *seconds* what each one answered.
+
+    Where so many processes or fds are not allowed at once, those that failed get a second turn, one by one.
+    """
+    deadline = time.monotonic() + seconds
+    outcomes = _side_by_side(probes, seconds)
+    if any(outcome.get("errno") in _CROWDED for outcome in outcomes.values()):
+        for name in [name for name, outcome in outcomes.items() if not outcome["works"]]:
+            outcomes |= _side_by_side({name: probes[name]}, max(1.0, deadline - time.monotonic()))
+    return outcomes
+
+
+def _side_by_side(probes: Mapping[str, Probe], seconds: float) -> dict[str, Outcome]:
+    running: dict[str, Forked] = {}
+    outcomes: dict[str, Outcome] = {}
+    for name, function in probes.items():
+        try:
+            with step("fork a process"):
+                running[name] = start(function, seconds, own_group=True)
+        except StepFailed as error:
+            outcomes[name] = _failure(str(error), step=error.step, number=error.errno)
     answers = _collect(running, time.monotonic() + seconds)
-    return {name: _finish(forked, answers[name], seconds) for name, forked in running.items()}
+    return outcomes | {name: _finish(forked, answers[name], seconds) for name, forked in running.items()}
 
 
 def in_fork(function: Probe, seconds: float = 10.0) -> str:
@@ -66,7 +88,12 @@ def start(function: Probe, seconds: float, *, own_group: bool = False) -> Forked
     """Fork a process that runs *function*, answers and ends. `OSError` as from fork(2)."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     launcher_pid = os.getpid()
-    forked_pid = os.fork()
+    try:
+        forked_pid = os.fork()
+    except OSError:
+        os.close(reader)
+        os.close(writer)
+        raise
     if forked_pid == 0:
         try:
             _prepare(launcher_pid, seconds, own_group)
@@ -95,13 +122,18 @@ def _answer(function: Probe) -> Outcome:
     try:
         return {"works": True, "detail": function()}
     except StepFailed as error:
-        return _failure(str(error), step=error.step, errno=error.errno)
-    except (SandboxError, OSError) as error:
+        return _failure(str(error), step=error.step, number=error.errno)
+    except BackendUnavailable as error:
+        return _failure(error.cause, remedy=error.remedy)
+    except SandboxError as error:
         return _failure(str(error))
+    except OSError as error:
+        failed = StepFailed("finish the probe", error.errno or 0, error.strerror or "")
+        return _failure(str(failed), step=failed.step, number=failed.errno)
 
 
-def _failure(text: str, *, step: str = "", errno: int = 0) -> Outcome:
-    return {"works": False, "detail": "", "step": step, "errno": errno, "text": text}
+def _failure(text: str, *, step: str = "", number: int = 0, remedy: str = "") -> Outcome:
+    return {"works": False, "detail": "", "step": step, "errno": number, "text": text, "remedy": remedy}
 
 
 def _collect(running: Mapping[str, Forked], deadline: float) -> dict[str, bytes | None]:

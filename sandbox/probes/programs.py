@@ -8,10 +8,15 @@ import subprocess
 import sys
 
 from ..backends import bubblewrap, chrome_sandbox
-from ..errors import SandboxError
+from ..errors import BackendUnavailable, SandboxError
 from ..programs import BWRAP, CHROME_SANDBOX, check_executable, check_setuid, find
 from ..steps import StepFailed, step
 from .processes import status_field
+
+_NO_BWRAP = f"let {BWRAP.variable} name bubblewrap's program, or unset it"
+
+
+_NO_BWRAP = f"let {BWRAP.variable} name bubblewrap's program, or unset it"
 
 
 def bwrap() -> str:
@@ -19,12 +24,15 @@ def bwrap() -> str:
     path = find(BWRAP)
     check_executable(path)
     view = ["--ro-bind", "/", "/", "--proc", "/proc", "--remount-ro", "/", "--"]
-    argv = [path, *bubblewrap.options(share_network=False), *view, sys.executable, "-I", "-c", ""]
+    inside = [sys.executable, "-I", "-c", "import os; print(os.getpid())"]
+    argv = [path, *bubblewrap.options(share_network=False), *view, *inside]
     with step(f"execute {path}"):
         done = subprocess.run(argv, capture_output=True, check=False)
     said = done.stderr.decode(errors="replace").splitlines()
     if done.returncode:
         _explain_bwrap(path, done.returncode, said)
+    if done.stdout.split() != [b"2"]:
+        raise BackendUnavailable(f"{path} did not start an interpreter as process 2 of a namespace", _NO_BWRAP)
     version = subprocess.run([path, "--version"], capture_output=True, check=True).stdout.decode().split()[-1]
     return f"{path}, version {version}"
 
@@ -32,7 +40,7 @@ def bwrap() -> str:
 def _explain_bwrap(path: str, code: int, said: list[str]) -> None:
     text = next((line.removeprefix("bwrap: ") for line in said if line.startswith("bwrap: ")), "")
     if "Unknown option" in text:
-        raise SandboxError(f"{path} is too old: {text}; 0.8.0 is the first that has all options")
+        raise BackendUnavailable(f"{path} is too old: {text}", "install bubblewrap 0.8.0 or newer")
     if known := bubblewrap.step_of(text):
         raise StepFailed(*known, text)
     raise SandboxError(f"{path} ended with exit code {code}: {text or '; '.join(said[:2]) or 'it said nothing'}")
@@ -43,12 +51,15 @@ def chrome() -> str:
     path = find(CHROME_SANDBOX)
     check_setuid(path)
     if status_field("NoNewPrivs") == "1":
-        raise SandboxError("no_new_privs is set on this process, which keeps every setuid program from becoming root")
+        raise BackendUnavailable(
+            "no_new_privs is set on this process, which keeps every setuid program from becoming root",
+            "start this program without it (systemd: NoNewPrivileges=no; docker: no --security-opt no-new-privileges)",
+        )
     code, out, said = _run_with_id_fd([path, sys.executable, "-I", "-c", "import os; print(*os.environ)"])
     if code:
-        raise SandboxError(
-            chrome_sandbox.HostSide().explain(code, said) or f"it ended with exit code {code}: {said[:1]}"
-        )
+        if found := chrome_sandbox.meaning_of(said):
+            raise BackendUnavailable(*found)
+        raise SandboxError(f"{path} ended with exit code {code}: {'; '.join(said[:2]) or 'it said nothing'}")
     if missing := [name for name in ("SBX_PID_NS", "SBX_NET_NS", "SBX_D") if name not in out.split()]:
         raise SandboxError(f"{path} did not give {', '.join(missing)}")
     return path
@@ -59,7 +70,7 @@ def _run_with_id_fd(argv: list[str]) -> tuple[int, str, list[str]]:
     reader, writer = os.pipe2(os.O_CLOEXEC)
     out, error = (os.memfd_create(name, os.MFD_CLOEXEC) for name in ("stdout", "stderr"))
     os.close(writer)
-    source = fcntl.fcntl(reader, fcntl.F_DUPFD_CLOEXEC, 16)  # dup2 of an fd onto itself would leave it close-on-exec
+    source = fcntl.fcntl(reader, fcntl.F_DUPFD_CLOEXEC, 8)  # dup2 of an fd onto itself would leave it close-on-exec
     actions = [(os.POSIX_SPAWN_DUP2, fd, target) for fd, target in ((out, 1), (error, 2), (source, 7))]
     with step(f"execute {argv[0]}"):
         launched_pid = os.posix_spawn(argv[0], argv, {"SBX_CHROME_API_RQ": "1"}, file_actions=actions)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from ...ipc.messages import Landlock
 from ..layers import Layer
 from ..policy import Policy
-from ..seccomp.rules import Answer, Rights, Rules
+from ..seccomp.answers import Answer, Rights, Rules
 
 
 class Verdict(StrEnum):
@@ -143,6 +143,14 @@ def _unless(right: Callable[[Rights], object]) -> Closer:
     return lambda held: None if right(held.rights) else ""
 
 
+def _unless_channel(*names: str) -> Closer:
+    return _unless(lambda rights: set(names) & set(rights.covert_channels))
+
+
+def _channels(*names: str) -> Callable[[Policy], str]:
+    return lambda policy: ", ".join(name for name in names if name in policy.covert_channels)
+
+
 def _if(condition: Callable[[Held], object], why: str = "") -> Closer:
     return lambda held: why if condition(held) else None
 
@@ -159,10 +167,13 @@ def _landlock(feature: str, partly: str = "") -> Closer:
     return closer
 
 
-def _written_by_landlock(held: Held) -> str | None:
-    """Landlock knows no access for chmod(2) and utime(2), which the filter lets pass once the policy lets it write."""
-    partly = "modes and times of files elsewhere can be changed" if held.rights.writes else ""
-    return _landlock("truncate", partly)(held)
+def _landlock_writes(held: Held) -> str | None:
+    """Closed by ABI 3, but for what landlock has no access for and the filter lets pass once the policy writes."""
+    modes = "modes and times of files elsewhere can be changed" if held.rights.writes else ""
+    if held.landlock is None or "truncate" in held.landlock.granted:
+        return _landlock("truncate", modes)(held)
+    older = "before ABI 3, truncate(2) empties any file that the child's user may write"
+    return _landlock("file", "; ".join(filter(None, (older, modes))))(held)
 
 
 def _executed_by_landlock(held: Held) -> str | None:
@@ -212,7 +223,7 @@ _in_view = _if(lambda held: Layer.EMPTY_ROOT not in held.layers, "of the files i
 _view_is_read_only = _if(lambda held: True)
 
 _METADATA = "metadata of known names leaks: newfstatat with AT_EMPTY_PATH cannot be told from fstat"
-_OWN_PID = "whether a pid exists can be seen by the metadata of /proc"
+_EXISTENCE = "whether a pid exists can be told, by the metadata of /proc and by futex(2)"
 
 _Row = tuple[Mapping[Layer, Closer], Callable[[Policy], str]]
 
@@ -230,7 +241,7 @@ _TABLE: Mapping[Operation, _Row] = {
         {
             Layer.EMPTY_ROOT: _wholly,
             Layer.MOUNT_NS: _view_is_read_only,
-            Layer.LANDLOCK: _written_by_landlock,
+            Layer.LANDLOCK: _landlock_writes,
             Layer.SECCOMP: _unless(lambda rights: rights.writes or rights.devices),
         },
         _paths("read_write", "devices"),
@@ -297,17 +308,19 @@ _TABLE: Mapping[Operation, _Row] = {
         },
         _families("unix"),
     ),
-    Operation.VSOCK: ({Layer.SECCOMP: _wholly}, _nothing),
+    Operation.VSOCK: ({Layer.SECCOMP: _unless_channel("vsock")}, _channels("vsock")),
     Operation.SIGNAL_OUTSIDE: (
         {
             Layer.PID_NS: _wholly,
             Layer.LANDLOCK: _outer_landlock("signal-scope"),
+            Layer.SECCOMP: _if(lambda held: held.rights.own_pid_only),
         },
         _nothing,
     ),
     Operation.SEE_PROCESSES: (
         {
             Layer.PID_NS: _wholly,
+            Layer.SECCOMP: _if(lambda held: held.rights.own_pid_only and not held.rights.reads, _EXISTENCE),
         },
         _nothing,
     ),
@@ -319,7 +332,7 @@ _TABLE: Mapping[Operation, _Row] = {
         },
         _nothing,
     ),
-    Operation.KEYCTL: ({Layer.SECCOMP: _calls("keyctl", "add_key", "request_key")}, _nothing),
+    Operation.KEYCTL: ({Layer.SECCOMP: _unless_channel("keys")}, _channels("keys")),
     Operation.IO_URING: ({Layer.SECCOMP: _calls("io_uring_setup", "io_uring_enter", "io_uring_register")}, _nothing),
     Operation.KERNEL_TOOLS: ({Layer.SECCOMP: _calls("bpf", "perf_event_open", "userfaultfd")}, _nothing),
     Operation.MOUNT: (
@@ -334,9 +347,9 @@ _TABLE: Mapping[Operation, _Row] = {
     Operation.IPC_OBJECTS: (
         {
             Layer.IPC_NS: _wholly,
-            Layer.SECCOMP: _calls("shmget", "shmat", "msgget", "semget", "mq_open"),
+            Layer.SECCOMP: _unless_channel("sysv-ipc", "posix-queues"),
         },
-        _nothing,
+        _channels("sysv-ipc", "posix-queues"),
     ),
     Operation.TIME_AND_NAME: (
         {

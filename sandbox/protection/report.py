@@ -6,6 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
+from ...ipc.messages import Landlock
 from ..layers import Layer
 from .operations import Operation, OperationStatus, Verdict
 
@@ -48,6 +51,7 @@ class Protection:
     notes: tuple[str, ...] = ()
     operations: tuple[OperationStatus, ...] = ()
     backend: str = ""
+    landlock: Landlock | None = None
 
     def shortfall(self) -> LayerStatus | None:
         """Return the first layer that was promised and is not there."""
@@ -69,10 +73,6 @@ class Protection:
         """Return the operations that are wholly refused."""
         return frozenset(status.operation for status in self.operations if status.verdict is Verdict.ENFORCED)
 
-    def partly(self) -> tuple[str, ...]:
-        """Return a sentence for each layer that was asked for by name and has a limit."""
-        return tuple(f"{status.layer} is only partly there: {status.limit}" for status in self.layers if status.limit)
-
     def as_json(self) -> dict[str, Any]:
         """Return plain values for a machine to read."""
         layers = [
@@ -92,6 +92,7 @@ class Protection:
             "threads": self.threads,
             "layers": layers,
             "operations": [status.as_json() for status in self.operations],
+            "landlock": None if self.landlock is None else msgspec.to_builtins(_by_fate(self.landlock)),
             "notes": list(self.notes),
         }
 
@@ -99,3 +100,9 @@ class Protection:
         lines = [f"{status.mark:<9} {status.layer.value:<22} {status.detail}" for status in self.layers]
         lines += [f"{status.verdict.value:<9} {status.operation.value:<22} {status}" for status in self.operations]
         return "\n".join([*lines, *(f"note      {note}" for note in self.notes)])
+
+
+def _by_fate(landlock: Landlock) -> dict[str, object]:
+    """Return landlock's features by what became of them: asked of the kernel, granted, not known to it."""
+    asked = (*landlock.granted, *landlock.unknown)
+    return {"abi": landlock.abi, "asked": asked, "granted": landlock.granted, "unknown": landlock.unknown}

@@ -17,7 +17,8 @@ from .. import landlock as rules_of_landlock
 from ..errors import SandboxError
 from ..layers import Layer
 from ..policy import Limits, Policy
-from ..seccomp.rules import Rights, rules_for
+from ..seccomp.answers import Rights
+from ..seccomp.rules import rules_for
 from .operations import Held, OperationStatus, judge_operations
 from .reading import NAMESPACES, Reading, read
 from .report import LayerStatus, Protection
@@ -62,7 +63,7 @@ def verify(*, outer_pid: int, pidfd: int, expected: Expectation) -> Protection:
     engaged = frozenset(status.layer for status in layers if status.engaged)
     operations = judge_operations(_held(engaged, expected, older_threads=len(reading.threads) > 1))
     notes = _notes(reading, expected.promised)
-    return Protection(layers, len(reading.threads), notes, operations, expected.backend)
+    return Protection(layers, len(reading.threads), notes, operations, expected.backend, expected.landlock)
 
 
 def planned(expected: Expectation) -> tuple[OperationStatus, ...]:

@@ -25,14 +25,18 @@ from typing import Final
 import pyseccomp
 
 from ..errors import SandboxError
+from .answers import Answer, Bits, Choice, Rules
 from .groups import NEWER
-from .rules import Answer, Bits, Choice, Rules
 
 _ARCHITECTURES: Final = (pyseccomp.Arch.X86_64, pyseccomp.Arch.AARCH64, pyseccomp.Arch.RISCV64)
 _INSTRUCTION: Final = struct.Struct("=HBBI")  # struct sock_filter: code, jump if true, jump if false, operand
 _LOAD, _JUMP, _JUMP_IF_EQUAL = 0x20, 0x05, 0x15  # BPF_LD|BPF_W|BPF_ABS, BPF_JMP|BPF_JA, BPF_JMP|BPF_JEQ|BPF_K
 _NUMBER, _ARCHITECTURE = 0, 4  # offsets in struct seccomp_data
 _UNKNOWN: Final = -1  # __NR_SCMP_ERROR; other negative numbers are calls that this architecture does not have
+_OFTEN: Final = ("sendto", "fcntl", "mmap", "mprotect", "newfstatat", "ioctl")
+"""Calls with rules that programs make often, in this order: compared first."""
+
+_MOST_URGENT: Final = 255  # of seccomp_syscall_priority(3)
 _BINARY_TREE: Final = 2  # for SCMP_FLTATR_CTL_OPTIMIZE: find a number by halving instead of by walking
 
 
@@ -45,16 +49,18 @@ def assemble(rules: Rules, *, listener: bool) -> bytes:
     """
     if pyseccomp.system_arch() not in _ARCHITECTURES:
         raise SandboxError(f"there is no filter for {os.uname().machine} (only for x86_64, aarch64 and riscv64)")
-    numbers = {name: number for name in rules if (number := _number(name)) is not None}
+    often = [name for name in _OFTEN if name in rules]
+    numbers = {name: number for name in (*often, *rules) if (number := number_of(name)) is not None}
     constants = {numbers[name]: rule for name, rule in rules.items() if name in numbers and isinstance(rule, Answer)}
-    choices = {numbers[name]: rule for name, rule in rules.items() if name in numbers and isinstance(rule, Choice)}
+    choices = {number: rule for name, number in numbers.items() if isinstance(rule := rules[name], Choice)}
     defaults = sorted({choice.otherwise for choice in choices.values()}, key=lambda answer: answer.value)
     sections = [_section(choices, default, listener) for default in defaults]
     jumps = [(number, defaults.index(choice.otherwise)) for number, choice in choices.items()]
     return _join(jumps, [_main(constants, listener), *sections])
 
 
-def _number(name: str) -> int | None:
+def number_of(name: str) -> int | None:
+    """Return the number of a call here, None if this architecture does not have it; `SandboxError` if unknown."""
     number = pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name)
     if number == _UNKNOWN and name not in NEWER:
         raise SandboxError(f"libseccomp does not know the call {name!r} (it must be 2.5.4 or newer)")
@@ -72,8 +78,9 @@ def _main(constants: dict[int, Answer], listener: bool) -> bytes:
 
 def _section(choices: dict[int, Choice], default: Answer, listener: bool) -> bytes:
     section = _new_filter(default, listener)
-    for number, choice in choices.items():
+    for place, (number, choice) in enumerate(choices.items()):
         if choice.otherwise is default:
+            section.syscall_priority(number, max(_MOST_URGENT - place, 0))
             for case in choice.cases:
                 section.add_rule_exactly(_action(choice.then, listener), number, *_compare(case))
     return _export(section)

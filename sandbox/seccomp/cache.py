@@ -24,11 +24,11 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from .rules import Rules
+from .answers import Rules
 
 log = logging.getLogger("belljar.sandbox")
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2  # raise it whenever `assemble` makes another program of the same rules
 _MAX_PROGRAM: Final = 4096 * 8  # BPF_MAXINSNS instructions
 _DIGEST: Final = hashlib.sha256().digest_size
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH

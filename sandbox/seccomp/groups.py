@@ -31,9 +31,8 @@ MEMORY: Final = _names("""
 """Memory, but for what could make it executable. memfd_create stays: large results travel in sealed memfds."""
 
 THREADS: Final = _names("""
-    futex futex_requeue futex_wait futex_waitv futex_wake getcpu getpriority gettid rseq sched_get_priority_max
-    sched_get_priority_min sched_getaffinity sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval
-    sched_setaffinity sched_yield set_robust_list set_tid_address
+    futex futex_requeue futex_wait futex_waitv futex_wake getcpu gettid rseq sched_get_priority_max
+    sched_get_priority_min sched_yield set_robust_list set_tid_address
 """)
 """What threads that already run do; to start one is clone(2), of which `rules` looks at the flags."""
 
@@ -49,11 +48,16 @@ SOCKET_IO: Final = _names("getpeername getsockname recvfrom recvmmsg recvmsg sen
 connected stream and seqpacket sockets, the only kinds that a child without network can have (`rules`, socketpair)."""
 
 SIGNALS: Final = _names("""
-    kill pause rt_sigaction rt_sigpending rt_sigprocmask rt_sigreturn rt_sigsuspend rt_sigtimedwait sigaltstack tgkill
-    tkill
+    pause rt_sigaction rt_sigpending rt_sigprocmask rt_sigreturn rt_sigsuspend rt_sigtimedwait sigaltstack
 """)
-"""Signals to itself: abort(), raise() and pthread_kill() need them. A filter is compiled before the pid is known, so it
-cannot see at whom a signal is aimed: the pid namespace is what leaves nobody else to hit."""
+"""Handlers, masks and waiting; to send a signal is to aim it."""
+
+AIMED: Final = _names("""
+    capget getpgid getpriority getsid kill sched_getaffinity sched_getattr sched_getparam sched_getscheduler
+    sched_rr_get_interval sched_setaffinity tgkill tkill
+""")
+"""Calls that name a process by its number: signals to itself, which abort(), raise() and pthread_kill() need, and
+questions. A pid namespace leaves nobody else to hit; where there is none, `own_pid` looks at the number."""
 
 TIME: Final = _names("""
     alarm clock_getres clock_gettime clock_nanosleep getitimer gettimeofday nanosleep setitimer time timer_create
@@ -62,12 +66,12 @@ TIME: Final = _names("""
 """Clocks, sleep and timers. A timer that starts a thread (SIGEV_THREAD) goes through clone(2), as any thread."""
 
 SELF: Final = _names("""
-    capget exit exit_group getegid geteuid getgid getgroups getpgid getpgrp getpid getppid getrandom getresgid getresuid
-    getrlimit getrusage getsid getuid restart_syscall sysinfo uname wait4 waitid
+    exit exit_group getegid geteuid getgid getgroups getpgrp getpid getppid getrandom getresgid getresuid getrlimit
+    getrusage getuid restart_syscall sysinfo uname wait4 waitid
 """)
 """What a process may know of itself and of the machine, and how it ends."""
 
-ALWAYS: Final = MEMORY + THREADS + DESCRIPTORS + SOCKET_IO + SIGNALS + TIME + SELF
+ALWAYS: Final = MEMORY + THREADS + DESCRIPTORS + SOCKET_IO + SIGNALS + AIMED + TIME + SELF
 
 # ---- allowed by a policy, else EACCES ----
 
@@ -78,17 +82,19 @@ FILE_READS: Final = _names("""
 """Looking at files by name, and into folders: a directory fd, should one have been left open, is a way out."""
 
 FILE_WRITES: Final = _names("""
-    flock futimesat link linkat mkdir mkdirat rename renameat renameat2 rmdir symlink symlinkat truncate umask unlink
+    futimesat link linkat mkdir mkdirat rename renameat renameat2 rmdir symlink symlinkat truncate umask unlink
     unlinkat utime utimensat utimes
 """)
-"""Changing files by name, and the locks that databases take."""
+"""Changing files by name."""
 
 FILE_NEVER: Final = _names("""
-    chown fchmodat2 fchown fchownat fremovexattr fsetxattr getxattrat inotify_add_watch inotify_init inotify_init1
-    inotify_rm_watch lchown listxattrat lremovexattr lsetxattr mknod mknodat removexattr removexattrat setxattr
-    setxattrat
+    chown fchmodat2 fchown fchownat fremovexattr fsetxattr getxattrat lchown listxattrat lremovexattr lsetxattr mknod
+    mknodat removexattr removexattrat setxattr setxattrat
 """)
-"""No policy grants these: owners, device nodes, extended attributes, and watching what others open."""
+"""No policy grants these: owners, device nodes, extended attributes, and newer forms of calls that have rules."""
+
+WATCHING: Final = _names("inotify_add_watch inotify_init inotify_init1 inotify_rm_watch")
+"""Watching what others do to files; granted by name only."""
 
 CHANNELS: Final = _names("epoll_create epoll_create1 eventfd eventfd2 pipe timerfd_create")
 """New descriptors that begin and end in the child, as an event loop needs; pipe2 and socketpair have rules."""
@@ -101,7 +107,44 @@ NETWORK: Final = _names("accept accept4 bind connect listen")
 PROCESSES: Final = _names("fork setpgid setsid vfork")
 """New processes and their groups; clone and execve have rules."""
 
+# ---- allowed as a covert channel, else EPERM; locks EACCES, as all that files are asked for ----
+
+KEYS: Final = _names("add_key keyctl request_key")
+LOCKS: Final = _names("flock")
+SYSV_IPC: Final = _names("msgctl msgget msgrcv msgsnd semctl semget semop semtimedop shmat shmctl shmdt shmget")
+POSIX_QUEUES: Final = _names("mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedsend mq_unlink")
+"""Keys, locks, System V and POSIX IPC: they have names that two children could share, to talk past the host. With locks
+go commands of fcntl; shmat can map executable memory, and has a rule."""
+
+# ---- granted by name only ----
+
+KERNEL_COPIES: Final = _names("copy_file_range sendfile splice tee vmsplice")
+"""Moving bytes between descriptors inside the kernel: much code, little use, and callers fall back to read, write."""
+
+PRIORITY: Final = _names("""
+    ioprio_set mbind mlockall remap_file_pages sched_setattr sched_setparam sched_setscheduler set_mempolicy
+    set_mempolicy_home_node setpriority
+""")
+"""A larger share of the machine, and old ways to arrange memory."""
+
+RISKY: Final = _names("modify_ldt userfaultfd")
+"""Nothing of the seal rests on these two, but many an exploit did: segments for 16-bit code (Wine), and page faults
+that user space answers, by which a race in the kernel can be won at leisure."""
+
+UNUSED: Final = _names("""
+    cachestat get_thread_area io_cancel io_destroy io_getevents io_pgetevents io_setup io_submit ioprio_get
+    map_shadow_stack memfd_secret mincore readahead riscv_flush_icache set_thread_area signalfd signalfd4 sync
+    sync_file_range syncfs
+""")
+"""Answered ENOSYS, for children do well without: asynchronous I/O as it was before io_uring, hints, and the like."""
+
 # ---- never allowed ----
+
+OBSOLETE: Final = _names("""
+    afs_syscall create_module epoll_ctl_old epoll_wait_old get_kernel_syms getpmsg nfsservctl putpmsg query_module
+    security tuxcall vserver
+""")
+"""Numbers that are taken, and that no kernel of today answers."""
 
 ABSENT: Final = _names("clone3 io_uring_enter io_uring_register io_uring_setup statx")
 """Answered ENOSYS, as unknown calls are, so that libraries fall back: glibc from clone3 to clone (with EPERM no thread
@@ -109,8 +152,8 @@ would start), from statx to fstat. The flags of clone3 lie behind a pointer and 
 so neither can ever be allowed."""
 
 OTHER_PROCESSES: Final = _names("""
-    get_robust_list kcmp pidfd_getfd pidfd_open pidfd_send_signal process_madvise process_mrelease process_vm_readv
-    process_vm_writev ptrace rt_sigqueueinfo rt_tgsigqueueinfo
+    get_robust_list kcmp migrate_pages move_pages pidfd_getfd pidfd_open pidfd_send_signal process_madvise
+    process_mrelease process_vm_readv process_vm_writev ptrace rt_sigqueueinfo rt_tgsigqueueinfo
 """)
 """Other processes and their memory; also forged signals."""
 
@@ -129,24 +172,54 @@ MOUNTS: Final = _names("""
 
 MACHINE: Final = _names("""
     _sysctl acct adjtimex bpf clock_adjtime clock_settime delete_module finit_module init_module ioperm iopl
-    kexec_file_load kexec_load lookup_dcookie modify_ldt perf_event_open reboot setdomainname sethostname settimeofday
-    swapoff swapon syslog uselib userfaultfd vhangup
+    kexec_file_load kexec_load lookup_dcookie perf_event_open reboot setdomainname sethostname settimeofday swapoff
+    swapon syslog uselib vhangup
 """)
 """The kernel and the machine."""
 
-NAMED_IPC: Final = _names("""
-    add_key keyctl mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedsend mq_unlink msgctl msgget msgrcv msgsnd
-    request_key semctl semget semop semtimedop shmat shmctl shmdt shmget
-""")
-"""Keys, System V and POSIX IPC: they have names that others could share. shmat(2) can also map executable memory."""
+FORBIDDEN: Final = OTHER_PROCESSES + CONFINEMENT + MOUNTS + MACHINE
 
-KERNEL_COPIES: Final = _names("copy_file_range sendfile splice tee vmsplice")
-"""Moving bytes between descriptors inside the kernel: much code, little use, and callers fall back to read, write."""
+# ---- calls whose answer hangs on their arguments: `rules` ----
 
-PRIORITY: Final = _names("""
-    ioprio_set mbind migrate_pages mlockall move_pages remap_file_pages sched_setattr sched_setparam sched_setscheduler
-    set_mempolicy set_mempolicy_home_node setpriority
-""")
-"""A larger share of the machine, and old ways to arrange memory."""
+PROTECTION: Final = _names("mmap mprotect pkey_mprotect")
+OPENING: Final = _names("chmod creat fchmod fchmodat newfstatat open openat openat2")
+STARTING: Final = _names("clone execve execveat")
+SOCKETS: Final = _names("getsockopt sendto setsockopt socket socketpair")
+COMMANDS: Final = _names("arch_prctl fcntl ioctl pipe2 prctl prlimit64")
 
-FORBIDDEN: Final = OTHER_PROCESSES + CONFINEMENT + MOUNTS + MACHINE + NAMED_IPC + KERNEL_COPIES + PRIORITY
+ARGUED: Final = PROTECTION + OPENING + STARTING + SOCKETS + COMMANDS
+
+INTENTIONS: Final[dict[str, tuple[str, ...]]] = {
+    "use memory": MEMORY + PROTECTION,
+    "run threads": THREADS,
+    "use open descriptors": DESCRIPTORS + KERNEL_COPIES,
+    "ask and command by number": COMMANDS,
+    "handle signals": SIGNALS,
+    "aim at a process": AIMED,
+    "tell the time and wait": TIME,
+    "know itself": SELF,
+    "open files": OPENING,
+    "look at files": FILE_READS,
+    "change files": FILE_WRITES,
+    "change what files are": FILE_NEVER,
+    "watch files": WATCHING,
+    "make local channels": CHANNELS,
+    "make and set sockets": SOCKETS,
+    "talk on sockets": SOCKET_IO,
+    "reach out": NETWORK,
+    "start threads and processes": STARTING + PROCESSES,
+    "share keys": KEYS,
+    "share locks": LOCKS,
+    "share System V IPC": SYSV_IPC,
+    "share POSIX queues": POSIX_QUEUES,
+    "take a larger share": PRIORITY,
+    "help an exploit": RISKY,
+    "do rare things": UNUSED,
+    "do what hides from filters": ABSENT,
+    "reach into other processes": OTHER_PROCESSES,
+    "change its confinement": CONFINEMENT,
+    "mount": MOUNTS,
+    "steer the machine": MACHINE,
+    "call what is gone": OBSOLETE,
+}
+"""What a program wants -> the calls that it makes. Each call that belljar knows stands in exactly one."""

@@ -20,70 +20,12 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Mapping
-from enum import Enum
-from typing import Final, NamedTuple
+from typing import Final
 
-from ..policy import Family, Policy
+from ..policy import Family
 from . import groups
-
-
-class Answer(Enum):
-    """What the kernel does with a call. REPORT is EACCES, after the host has been told if it listens."""
-
-    ALLOW = "allow"
-    ENOSYS = "ENOSYS"
-    EACCES = "EACCES"
-    EPERM = "EPERM"
-    REPORT = "report"
-
-
-class Bits(NamedTuple):
-    """One comparison: the *mask* bits of argument *arg*, counted from 0, equal *value*."""
-
-    arg: int
-    mask: int
-    value: int
-
-
-class Choice(NamedTuple):
-    """*then* if all comparisons of at least one of *cases* hold, else *otherwise*."""
-
-    cases: tuple[tuple[Bits, ...], ...]
-    otherwise: Answer
-    then: Answer = Answer.ALLOW
-
-
-class Rights(NamedTuple):
-    """What a filter can know of a policy. Not the paths: those are for the mount namespace and landlock."""
-
-    reads: bool
-    writes: bool
-    devices: bool
-    graphics: bool
-    families: tuple[Family, ...]
-    subprocesses: bool
-    threads: bool
-    executable_memory: bool
-    local_channels: bool
-
-    @classmethod
-    def of(cls, policy: Policy) -> Rights:
-        """Reduce *policy*, so that policies that differ in paths and limits only share one filter."""
-        return cls(
-            reads=bool(policy.read_only or policy.read_write or policy.devices),
-            writes=bool(policy.read_write),
-            devices=bool(policy.devices),
-            graphics=any(path.startswith("/dev/dri/") for path in policy.devices),
-            families=tuple(sorted(set(policy.network))),
-            subprocesses=policy.subprocesses,
-            threads=policy.threads,
-            executable_memory=policy.executable_memory,
-            local_channels=policy.local_channels,
-        )
-
-
-Rules = Mapping[str, Answer | Choice]
+from .answers import Answer, Bits, Choice, Rights, Rules
+from .own_pid import own_pid_rules
 
 _INT: Final = 0xFFFF_FFFF
 _POINTER: Final = 0xFFFF_FFFF_FFFF_FFFF
@@ -91,7 +33,7 @@ _POINTER: Final = 0xFFFF_FFFF_FFFF_FFFF
 # fcntl(2), linux/fcntl.h
 _F_SETFL: Final = 4
 _F_DESCRIPTOR: Final = (0, 1, 2, 3, 1030, 1033, 1034)  # F_DUPFD F_GETFD F_SETFD F_GETFL F_DUPFD_CLOEXEC F_*_SEALS
-_F_LOCKS: Final = (5, 6, 7, 36, 37, 38)  # F_GETLK F_SETLK F_SETLKW, and those of open file descriptions
+_F_LOCKS: Final = (5, 6, 7, 36, 37, 38, 1024, 1025)  # F_*LK F_*LKW, of open file descriptions, F_SETLEASE F_GETLEASE
 _O_ASYNC: Final = 0o20000
 _O_TMPFILE: Final = 0o20000000  # the kernel's own bit; os.O_TMPFILE has O_DIRECTORY in it too
 _O_MAKES: Final = os.O_CREAT | _O_TMPFILE
@@ -106,13 +48,17 @@ _IOCTL_DRM: Final = ord("d") << 8
 
 # socket(2), socket(7), unix(7)
 _FAMILIES: Final[dict[Family, int]] = {"unix": 1, "inet": 2, "inet6": 10}
-_AF_UNIX, _AF_NETLINK, _NETLINK_ROUTE = 1, 16, 0
+_AF_UNIX, _AF_NETLINK, _AF_VSOCK, _NETLINK_ROUTE = 1, 16, 40, 0
 _SOCK_STREAM, _SOCK_DGRAM, _SOCK_SEQPACKET, _SOCK_TYPE = 1, 2, 5, 0xF
 _IP_PROTOCOLS: Final = {_SOCK_STREAM: (0, 6), _SOCK_DGRAM: (0, 17)}  # the default, TCP, UDP
 _SOL_SOCKET: Final = 1
 _SO_HARMLESS: Final = (7, 8, 20, 21, 66, 67)  # SO_SNDBUF SO_RCVBUF, and the two timeouts in their two forms
 _SO_PASSPIDFD, _SO_PEERPIDFD = 76, 77
 _SO_PROGRAMS: Final = (26, 50, 51, 52)  # SO_ATTACH_FILTER SO_ATTACH_BPF SO_ATTACH_REUSEPORT_CBPF and _EBPF
+
+# shmat(2), keyctl(2): KEYCTL_SESSION_TO_PARENT changes the keys of the process that started the child.
+_SHM_EXEC: Final = 0o100000
+_KEYCTL_TO_PARENT: Final = 18
 
 # clone(2). A thread has CLONE_THREAD. Never: namespaces, to trace or be traced, a sibling instead of a child, a pidfd.
 _CLONE_THREAD: Final = 0x0001_0000
@@ -131,14 +77,18 @@ _ARCH_PRCTLS: Final = (0x1002, 0x1003, 0x1021, 0x1022, 0x1023)
 
 def rules_for(rights: Rights) -> Rules:
     """Return the answer to every call that a policy has a say in; a call that is not named gets ENOSYS."""
-    return {
+    rules = {
         **_constants(rights),
+        **dict.fromkeys(rights.syscalls, Answer.ALLOW),
         **_memory(rights),
         **_process(rights),
         **_descriptors(rights),
         **_files(rights),
         **_sockets(rights),
+        **_covert(rights),
     }
+    allowed = {name for name, rule in rules.items() if isinstance(rule, Choice) or rule is Answer.ALLOW}
+    return {**rules, **own_pid_rules(allowed)} if rights.own_pid_only else rules
 
 
 def _constants(rights: Rights) -> Rules:
@@ -146,18 +96,18 @@ def _constants(rights: Rights) -> Rules:
         **dict.fromkeys(groups.ALWAYS, Answer.ALLOW),
         **dict.fromkeys(groups.FILE_READS, _granted(rights.reads, Answer.EACCES)),
         **dict.fromkeys(groups.FILE_WRITES, _granted(rights.writes, Answer.EACCES)),
-        **dict.fromkeys(groups.FILE_NEVER, Answer.EACCES),
+        **dict.fromkeys(groups.FILE_NEVER + groups.WATCHING, Answer.EACCES),
         **dict.fromkeys(groups.CHANNELS, _granted(rights.local_channels, Answer.EACCES)),
-        **dict.fromkeys(groups.NETWORK, _granted(bool(rights.families), Answer.EACCES)),
+        **dict.fromkeys(groups.NETWORK, _granted(_makes_sockets(rights), Answer.EACCES)),
         **dict.fromkeys(groups.PROCESSES, _granted(rights.subprocesses, Answer.EPERM)),
-        **dict.fromkeys(groups.ABSENT, Answer.ENOSYS),
-        **dict.fromkeys(groups.FORBIDDEN, Answer.EPERM),
+        **dict.fromkeys(groups.ABSENT + groups.UNUSED + groups.OBSOLETE, Answer.ENOSYS),
+        **dict.fromkeys(groups.KERNEL_COPIES + groups.PRIORITY + groups.RISKY + groups.FORBIDDEN, Answer.EPERM),
     }
 
 
 def _memory(rights: Rights) -> Rules:
-    """W^X: no new executable memory. With mmap(2) and mprotect(2) goes what sets their PROT_EXEC by other means:
-    shmat(2) and personality(2) are forbidden to all.
+    """W^X: no new executable memory. What sets PROT_EXEC by other means is closed too: shmat(2) has a rule in
+    `_covert`, and personality(2) is forbidden to all.
     """
     protected = ("mmap", "mprotect", "pkey_mprotect")
     if rights.executable_memory:
@@ -188,7 +138,7 @@ def _clone(rights: Rights) -> Answer | Choice:
 
 def _descriptors(rights: Rights) -> Rules:
     set_flags = (Bits(1, _INT, _F_SETFL), Bits(2, _O_ASYNC, 0))
-    commands = _F_DESCRIPTOR + (_F_LOCKS if rights.writes else ())
+    commands = _F_DESCRIPTOR + (_F_LOCKS if "locks" in rights.covert_channels else ())
     graphics = ((Bits(1, _IOCTL_TYPE, _IOCTL_DRM),),) if rights.graphics else ()
     # O_EXCL makes a notification pipe, through which the kernel tells of keys: another machine altogether.
     pipe2 = Choice(((Bits(1, os.O_EXCL, 0),),), Answer.EACCES) if rights.local_channels else Answer.EACCES
@@ -242,6 +192,8 @@ def _sockets(rights: Rights) -> Rules:
     risky = Choice(_options(_SO_PASSPIDFD, *_SO_PROGRAMS), Answer.ALLOW, then=Answer.EACCES)
     unaddressed = Choice(((Bits(4, _POINTER, 0),),), Answer.EACCES)
     families = tuple(case for family in rights.families for case in _family(family))
+    if "vsock" in rights.covert_channels:
+        families += ((Bits(0, _INT, _AF_VSOCK),),)
     return {
         "socket": Choice(families, Answer.REPORT) if families else Answer.REPORT,
         "socketpair": Choice(pair, Answer.EACCES) if rights.local_channels else Answer.EACCES,
@@ -249,6 +201,10 @@ def _sockets(rights: Rights) -> Rules:
         "getsockopt": Choice(_options(_SO_PEERPIDFD), Answer.ALLOW, then=Answer.EACCES),
         "setsockopt": risky if families else harmless,
     }
+
+
+def _makes_sockets(rights: Rights) -> bool:
+    return bool(rights.families) or "vsock" in rights.covert_channels
 
 
 def _family(family: Family) -> tuple[tuple[Bits, ...], ...]:
@@ -262,6 +218,24 @@ def _family(family: Family) -> tuple[tuple[Bits, ...], ...]:
         for kind, protocols in _IP_PROTOCOLS.items()
         for protocol in protocols
     )
+
+
+def _covert(rights: Rights) -> Rules:
+    """Names and locks that others could share. Even then: no executable segment, and no key for the starter."""
+    keys, locks, ipc, queues = (
+        channel in rights.covert_channels for channel in ("keys", "locks", "sysv-ipc", "posix-queues")
+    )
+    rules: dict[str, Answer | Choice] = {
+        **dict.fromkeys(groups.KEYS, _granted(keys, Answer.EPERM)),
+        **dict.fromkeys(groups.LOCKS, _granted(locks, Answer.EACCES)),
+        **dict.fromkeys(groups.SYSV_IPC, _granted(ipc, Answer.EPERM)),
+        **dict.fromkeys(groups.POSIX_QUEUES, _granted(queues, Answer.EPERM)),
+    }
+    if keys:
+        rules["keyctl"] = Choice(_any_of(0, (_KEYCTL_TO_PARENT,)), Answer.ALLOW, then=Answer.EPERM)
+    if ipc and not rights.executable_memory:
+        rules["shmat"] = Choice(((Bits(2, _SHM_EXEC, 0),),), Answer.EACCES)
+    return rules
 
 
 def _options(*names: int) -> tuple[tuple[Bits, ...], ...]:

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from belljar.sandbox import syscalls as sc
 from belljar.sandbox.confine import forbid_new_privileges
+from belljar.sandbox.seccomp.own_pid import bind_pid
 
 # int 0x80 with the number in edi: push rbx; mov eax, edi; xor ebx, ebx; int 0x80; pop rbx; ret
 _I386 = bytes.fromhex("53 89f8 31db cd80 5b c3")
@@ -42,11 +43,17 @@ _libc.syscall.restype = ctypes.c_long
 def install(flags: int = 0) -> int:
     """Put the filter on the calling thread, or as *flags* say."""
     forbid_new_privileges()
-    return sc.seccomp_set_filter(Path(sys.argv[1]).read_bytes(), flags)
+    return sc.seccomp_set_filter(bind_pid(Path(sys.argv[1]).read_bytes(), os.getpid()), flags)
 
 
 def call(number: int, *arguments: int | str) -> int:
-    """Make a raw system call and return its errno, 0 for success. A text is passed as a pointer to a page with it."""
+    """Make a raw system call and return its errno, 0 for success.
+
+    "@own" and "@host" are the pids of this process and of the one that started it; another text is passed as a pointer
+    to a page with it.
+    """
+    pids = {"@own": os.getpid(), "@host": os.getppid()}
+    arguments = tuple(pids.get(a, a) if isinstance(a, str) else a for a in arguments)
     pages = [ctypes.create_string_buffer(a.encode(), 4096) if isinstance(a, str) else None for a in arguments]
     words = [
         ctypes.c_uint64(ctypes.addressof(page) if page else int(argument))
@@ -116,6 +123,45 @@ def executable() -> object:
     return outcomes(
         map=lambda: len(mmap.mmap(-1, 4096, prot=everything)), mprotect=protect, plain=lambda: len(mmap.mmap(-1, 4096))
     )
+
+
+def itself() -> object:
+    """Signal and ask about itself, from a second thread too, as libraries do."""
+    arrived: list[int] = []
+    signal.signal(signal.SIGUSR1, lambda number, _: arrived.append(number))
+    found: dict[str, object] = {}
+    attributes = ctypes.create_string_buffer(256)
+    _libc.pthread_self.restype = ctypes.c_void_p
+    main = threading.get_ident()
+
+    def second() -> None:
+        own = ctypes.c_void_p(_libc.pthread_self())
+        found["getattr"] = _libc.pthread_getattr_np(own, attributes)
+        signal.pthread_kill(main, signal.SIGUSR1)
+        found.update(outcomes(affinity=lambda: bool(os.sched_getaffinity(0)), group=lambda: os.getpgid(0) > 0))
+
+    install()
+    thread = threading.Thread(target=second)
+    thread.start()
+    thread.join()
+    signal.raise_signal(signal.SIGUSR1)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    return {**found, "cpu": time.process_time() > 0, "thread_cpu": time.thread_time() > 0, "signals": arrived}
+
+
+def locks() -> object:
+    """Lock a file that is open, in each way, and take a lease on it."""
+    with tempfile.NamedTemporaryFile() as file:
+        install()
+        open_file_lock = struct.pack("hhqqi4x", fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0)
+        found = outcomes(
+            flock=lambda: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB),
+            lockf=lambda: fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB),
+            open_file=lambda: len(fcntl.fcntl(file, fcntl.F_OFD_SETLK, open_file_lock)),
+            lease=lambda: fcntl.fcntl(file, fcntl.F_GETLEASE),
+        )
+        print(json.dumps(found), flush=True)
+        os._exit(0)  # to remove the file is refused
 
 
 def memfd() -> object:
@@ -287,7 +333,22 @@ def _refuse_next(listener: int) -> int:
     return int(number)
 
 
-_ALL = (abort, calls, executable, files, i386, loops, memfd, ordinary, processes, reported, sockets, threads)
+_ALL = (
+    abort,
+    calls,
+    executable,
+    files,
+    i386,
+    itself,
+    locks,
+    loops,
+    memfd,
+    ordinary,
+    processes,
+    reported,
+    sockets,
+    threads,
+)
 TASKS: dict[str, Callable[[], object]] = {task.__name__: task for task in _ALL}
 
 if __name__ == "__main__":

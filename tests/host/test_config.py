@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import string
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from belljar.host.config import MAX_FILE, Config, load_config
 from belljar.host.errors import ConfigError
 from belljar.host.process_type import Process
+from belljar.sandbox.backends import BACKENDS
 from belljar.sandbox.policy import Policy
 
 EXAMPLE = """
@@ -118,6 +120,45 @@ def test_a_short_launch_shortens_its_steps(folder: Path) -> None:
         ("load = 'afterseal'", ["process.thumbnailer.load: ", "did you mean 'after-seal'?"]),
         ("backend = 'namespace'", ["process.thumbnailer.backend: ", "did you mean 'namespaces'?"]),
         ("backend = 'docker'", ["process.thumbnailer.backend: ", "expected one of auto, bubblewrap, chrome-sandbox, "]),
+        ("backend = 'Auto'", ["process.thumbnailer.backend: ", "did you mean 'auto'?"]),
+        ("backend = ['auto']", ["process.thumbnailer.backend: expected a string, got a list"]),
+        (
+            "prefer = ['landlock']",
+            ["process.thumbnailer.prefer: it only counts with backend = 'auto', and backend is 'namespaces'"],
+        ),
+        (
+            "backend = 'seccomp'\nprefer = ['seccomp']",
+            ["process.thumbnailer.prefer: it only counts with backend = 'auto', and backend is 'seccomp'"],
+        ),
+        (
+            "backend = 'auto'\nprefer = []",
+            ["process.thumbnailer.prefer: expected at least one backend, or no such key"],
+        ),
+        ("backend = 'auto'\nprefer = 'landlock'", ["process.thumbnailer.prefer: expected a list, got a string"]),
+        ("backend = 'auto'\nprefer = [1]", ["process.thumbnailer.prefer[0]: expected a string, got an integer"]),
+        (
+            "backend = 'auto'\nprefer = ['landlok']",
+            ["process.thumbnailer.prefer: no such backend: 'landlok'; did you mean 'landlock'?"],
+        ),
+        ("backend = 'auto'\nprefer = ['auto']", ["process.thumbnailer.prefer: no such backend: 'auto'"]),
+        (
+            "backend = 'auto'\nprefer = ['seccomp', 'landlock', 'seccomp']",
+            ["process.thumbnailer.prefer: 'seccomp' stands in it twice"],
+        ),
+        ("require = 'seccomp'", ["process.thumbnailer.require: expected a list, got a string"]),
+        ("require = [true]", ["process.thumbnailer.require[0]: expected a string, got true or false"]),
+        (
+            "require = ['secomp']",
+            ["process.thumbnailer.require: no such layer or operation: 'secomp'; did you mean 'seccomp'?"],
+        ),
+        ("require = ['file']", ["process.thumbnailer.require: ", "did you mean 'files'?"]),
+        ("require = ['read file']", ["process.thumbnailer.require: ", "did you mean 'read a file'?"]),
+        ("require = ['']", ["process.thumbnailer.require: ", "expected one of abstract socket, "]),
+        ("run_as = 65534", ["process.thumbnailer.run_as: expected a string, got an integer"]),
+        ("run_as = 'no such user'", ["process.thumbnailer.run_as: there is no such user", "or UID:GID"]),
+        ("run_as = '65534'", ["process.thumbnailer.run_as: there is no such user"]),
+        ("run_as = '-1:0'", ["process.thumbnailer.run_as: there is no such user"]),
+        ("run_as = '1:4294967295'", ["process.thumbnailer.run_as: there is no such user"]),
         ("preload = 'PIL'", ["process.thumbnailer.preload: expected a list, got a string"]),
         ("preload = ['PIL', 3]", ["process.thumbnailer.preload[1]: expected a string, got an integer"]),
         ("preload = ['PIL/Image']", ["process.thumbnailer.preload: ", "'PIL/Image'"]),
@@ -160,6 +201,37 @@ def test_a_bad_value_is_refused_with_its_place(folder: Path, line: str, parts: l
     sentence = refusal(folder, with_line(line.replace("'a\\u0000b'", '"a\\u0000b"')))
     for part in parts:
         assert part in sentence
+
+
+def test_a_choice_of_backends_is_read(folder: Path) -> None:
+    """``prefer`` and ``require`` are read in their order; an empty ``require`` is another thing than none."""
+    text = "backend = 'auto'\nprefer = ['landlock', 'namespaces']\nrequire = ['seccomp', 'files', 'read a file']"
+    process = load(folder, with_line(text)).process("thumbnailer")
+    assert process.prefer == ("landlock", "namespaces")
+    assert process.require == ("seccomp", "files", "read a file")
+    assert load(folder, with_line("require = []")).process("thumbnailer").require == ()
+    assert load(folder, with_line("")).process("thumbnailer").require is None
+    assert load(folder, with_line("backend = 'auto'")).process("thumbnailer").prefer is None
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_backend_can_be_named(backend: str, folder: Path) -> None:
+    """One line chooses the backend."""
+    assert load(folder, with_line(f"backend = '{backend}'")).process("thumbnailer").backend == backend
+
+
+def test_only_root_runs_children_as_others(folder: Path) -> None:
+    """``run_as`` may name this process's own user; another one takes root, and the error says so."""
+    own = f"{os.geteuid()}:{os.getegid()}"
+    assert load(folder, with_line(f"run_as = '{own}'")).process("thumbnailer").run_as == own
+    if os.geteuid() == 0:
+        assert load(folder, with_line("run_as = 'nobody'")).process("thumbnailer").run_as == "nobody"
+    else:
+        said = refusal(folder, with_line("run_as = 'root'"))
+        assert (
+            said
+            == f"process.thumbnailer.run_as: only root can become another user, and this host has uid {os.geteuid()}"
+        )
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,13 @@ def test_an_end_that_nobody_saw() -> None:
     assert found == Ended(None, "SIGKILL", Stage.SEAL, "the process that waits for it ended", (), 0, 0.0)
 
 
+def test_a_helper_that_does_not_tell() -> None:
+    """Behind a helper that hides how its child ended, neither a code nor a signal is made up."""
+    found = ended_from(Exited(None, 0.5, 1 << 20), stage=Stage.READY, why="", stderr=(), cpu_limit=None)
+    assert (found.exit_code, found.signal) == (None, None)
+    assert found.reason == "it ended, and the helper before it does not say how"
+
+
 def test_text_for_people() -> None:
     """The text has reason, stage and the last line of stderr, if there is one."""
     assert str(ended(0)) == "it exited with code 0 (stage 10, ready); last on stderr: last words"

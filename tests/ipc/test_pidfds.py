@@ -42,6 +42,33 @@ def test_a_pidfd_knows_its_process_until_it_is_reaped(sleeper: tuple[int, int]) 
     pidfds.kill(pidfd)
 
 
+def test_the_exit_status_of_a_process_that_somebody_else_reaped(sleeper: tuple[int, int]) -> None:
+    """The wait status is known once somebody has reaped the process, and not before, also not of a zombie."""
+    pid, pidfd = sleeper
+    assert pidfds.exit_status(pidfd) is None
+    pidfds.kill(pidfd)
+    await_end({pid: pidfd})
+    assert pidfds.exit_status(pidfd) is None
+    _, status = os.waitpid(pid, 0)
+    if (told := pidfds.exit_status(pidfd)) is None:
+        pytest.skip("this kernel does not tell (Linux 6.15 does)")
+    assert told == status
+    assert os.waitstatus_to_exitcode(told) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("code", [0, 7, 255])
+def test_an_exit_code_survives_the_reaping(code: int) -> None:
+    """An exit code is told as wait(2) told it to the one who reaped."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(code)
+    pidfd = os.pidfd_open(pid)
+    os.waitpid(pid, 0)
+    if (told := pidfds.exit_status(pidfd)) is not None:
+        assert os.waitstatus_to_exitcode(told) == code
+    os.close(pidfd)
+
+
 def test_ancestors_lead_to_the_first_process(sleeper: tuple[int, int]) -> None:
     """The chain begins with the process itself, goes through this one, and ends with pid 1."""
     chain = pidfds.ancestors(sleeper[0])

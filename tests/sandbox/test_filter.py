@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import errno
-import json
 import os
 import platform
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import pyseccomp
 import pytest
 
+from belljar.sandbox import danger
 from belljar.sandbox.policy import Policy
 from belljar.sandbox.seccomp import groups
-from belljar.sandbox.seccomp.compile import compile_policy
 
-from ..helpers import CHILDREN
+from .filtered import answers, number, run
 
 MEDIA = Policy.media()
 COMPUTE = Policy.compute()
 READING = Policy(read_only=("/usr",))
 WRITING = Policy(read_write=("/srv",))
-DEVICES = Policy(devices=("/dev/null",))
-PROCESSES = Policy(subprocesses=True, read_only=("/usr",), executable_memory=True)
-ONLINE = Policy(network=("inet", "inet6"))
+DEVICES = Policy().allow_devices("/dev/null", danger.DEVICES)
+EXECUTABLE = Policy().allow_executable_memory(danger.EXECUTABLE_MEMORY)
+PROCESSES = EXECUTABLE.allow_subprocesses().allow_files("/usr")
+ONLINE = Policy().allow_network(("inet", "inet6"), danger.NETWORK)
 
 GARBAGE = 1 << 40
 MINUS_ONE = (1 << 64) - 1
@@ -40,33 +36,6 @@ PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_GET_SECCO
 PROT_RW, PROT_RX, PRIVATE = 3, 5, 0x22
 
 
-def number(name: str) -> int:
-    """Return the number of a call here; negative if this architecture has no such call."""
-    return pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name)
-
-
-def run(policy: Policy, task: str, folder: Path, *, calls: object = None, listener: bool = False) -> Any:
-    """Do *task* of under_filter.py under *policy*; return what it printed, or the signal that ended it."""
-    program = folder / "program"
-    program.write_bytes(compile_policy(policy, listener=listener))
-    command = [sys.executable, str(CHILDREN / "under_filter.py"), str(program), task]
-    environment = {**os.environ, "TMPDIR": str(folder), "LC_ALL": "C"}
-    ended = subprocess.run(
-        command, input=json.dumps(calls), capture_output=True, text=True, check=False, env=environment
-    )
-    if ended.returncode < 0:
-        return signal.Signals(-ended.returncode).name
-    assert ended.returncode == 0, ended.stderr
-    return json.loads(ended.stdout)
-
-
-def answers(policy: Policy, calls: list[tuple[Any, ...]], folder: Path) -> list[str]:
-    """Make raw *calls*, each a name and its arguments; return the name of each one's errno, "done" for success."""
-    numbered = [(number(str(name)) if isinstance(name, str) else name, *rest) for name, *rest in calls]
-    found = run(policy, "calls", folder, calls=numbered)
-    return [errno.errorcode[code] if code else "done" for code in found]
-
-
 def names_here(group: tuple[str, ...]) -> list[tuple[str, int, int, int]]:
     """Return a call of each of *group* that this architecture has, with arguments that no kernel code likes."""
     return [(name, MINUS_ONE, MINUS_ONE, MINUS_ONE) for name in group if number(name) >= 0]
@@ -76,6 +45,10 @@ def names_here(group: tuple[str, ...]) -> list[tuple[str, int, int, int]]:
     ("group", "answer"),
     [
         (groups.FORBIDDEN, "EPERM"),
+        (groups.KEYS + groups.SYSV_IPC + groups.POSIX_QUEUES, "EPERM"),
+        (groups.KERNEL_COPIES + groups.PRIORITY + groups.RISKY, "EPERM"),
+        (groups.UNUSED, "ENOSYS"),
+        (groups.WATCHING + groups.LOCKS, "EACCES"),
         (groups.PROCESSES, "EPERM"),
         (groups.ABSENT, "ENOSYS"),
         (groups.FILE_READS, "EACCES"),
@@ -85,7 +58,21 @@ def names_here(group: tuple[str, ...]) -> list[tuple[str, int, int, int]]:
         (groups.NETWORK, "EACCES"),
         (("open", "openat", "openat2", "creat", "execve", "execveat", "socket", "socketpair", "pipe2"), "EACCES"),
     ],
-    ids=["forbidden", "processes", "absent", "reads", "writes", "never", "channels", "network", "argued"],
+    ids=[
+        "forbidden",
+        "named",
+        "rare",
+        "unused",
+        "watching",
+        "processes",
+        "absent",
+        "reads",
+        "writes",
+        "never",
+        "channels",
+        "network",
+        "argued",
+    ],
 )
 def test_media_refuses_each_call_of_a_group(group: tuple[str, ...], answer: str, tmp_path: Path) -> None:
     """Each refused call gets the answer of its group, whatever its arguments are."""
@@ -198,8 +185,7 @@ def test_signal_to_itself_arrives(tmp_path: Path) -> None:
 def test_executable_memory_only_by_policy(tmp_path: Path) -> None:
     """Memory becomes executable neither by mmap nor by mprotect, unless the policy says so."""
     assert run(MEDIA, "executable", tmp_path) == {"map": "EACCES", "mprotect": "EACCES", "plain": 4096}
-    allowed = Policy(executable_memory=True)
-    assert run(allowed, "executable", tmp_path) == {"map": 4096, "mprotect": "done", "plain": 4096}
+    assert run(EXECUTABLE, "executable", tmp_path) == {"map": 4096, "mprotect": "done", "plain": 4096}
 
 
 def test_sealed_memfd_can_be_made(tmp_path: Path) -> None:
@@ -222,8 +208,8 @@ REFUSED_FAMILIES = ["unix", "inet", "udp", "inet6", "raw", "sctp", "netlink", "a
         (MEDIA, set[str]()),
         (COMPUTE, {"stream_pair"}),
         (ONLINE, {"inet", "udp", "inet6"}),
-        (Policy(network=("netlink",)), {"netlink"}),
-        (Policy(network=("unix",)), {"unix"}),
+        (Policy().allow_network("netlink", danger.NETWORK), {"netlink"}),
+        (Policy().allow_local_sockets(), {"unix"}),
     ],
     ids=["media", "compute", "online", "netlink", "unix"],
 )

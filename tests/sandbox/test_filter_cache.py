@@ -13,7 +13,8 @@ import pytest
 
 from belljar.sandbox.policy import Policy
 from belljar.sandbox.seccomp import cache
-from belljar.sandbox.seccomp.rules import Rights, rules_for
+from belljar.sandbox.seccomp.answers import Rights
+from belljar.sandbox.seccomp.rules import rules_for
 
 PROGRAM = bytes(range(64))
 OTHER_UID = 12345

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import functools
 from collections import Counter
@@ -12,22 +13,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from belljar.sandbox.danger import COVERT_CHANNELS, DEVICES, EXECUTABLE_MEMORY, NETWORK, SYSCALLS
 from belljar.sandbox.errors import SandboxError
-from belljar.sandbox.policy import Family, Policy
+from belljar.sandbox.policy import CovertChannel, Family, Policy
 from belljar.sandbox.seccomp import groups
+from belljar.sandbox.seccomp.answers import Answer, Choice, Rights, Rules
 from belljar.sandbox.seccomp.compile import build, compile_policy
-from belljar.sandbox.seccomp.rules import Answer, Choice, Rights, Rules, rules_for
+from belljar.sandbox.seccomp.grantable import GRANTABLE
+from belljar.sandbox.seccomp.rules import rules_for
 
 from . import bpf
 
 HERE = pyseccomp.system_arch()
 MOST = (1 << 64) - 1
 FAMILIES: tuple[Family, ...] = ("inet", "inet6", "netlink", "unix")
+CHANNELS: tuple[CovertChannel, ...] = ("keys", "locks", "posix-queues", "sysv-ipc", "vsock")
 POLICIES = {
     "least": Policy(),
     "media": Policy.media(),
     "compute": Policy.compute(),
-    "reading": Policy(read_only=("/usr",), executable_memory=True),
+    "reading": Policy(read_only=("/usr",), executable_memory=True, danger=(EXECUTABLE_MEMORY,)),
     "writing": Policy(read_write=("/srv",), subprocesses=True),
     "most": Policy(
         read_write=("/srv",),
@@ -36,6 +41,9 @@ POLICIES = {
         subprocesses=True,
         threads=True,
         local_channels=True,
+        covert_channels=CHANNELS,
+        syscalls=tuple(sorted(GRANTABLE)),
+        danger=(DEVICES, NETWORK, COVERT_CHANNELS, SYSCALLS),
     ),
 }
 
@@ -43,10 +51,12 @@ words = st.integers(0, MOST)
 rights = st.builds(
     Rights,
     families=st.lists(st.sampled_from(FAMILIES), unique=True).map(lambda names: tuple(sorted(names))),
+    covert_channels=st.lists(st.sampled_from(CHANNELS), unique=True).map(lambda names: tuple(sorted(names))),
+    syscalls=st.sampled_from([(), tuple(sorted(GRANTABLE))]),
     **dict.fromkeys(
         (
             *("reads", "writes", "devices", "graphics"),
-            *("subprocesses", "threads", "executable_memory", "local_channels"),
+            *("subprocesses", "threads", "executable_memory", "local_channels", "own_pid_only"),
         ),
         st.booleans(),
     ),
@@ -152,11 +162,21 @@ def test_no_right_reaches_what_is_never_granted(of: Rights) -> None:
 
 def test_groups_do_not_overlap() -> None:
     """Each call stands in one group, so its answer does not hang on an order."""
-    parts = (groups.ALWAYS, groups.FILE_READS, groups.FILE_WRITES, groups.FILE_NEVER, groups.CHANNELS, groups.NETWORK)
-    every = Counter(name for part in (*parts, groups.PROCESSES, groups.ABSENT, groups.FORBIDDEN) for name in part)
+    every = Counter(name for names in groups.INTENTIONS.values() for name in names)
     assert [name for name, count in every.items() if count > 1] == []
-    argued = {name for name, rule in rules_for(Rights.of(Policy.compute())).items() if isinstance(rule, Choice)}
-    assert argued.isdisjoint(every)
+    rules = rules_for(Rights.of(Policy.compute()))
+    assert set(every) == set(rules)
+    assert {name for name, rule in rules.items() if isinstance(rule, Choice)} <= set(groups.ARGUED)
+
+
+def test_every_call_that_libseccomp_knows_has_a_group() -> None:
+    """No call is unknown, so that to grant one by name is to have thought about it."""
+    ask = ctypes.CDLL("libseccomp.so.2").seccomp_syscall_resolve_num_arch
+    ask.restype = ctypes.c_char_p
+    for architecture in (pyseccomp.Arch.X86_64, pyseccomp.Arch.AARCH64, pyseccomp.Arch.RISCV64):
+        named = {ask(ctypes.c_uint32(architecture), each) for each in range(462)} - {None}
+        assert {name.decode() for name in named} <= {name for names in groups.INTENTIONS.values() for name in names}
+    assert GRANTABLE.isdisjoint(groups.NEWER)
 
 
 def test_misspelt_call_is_an_error() -> None:

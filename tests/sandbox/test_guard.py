@@ -113,7 +113,7 @@ def test_what_a_program_leaves_behind_is_gone_before_its_end_is_reported(guard: 
             started.said.send(b"x")
             exited = started.next_report()
             assert isinstance(exited, Exited)
-            assert os.waitstatus_to_exitcode(exited.status) == 4
+            assert os.waitstatus_to_exitcode(exited.status or 0) == 4
             await_end(pidfds, 0)
         assert not os.path.exists(f"/proc/{orphan}")
 

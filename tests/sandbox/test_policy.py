@@ -14,11 +14,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from belljar.sandbox.danger import (
+    COVERT_CHANNELS,
+    DEVICES,
+    EXECUTABLE_MEMORY,
+    NETWORK,
+    SYSCALLS,
+    Danger,
+)
 from belljar.sandbox.errors import PolicyError
-from belljar.sandbox.policy import Family, Limits, Policy
+from belljar.sandbox.policy import CovertChannel, Family, Limits, Policy
+from belljar.sandbox.policy_check import dangers
+from belljar.sandbox.seccomp.grantable import GRANTABLE
 
-MEDIA_HASH = "21f01143a3397c0b530841336262e9382a9a8b19a2dae3ac281b7e85bd23b4ca"
+MEDIA_HASH = "c744d081aa5e9d73f38598092ed9effa9b32112d73a67130e64e6e0616c2302f"
 FAMILIES: tuple[Family, ...] = ("inet", "inet6", "netlink", "unix")
+CHANNELS: tuple[CovertChannel, ...] = ("keys", "locks", "vsock", "sysv-ipc", "posix-queues")
+LISTS = ("read_only", "read_write", "devices", "network", "covert_channels", "syscalls", "danger")
 
 names = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="/\0"), min_size=1).filter(
     lambda name: name not in (".", "..")
@@ -51,8 +63,10 @@ policies = st.builds(
     threads=st.booleans(),
     executable_memory=st.booleans(),
     local_channels=st.booleans(),
+    covert_channels=st.lists(st.sampled_from(CHANNELS), unique=True).map(tuple),
+    syscalls=st.lists(st.sampled_from(sorted(GRANTABLE)), unique=True, max_size=4).map(tuple),
     limits=limits,
-)
+).map(lambda policy: msgspec.structs.replace(policy, danger=tuple(dangers(policy))))
 
 
 @given(policies)
@@ -67,10 +81,13 @@ def test_toml_reads_as_a_person_writes_it() -> None:
     text = """
         read_only = ["/usr/share/fonts"]
         network = ["inet"]
+        danger = ["network"]
         limits = { memory = "512MiB", cpu = "30s", open_files = 64, file_size = 1000 }
     """
     expected = Limits(memory=512 << 20, cpu=30, open_files=64, file_size=1000)
-    assert Policy.from_toml(text) == Policy(read_only=("/usr/share/fonts",), network=("inet",), limits=expected)
+    assert Policy.from_toml(text) == Policy(
+        read_only=("/usr/share/fonts",), network=("inet",), danger=(NETWORK,), limits=expected
+    )
     assert Policy.from_toml("") == Policy()
 
 
@@ -78,7 +95,7 @@ def test_toml_is_written_for_people() -> None:
     """Every right stands in the TOML, and limits have units."""
     assert Policy.media().to_toml() == (
         "read_only = []\nread_write = []\ndevices = []\nnetwork = []\nsubprocesses = false\nthreads = true\n"
-        "executable_memory = false\nlocal_channels = false\n\n"
+        "executable_memory = false\nlocal_channels = false\ncovert_channels = []\nsyscalls = []\ndanger = []\n\n"
         '[limits]\nmemory = "1GiB"\nopen_files = 256\nfile_size = "256MiB"\n'
     )
 
@@ -109,9 +126,8 @@ def test_hash_differs_where_rights_differ(one: Policy, two: Policy) -> None:
     """Other rights or limits, another hash."""
 
     def rights(policy: Policy) -> dict[str, Any]:
-        lists = ("read_only", "read_write", "devices", "network")
         fields = msgspec.structs.asdict(policy)
-        return {key: sorted(value) if key in lists else value for key, value in fields.items()}
+        return {key: sorted(value) if key in LISTS else value for key, value in fields.items()}
 
     assert (one.hash() == two.hash()) == (rights(one) == rights(two))
 
@@ -129,22 +145,117 @@ def test_policy_prints_what_is_allowed_and_what_is_not() -> None:
     policy = Policy(read_only=("/a", "/b"), threads=True, limits=Limits(memory=1 << 30, cpu=5))
     assert str(policy) == (
         "read only /a /b, threads; no read write, no devices, no network, no subprocesses, no executable memory, "
-        "no local channels; memory 1GiB, cpu 5s"
+        "no local channels, no covert channels, no extra syscalls; memory 1GiB, cpu 5s"
     )
     assert str(Policy.compute()).startswith("threads, local channels; no read only")
 
 
 def test_presets_are_what_their_names_say() -> None:
-    """Neither preset has files, network, processes or executable memory; only computing has an event loop."""
+    """No preset has files, network, processes or anything that needs a token; only computing has an event loop."""
     for preset in (Policy.compute(), Policy.media()):
         preset.check()
-        refused = ("read_only", "read_write", "devices", "network", "subprocesses", "executable_memory")
+        refused = (*LISTS, "subprocesses", "executable_memory")
         assert [key for key in refused if getattr(preset, key)] == []
         assert preset.limits.processes is None
     assert (Policy.compute().local_channels, Policy.media().local_channels) == (True, False)
     assert Policy.preset("media") == Policy.media()
     with pytest.raises(PolicyError, match="policy has no preset 'medai' \\(did you mean 'media'\\?\\)"):
         Policy.preset("medai")
+
+
+def test_words_add_one_right_each() -> None:
+    """Each word returns a policy with one right more, and its token, and leaves the old one as it was."""
+    least = Policy()
+    built = (
+        least.allow_threads()
+        .allow_local_channels()
+        .allow_subprocesses()
+        .allow_files("/srv/fonts", "/usr/share")
+        .allow_files_read_write("/srv/out")
+        .allow_local_sockets()
+        .allow_network(("inet", "inet6"), NETWORK)
+        .allow_devices("/dev/dri/renderD128", DEVICES)
+        .allow_executable_memory(EXECUTABLE_MEMORY)
+        .allow_covert_channels("locks", COVERT_CHANNELS)
+        .allow_syscalls("inotify_init1", SYSCALLS)
+        .allow_syscalls(("inotify_add_watch",), danger=SYSCALLS)
+        .with_limits(memory="512MiB", cpu=3)
+        .with_limits(cpu=None, open_files=64)
+    )
+    assert built == Policy(
+        read_only=("/srv/fonts", "/usr/share"),
+        read_write=("/srv/out",),
+        devices=("/dev/dri/renderD128",),
+        network=("unix", "inet", "inet6"),
+        subprocesses=True,
+        threads=True,
+        executable_memory=True,
+        local_channels=True,
+        covert_channels=("locks",),
+        syscalls=("inotify_init1", "inotify_add_watch"),
+        danger=(NETWORK, DEVICES, EXECUTABLE_MEMORY, COVERT_CHANNELS, SYSCALLS),
+        limits=Limits(memory=512 << 20, open_files=64),
+    )
+    assert least == Policy()
+    assert built.allow_files("/srv/fonts") == built
+
+
+def test_words_refuse_at_once() -> None:
+    """A word that makes no sense is an error where it stands, not at the launch."""
+    wrong: list[tuple[Any, str]] = [
+        (lambda: Policy().allow_executable_memory(NETWORK), 'needs the danger token "executable-memory"'),
+        (lambda: Policy().allow_executable_memory("executable-memory"), "import it from belljar.sandbox.danger"),  # type: ignore[arg-type]
+        (lambda: Policy().allow_network("unix", NETWORK), 'nothing here needs "network"'),
+        (lambda: Policy().allow_files("srv"), "is relative"),
+        (lambda: Policy().allow_devices(["/dev/null"], DEVICES), "expected `str`, got `array`"),  # type: ignore[arg-type]
+        (lambda: Policy().with_limits(memry=None), "policy.limits has no key 'memry' (did you mean 'memory'?)"),
+        (lambda: Policy().with_limits(memory="12parsec"), "policy.limits.memory: expected a size"),
+    ]
+    for word, text in wrong:
+        with pytest.raises(PolicyError) as caught:
+            word()
+        assert text in str(caught.value)
+
+
+DANGEROUS: list[tuple[dict[str, Any], Danger]] = [
+    ({"executable_memory": True}, EXECUTABLE_MEMORY),
+    ({"network": ("inet",)}, NETWORK),
+    ({"network": ("unix", "inet6")}, NETWORK),
+    ({"network": ("netlink",)}, NETWORK),
+    ({"devices": ("/dev/null",)}, DEVICES),
+    ({"covert_channels": ("keys",)}, COVERT_CHANNELS),
+    ({"syscalls": ("splice",)}, SYSCALLS),
+]
+
+
+@pytest.mark.parametrize(("fields", "token"), DANGEROUS, ids=[str(fields) for fields, _ in DANGEROUS])
+def test_dangerous_right_needs_its_token(fields: dict[str, Any], token: Danger) -> None:
+    """Without its token a dangerous right is refused in words for Python and TOML; with it, it is granted."""
+    [key] = fields
+    with pytest.raises(PolicyError) as caught:
+        Policy(**fields).check()
+    assert str(caught.value) == (
+        f'policy.{key}: needs the danger token "{token}"; import {token.name} from belljar.sandbox.danger and name it '
+        f'in danger, or write danger = ["{token}"] in TOML'
+    )
+    Policy(**fields, danger=(token,)).check()
+    with pytest.raises(PolicyError, match="needs the danger token"):
+        Policy(**fields, danger=(next(other for other in Danger if other is not token),)).check()
+
+
+@pytest.mark.parametrize("token", list(Danger))
+def test_token_that_nothing_needs_is_refused(token: Danger) -> None:
+    """A token without its right would mislead a reviewer; Unix sockets and sub-processes need none."""
+    with pytest.raises(PolicyError, match=f'policy.danger: nothing here needs "{token}"'):
+        Policy(network=("unix",), subprocesses=True, danger=(token,)).check()
+    Policy(network=("unix",), subprocesses=True).check()
+
+
+def test_tokens_can_be_looked_for() -> None:
+    """Each token is a name of the module, so that one search finds every import of it."""
+    from belljar.sandbox import danger
+
+    assert [getattr(danger, token.name) for token in Danger] == list(Danger)
 
 
 CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
@@ -182,6 +293,23 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"limits": Limits(open_files=3)}, "give at least 16, or leave it out"),
     ({"limits": Limits(file_size=1 << 63)}, "is more than the kernel counts; leave it out for no limit"),
     ({"limits": Limits(processes=True)}, "policy.limits.processes: expected `int | null`, got `bool`"),
+    ({"danger": ("network",)}, "policy.danger: 'network' is no Danger; import it from belljar.sandbox.danger"),
+    ({"danger": NETWORK}, "policy.danger: expected `array`, got `str`"),
+    ({"danger": (NETWORK, NETWORK), "network": ("inet",)}, "policy.danger: 'network' stands there twice"),
+    ({"covert_channels": ("lokcs",)}, "policy.covert_channels[0]: invalid enum value 'lokcs'"),
+    ({"covert_channels": ("keys", "keys")}, "policy.covert_channels: 'keys' stands there twice"),
+    ({"syscalls": ("splice", "splice")}, "policy.syscalls: 'splice' stands there twice"),
+    (
+        {"syscalls": ("inotify_ini",)},
+        "policy.syscalls: there is no call 'inotify_ini' (did you mean 'inotify_init'?)",
+    ),
+    ({"syscalls": ("read",)}, "policy.syscalls: 'read' is allowed to every child; leave it out"),
+    ({"syscalls": ("flock",)}, "no policy can grant 'flock' by name: it belongs to covert_channels; grant that"),
+    ({"syscalls": ("eventfd2",)}, "it belongs to local_channels; grant that"),
+    ({"syscalls": ("seccomp",)}, "no policy can grant 'seccomp': it changes who the child is or what confines it"),
+    ({"syscalls": ("io_uring_setup",)}, "what it does lies behind a pointer"),
+    ({"syscalls": ("ptrace",)}, "it reaches into other processes"),
+    ({"syscalls": ("ioctl",)}, "its arguments have rules, which a grant by name would lift"),
     ({"limits": Limits(processes=0), "subprocesses": True}, "policy.subprocesses: allowed, but limits.processes = 0"),
     ({"limits": Limits(processes=0), "threads": True}, "policy.threads: allowed, but limits.processes = 0"),
 ]
@@ -202,6 +330,8 @@ BAD_TOML = [
     ("threads =", "could not read the policy: Invalid value"),
     ("thread = true", "policy has no key 'thread' (did you mean 'threads'?)"),
     ("qqq = true", "policy has no key 'qqq' (expected one of read_only, read_write, devices"),
+    ("danger = ['netwrok']", "policy.danger[0]: invalid enum value 'netwrok'"),
+    ("executable_memory = true", 'or write danger = ["executable-memory"] in TOML'),
     ("threads = 'yes'", "policy.threads: expected `bool`, got `str`"),
     ("limits = 3", 'policy.limits: expected `object`, got `int`; write it as a table, { memory = "512MiB" }'),
     ("[limits]\nmemry = 1", "policy.limits has no key 'memry' (did you mean 'memory'?)"),
@@ -237,6 +367,6 @@ def test_any_text_is_a_policy_or_a_policy_error(text: str) -> None:
 def test_documented_policy_is_the_preset() -> None:
     """The policy that docs/policies.md writes out is the preset that it says it is."""
     page = (Path(__file__).parents[2] / "docs" / "policies.md").read_text()
-    [written] = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    written = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)[0]
     assert Policy.from_toml(written) == Policy.media()
     assert [key for key in (*Policy.__struct_fields__, *Limits.__struct_fields__) if f"| `{key}` |" not in page] == []

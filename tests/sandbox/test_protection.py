@@ -15,8 +15,8 @@ from belljar.sandbox.errors import SandboxError
 from belljar.sandbox.layers import Layer
 from belljar.sandbox.policy import Limits, Policy
 from belljar.sandbox.protection.verify import Expectation
+from belljar.sandbox.seccomp.answers import Rights
 from belljar.sandbox.seccomp.compile import compile_policy
-from belljar.sandbox.seccomp.rules import Rights
 
 from ..helpers import launch, write_plugin
 
@@ -168,3 +168,18 @@ def test_threads_that_end_meanwhile_are_no_error() -> None:
         finally:
             program.kill()
             os.close(pidfd)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("require", "level"), [(("capabilities",), "WARNING"), ((), "INFO")])
+async def test_a_layer_that_is_partly_there_is_said_aloud(
+    require: tuple[str, ...], level: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A limit of a layer stands in the log, as a warning where the layer was asked for by name, and in the report."""
+    caplog.set_level("INFO", "belljar.host")
+    run_as = "nobody" if os.geteuid() == 0 else ""  # without CAP_SETPCAP the bounding set stays full
+    async with launch(backend="seccomp", require=require, run_as=run_as) as host:
+        assert host.protection is not None
+        status = host.protection.layer(Layer.CAPABILITIES)
+    said = [record.levelname for record in caplog.records if "capabilities is only partly there" in record.getMessage()]
+    assert (status.mark, said) == ("partly", [level])

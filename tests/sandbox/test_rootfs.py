@@ -10,6 +10,7 @@ import pytest
 
 from belljar.host.errors import LaunchError
 from belljar.ipc.stage import Stage
+from belljar.sandbox.danger import DEVICES
 from belljar.sandbox.policy import Policy
 
 from ..helpers import launch, nothing_left
@@ -63,7 +64,7 @@ async def test_paths_stay_with_their_rights(tmp_path: Path) -> None:
 
 async def test_devices_stay_without_programs() -> None:
     """A device of the policy is a mount of its own that refuses suid and execution."""
-    async with launch(policy=Policy(devices=("/dev/null",))) as host:
+    async with launch(policy=Policy().allow_devices("/dev/null", DEVICES)) as host:
         view = mounts(host.child_pid)
         assert view.keys() == {"/", "/dev/null"}
         assert {"nosuid", "noexec"} <= view["/dev/null"]

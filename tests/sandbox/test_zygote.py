@@ -38,7 +38,7 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def zygote_pid(of: ZygoteClient) -> int:
     """Return the pid of *of*'s zygote: its helper's only child."""
-    fields = Path(f"/proc/self/fdinfo/{of.helper_pidfd}").read_text().split()
+    fields = Path(f"/proc/self/fdinfo/{of.launched_pidfd}").read_text().split()
     return children_of(int(fields[fields.index("Pid:") + 1]))[0]
 
 
@@ -73,7 +73,7 @@ def test_a_zygote_ends_with_its_host_and_with_its_helper() -> None:
             if end == "requests":
                 made.requests.close()
             else:
-                signal.pidfd_send_signal(made.helper_pidfd, signal.SIGKILL)
+                signal.pidfd_send_signal(made.launched_pidfd, signal.SIGKILL)
             await_end(pidfds)
         made.close()
 
