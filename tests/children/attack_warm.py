@@ -6,7 +6,10 @@ import ctypes
 import fcntl
 import mmap
 import os
+import queue
 import termios
+import threading
+from collections.abc import Callable
 
 _GETPID_AS_I386 = bytes.fromhex("53 b814000000 cd80 5b c3")  # push rbx; mov eax, 20; int 0x80; pop rbx; ret
 
@@ -26,6 +29,29 @@ def terminal_and_code() -> None:
     ctypes.memmove(page, _GETPID_AS_I386, len(_GETPID_AS_I386))
     libc.mprotect(ctypes.c_void_p(page), ctypes.c_size_t(mmap.PAGESIZE), mmap.PROT_READ | mmap.PROT_EXEC)
     os.environ["BELLJAR_ATTACK_CODE"] = str(page)
+
+
+class Older(threading.Thread):
+    """A thread that was there before the seal, and does what it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.jobs: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self.results: queue.SimpleQueue[object] = queue.SimpleQueue()
+
+    def run(self) -> None:
+        while True:
+            self.results.put(self.jobs.get()())
+
+    def run_in_it(self, job: Callable[[], object]) -> object:
+        """Have *job* done in this thread."""
+        self.jobs.put(job)
+        return self.results.get()
+
+
+def older_thread() -> None:
+    """Leave a thread for the attacks."""
+    Older().start()
 
 
 def folder() -> None:

@@ -15,6 +15,7 @@ from belljar import ChildEnded, LaunchError, Process, ProcessHost, Protection
 from belljar.ipc.pidfds import ancestors
 from belljar.ipc.stage import Stage
 from belljar.sandbox.backends import BACKENDS, host_half
+from belljar.sandbox.probe import probe
 from belljar.sandbox.user import resolve_user
 from tests.children.attacks import ATTACKS, Outcome
 from tests.children.attacks.inherited import SECRET_VARIABLE
@@ -87,9 +88,10 @@ async def _run_all(todo: Sequence[Case]) -> list[Run]:
 
 async def _run(run: Run) -> None:
     case = run.case
-    with Scene(resolve_user(case.run_as)) as scene:
+    user = resolve_user(case.run_as)
+    with Scene(user) as scene:
         policy = POLICIES[case.policy](str(scene.shared))
-        if why := host_half(case.backend).unable(policy):
+        if why := host_half(case.backend).unable(policy, probe(user)):
             run.refusal = why
             run.outcomes = dict.fromkeys(case.attacks, Outcome(NO_SUCH_CHILD))
             return
@@ -106,7 +108,7 @@ async def _run(run: Run) -> None:
                 run.protection = host.protection
                 await _attack(run, scene, host)
         except LaunchError as error:
-            if error.stage is not Stage.SEAL or case.policy not in WARM_UP:
+            if error.stage is not Stage.SEAL or case.policy != "folder kept":
                 raise
             run.refusal = str(error)
             run.outcomes = dict.fromkeys(case.attacks, Outcome(NO_CHILD))

@@ -5,6 +5,9 @@ Each theme is a module beside this one; importing it enters its attacks.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+
 from . import files as files
 from . import inherited as inherited
 from . import kernel as kernel
@@ -28,5 +31,11 @@ class Attacks:
     """Tries what it is told to, one after the other."""
 
     def attempt_all(self, names: list[str], target: Target) -> dict[str, Outcome]:
-        """Return what came of each attack of *names*."""
-        return {name: attempt(ATTACKS[name].act, target) for name in names}
+        """Return what came of each attack of *names*; in a thread of early init, if that left one for it."""
+        run = next((thread.run_in_it for thread in threading.enumerate() if hasattr(thread, "run_in_it")), _run)
+        outcomes: dict[str, Outcome] = run(lambda: {name: attempt(ATTACKS[name].act, target) for name in names})
+        return outcomes
+
+
+def _run(job: Callable[[], dict[str, Outcome]]) -> dict[str, Outcome]:
+    return job()

@@ -228,6 +228,16 @@ def write_interpreter(target: Target) -> None:
         os.close(fd)
 
 
+@attack("write to a harmless device, /dev/null", WRITE)
+def write_null(target: Target) -> None:
+    os.close(os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC))
+
+
+@attack("make a terminal, /dev/ptmx", WRITE)
+def make_terminal(target: Target) -> None:
+    os.close(os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+
+
 @attack("write to a raw device, /dev/kmsg", WRITE, needs_root=True)
 def write_device(target: Target) -> None:
     os.close(os.open("/dev/kmsg", os.O_WRONLY | os.O_CLOEXEC))

@@ -33,7 +33,8 @@ def ring(target: Target) -> None:
     os.close(call("io_uring_setup", 4, buffer(bytes(120))))
 
 
-attack("enter a ring", RING)(reaches("io_uring_setup", 0, buffer(bytes(120)).raw, own=(errno.EINVAL,)))
+attack("enter a ring", RING)(reaches("io_uring_enter", 1 << 20, 0, 0, 0, 0, 0, own=(errno.EBADF,)))
+attack("register with a ring", RING)(reaches("io_uring_register", 1 << 20, 0, 0, 0, own=(errno.EBADF,)))
 attack("load a program into the kernel, bpf", TOOLS, needs_root=True)(reaches("bpf", 5, bytes(128), 128, own=(errno.E2BIG, errno.EINVAL)))
 attack("take faults of memory, userfaultfd", TOOLS)(open_fd("userfaultfd", 1 | os.O_CLOEXEC))
 

@@ -201,6 +201,16 @@ def set_limits(target: Target) -> None:
     resource.prlimit(target.victim_pid, resource.RLIMIT_NOFILE, (77, 77))
 
 
+@attack("see a process by a lock that it would have, futex", SEE)
+def ask_futex(target: Target) -> None:
+    """FUTEX_LOCK_PI looks for the owner whose tid stands in the lock: ESRCH, or it waits, here until the year 1970."""
+    lock, begin = buffer(target.victim_pid.to_bytes(8, "little")), buffer(struct.pack("QQ", 1, 0))
+    try:
+        call(202, lock, 6, 0, begin, 0, 0)
+    except TimeoutError:
+        return
+
+
 @attack("see a process by its clock", SEE)
 def ask_clock(target: Target) -> None:
     """The clocks of processes have numbers made of their pids, clock_getcpuclockid(3)."""
@@ -316,6 +326,11 @@ def outlive(target: Target) -> None:
 def adopt(target: Target) -> None:
     call("prctl", 36, 1, 0, 0, 0)
     call("prctl", 36, 0, 0, 0, 0)
+
+
+@attack("have its own calls handed back to it, PR_SET_SYSCALL_USER_DISPATCH")
+def dispatch(target: Target) -> None:
+    call("prctl", 59, 0, 0, 0, 0)  # PR_SYS_DISPATCH_OFF, which it is
 
 
 @attack("let anybody trace this process, PR_SET_PTRACER", proof="only a kernel with Yama has it, prctl(2)")
