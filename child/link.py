@@ -19,6 +19,7 @@ class Link:
 
     def __init__(self, control_fd: int) -> None:
         self.sock = socket.socket(fileno=control_fd)
+        self.sock.set_inheritable(False)  # it came over an exec; a program that the plugin runs has no part in it
 
     def send(self, message: FromChild, fds: Sequence[int] = ()) -> None:
         """Send *message*; the caller keeps *fds*. Raises `HostGone` if nobody listens."""

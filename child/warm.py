@@ -53,7 +53,21 @@ _MODULES = (
     "zipfile",
     "zlib",
 )
-_CODECS = ("utf-8", "ascii", "latin-1", "cp437", "cp1252", "utf-16", "utf-32", "idna", "punycode", "unicode_escape")
+_CODECS = (
+    "utf-8",
+    "ascii",
+    "latin-1",
+    "cp437",
+    "cp1252",
+    "utf-8-sig",
+    "utf-16",
+    "utf-16-le",
+    "utf-16-be",
+    "utf-32",
+    "idna",
+    "punycode",
+    "unicode_escape",
+)
 
 _done = False
 

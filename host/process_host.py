@@ -225,6 +225,7 @@ class ProcessHost:
         with anyio.CancelScope(shield=True):
             await self._read_reports(report)
             if self._launched is not None and self._exited is None:  # whoever waited for it has ended
+                # The child too: a setuid helper neither hears of the guard's end nor takes its child along.
                 for pidfd in self._pidfds():
                     pidfds.kill(pidfd)
                     await anyio.wait_readable(pidfd)

@@ -149,3 +149,9 @@ class ChildHalf(Protocol):
 def shares_network(policy: Policy) -> bool:
     """Whether *policy* needs the host's network namespace, because it allows more than local sockets."""
     return bool({"inet", "inet6", "netlink"} & set(policy.network))
+
+
+def first_path(policy: Policy) -> str:
+    """Return the first path that *policy* grants with its key, as it stands in a file; empty if it grants none."""
+    keys = ("read_only", "read_write", "devices")
+    return next((f"{key} = [{path!r}]" for key in keys for path in getattr(policy, key)), "")

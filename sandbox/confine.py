@@ -92,7 +92,7 @@ def reset_signals() -> None:
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         if signal.getsignal(number) not in (signal.SIG_DFL, None):
             signal.signal(number, signal.SIG_DFL)
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # as in every Python process: EPIPE and EFBIG are errors, not ends
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # as in every Python process: an error of the call, not an end
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 

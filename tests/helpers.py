@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import select
+import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ import pytest
 
 from belljar.host.process_host import ProcessHost
 from belljar.host.process_type import Process
+from belljar.ipc.pidfds import ancestors
 from belljar.sandbox.backends import host_half, names
 from belljar.sandbox.policy import Policy
 from belljar.sandbox.user import User
@@ -79,6 +82,36 @@ def guard_of(pid: int) -> int:
     return next(child for child in children_of(pid) if "belljar.sandbox.launch.guard" in command(child))
 
 
+PROCESSES = {
+    "namespaces": ("child", "zygote", "helper", "guard", "host"),
+    "chrome-sandbox": ("child", "launched", "guard", "host"),
+    "bubblewrap": ("child", "inner", "launched", "guard", "host"),
+    "landlock": ("child", "guard", "host"),
+    "seccomp": ("child", "guard", "host"),
+    "none": ("child", "guard", "host"),
+}
+"""What stands between a child and its host, by backend, the child first."""
+
+
+def process_tree(backend: str, child_pid: int) -> dict[str, int]:
+    """Return the pids of `PROCESSES` by their names."""
+    tree = dict(zip(PROCESSES[backend], ancestors(child_pid), strict=False))
+    assert "belljar.sandbox.launch.guard" in command(tree["guard"])
+    return tree
+
+
+@contextmanager
+def running_host(backend: str, work: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Run tests/children/host_program.py; yield it and the pid of its child."""
+    argv = [sys.executable, str(CHILDREN / "host_program.py"), backend, work]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as program:
+        try:
+            assert program.stdout is not None
+            yield program, int(program.stdout.readline())
+        finally:
+            program.kill()
+
+
 @contextmanager
 def held(pids: Iterable[int]) -> Iterator[dict[int, int]]:
     """Yield a pidfd for each of *pids*, so that no number can come to mean another process."""
@@ -130,9 +163,9 @@ def footprint() -> list[list[str]]:
 
 
 @contextmanager
-def nothing_left(backend: str = "namespaces") -> Iterator[None]:
+def nothing_left(backend: str = "namespaces", preload: tuple[str, ...] = ()) -> Iterator[None]:
     """Fail unless the block leaves the processes below this one, and the fds of each, as they were."""
-    host_half(backend).warm((), User.current())
+    host_half(backend).warm(preload, User.current())
     before = footprint()
     yield
     deadline = time.monotonic() + SOON

@@ -240,6 +240,8 @@ class ChildSide:
     def confine_early(self, birth: Birth) -> None:
         """Close foreign fds, take the limits, and landlock's outer ruleset; bwrap did the rest."""
         self.birth = birth
+        if "PWD" not in birth.env:
+            os.environ.pop("PWD", None)  # bwrap's own addition
         confine.close_fds_except({CONTROL_FD})
         confine.drop_own_capabilities()
         confine.forbid_new_privileges()

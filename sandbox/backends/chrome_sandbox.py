@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 from .. import confine
-from ..base import Birth, Launch
+from ..base import Birth, Launch, first_path
 from ..errors import SandboxError
 from ..launch.executed import CONTROL_FD, Command, ExecutedHost
 from ..layers import Layer
@@ -78,9 +78,8 @@ class HostSide(ExecutedHost):
 
     def unable(self, policy: Policy, machine: Machine) -> str:
         """The root is wholly empty and the network wholly away."""
-        named = (*policy.read_only, *policy.read_write, *policy.devices)
-        if named:
-            return f"its root is empty after the seal, so that {named[0]} cannot stay visible"
+        if named := first_path(policy):
+            return f"its root is empty after the seal, so that {named} cannot stay visible"
         online = [family for family in policy.network if family != "unix"]
         return f"its network namespace is its own, so that network = {online} leads nowhere" if online else ""
 

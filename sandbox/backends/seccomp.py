@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from ...ipc.messages import Landlock
 from .. import confine
-from ..base import Birth
+from ..base import Birth, first_path
 from ..launch.forked import ForkedHost
 from ..layers import Layer
 from ..policy import Policy
@@ -41,11 +41,11 @@ class HostSide(ForkedHost):
 
     def unable(self, policy: Policy, machine: Machine) -> str:
         """A filter cannot tell one path, socket or process from another."""
-        if named := (*policy.read_only, *policy.read_write, *policy.devices):
-            return f"a filter cannot tell {named[0]} from any other path"
+        if named := first_path(policy):
+            return f"a filter cannot tell the path of {named} from any other"
         if "unix" in policy.network:
-            return "a filter cannot tell the child's own unix sockets from those of the machine"
-        return "a filter cannot tell the child's sub-processes from other processes" if policy.subprocesses else ""
+            return "a filter cannot tell own sockets from those of the machine, which network = ['unix'] would open"
+        return "a filter cannot tell the processes of subprocesses = true from others" if policy.subprocesses else ""
 
     def promises(self, policy: Policy) -> Mapping[Layer, str]:
         """What needs no help from outside."""

@@ -93,9 +93,11 @@ class Guard:
         _, status, usage = os.wait4(started.pid, 0)
         self.poll.unregister(started.pidfd)
         os.close(started.pidfd)
-        kill_strays(keep={other.pid for other in self.started.values()})
-        cpu = usage.ru_utime + usage.ru_stime
-        send_report(started.report, Exited(status, cpu, usage.ru_maxrss * 1024))
+        strays = kill_strays(keep={other.pid for other in self.started.values()})
+        # bwrap does not wait for its inner half, which is a stray then and has reaped the child: its usage counts.
+        cpu = sum(used.ru_utime + used.ru_stime for used in (usage, *strays))
+        max_rss = max(used.ru_maxrss for used in (usage, *strays)) * 1024
+        send_report(started.report, Exited(status, cpu, max_rss))
         started.report.close()
 
 

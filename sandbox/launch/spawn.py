@@ -62,6 +62,8 @@ def _become(
             os._exit(1)
         step = "start a session"
         os.setsid()
+        step = "leave the working directory"
+        os.chdir("/")
         step = "place the file descriptors"
         writer = _place(fds, writer)
         step = f"execute {argv[0]}"

@@ -7,6 +7,7 @@ See prctl(2), PR_SET_CHILD_SUBREAPER.
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Collection
 from pathlib import Path
 
@@ -19,11 +20,16 @@ def own_children() -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def kill_strays(keep: Collection[int]) -> None:
-    """Kill and reap every child but those in *keep*: a subreaper's other children are orphans of ended ones."""
+def kill_strays(keep: Collection[int]) -> list[resource.struct_rusage]:
+    """Kill and reap every child but those in *keep*: a subreaper's other children are orphans of ended ones.
+
+    Returns what each has used, with those that it had reaped itself. See wait4(2).
+    """
+    usages: list[resource.struct_rusage] = []
     while strays := [pid for pid in own_children() if pid not in keep]:
         for pid in strays:
             pidfd = os.pidfd_open(pid)
             pidfds.kill(pidfd)
-            os.waitpid(pid, 0)
+            usages.append(os.wait4(pid, 0)[2])
             os.close(pidfd)
+    return usages

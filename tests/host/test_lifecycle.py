@@ -7,8 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -24,36 +22,14 @@ from ..helpers import (
     CHILDREN,
     await_end,
     children_of,
-    command,
     descendants,
-    guard_of,
     held,
     launch,
     nothing_left,
     on_both,
+    process_tree,
     resident,
 )
-
-
-@contextmanager
-def running_host(backend: str, work: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Run tests/children/host_program.py; yield it and the pid of its child."""
-    argv = [sys.executable, str(CHILDREN / "host_program.py"), backend, work]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as program:
-        try:
-            assert program.stdout is not None
-            yield program, int(program.stdout.readline())
-        finally:
-            program.kill()
-
-
-def victim(name: str, host_pid: int, child_pid: int) -> int:
-    """Return the pid of the process that *name* means."""
-    guard_pid = guard_of(host_pid)
-    helpers = [pid for pid in children_of(guard_pid) if "belljar.child zygote" in command(pid)]
-    if name == "zygote":
-        return children_of(helpers[0])[0]
-    return {"host": host_pid, "guard": guard_pid, "helper": (helpers or [0])[0], "child": child_pid}[name]
 
 
 @on_both
@@ -67,36 +43,13 @@ def test_a_host_whose_stderr_is_a_file(backend: str, tmp_path: Path) -> None:
             program.kill()
 
 
-CASES = [("namespaces", name) for name in ("host", "guard", "helper", "zygote", "child")]
-CASES += [("none", name) for name in ("host", "guard", "child")]
-
-
-@pytest.mark.parametrize("work", ["idle", "busy", "stopped"])
-@pytest.mark.parametrize(("backend", "name"), CASES)
-def test_killing_one_process_leaves_nothing_below_it(backend: str, name: str, work: str) -> None:
-    """Within a second of SIGKILL to any process of the tree, all that it carried is gone."""
-    with running_host(backend, "busy" if work == "busy" else "idle") as (program, child_pid):
-        below = descendants(program.pid)
-        target = victim(name, program.pid, child_pid)
-        if work == "stopped":
-            os.kill(child_pid, signal.SIGSTOP)
-        doomed = {
-            "host": below,
-            "guard": [pid for pid in below if pid != target],
-            "child": [],
-        }.get(name, [pid for pid in below if pid != guard_of(program.pid)])
-        with held({target, child_pid, *doomed}) as pidfds:
-            os.kill(target, signal.SIGKILL)
-            await_end(pidfds)
-
-
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", ["guard", "helper", "zygote"])
 async def test_the_next_launch_works_after(name: str) -> None:
     """A host whose guard, helper or zygote was killed sees its child end, and launches anew."""
     async with launch() as host:
         assert host.child_pid is not None
-        target = victim(name, os.getpid(), host.child_pid)
+        target = process_tree("namespaces", host.child_pid)[name]
         with held([target]) as pidfds:
             os.kill(target, signal.SIGKILL)
             await host.wait()
@@ -112,7 +65,7 @@ async def test_a_child_killed_before_it_reads_its_birth_costs_only_itself() -> N
     """The end of one child, with a message unread, leaves the zygote and the other children alone."""
     async with launch() as other:
         assert other.child_pid is not None
-        zygote_pid = victim("zygote", os.getpid(), other.child_pid)
+        zygote_pid = process_tree("namespaces", other.child_pid)["zygote"]
         spare_pid = next(pid for pid in children_of(zygote_pid) if pid != other.child_pid)
         with held([spare_pid, zygote_pid]) as pidfds:
             os.kill(spare_pid, signal.SIGSTOP)
