@@ -168,10 +168,29 @@ def _landlock(feature: str, partly: str = "") -> Closer:
 
 
 def _landlock_writes(held: Held) -> str | None:
-    """Closed by ABI 3: before it, truncate(2) asks for nothing that landlock knows."""
+    """Closed by ABI 3, but for what landlock has no access for and the filter lets pass once the policy writes."""
+    modes = "modes and times of files elsewhere can be changed" if held.rights.writes else ""
     if held.landlock is None or "truncate" in held.landlock.granted:
-        return _landlock("truncate")(held)
-    return _landlock("file", "before ABI 3, truncate(2) empties any file that the child's user may write")(held)
+        return _landlock("truncate", modes)(held)
+    older = "before ABI 3, truncate(2) empties any file that the child's user may write"
+    return _landlock("file", "; ".join(filter(None, (older, modes))))(held)
+
+
+def _executed_by_landlock(held: Held) -> str | None:
+    """A memfd lies on no mount that landlock looks at; where the filter lets execve pass, /proc/self/fd names it."""
+    return _landlock("file", "a program in a memfd can be executed" if _executes(held) else "")(held)
+
+
+def _new_code(held: Held) -> str | None:
+    """The filter sees each mmap; the kernel's own mapping of a program that is executed it does not see."""
+    if held.rights.executable_memory:
+        return None
+    makes_programs = held.rights.writes or Layer.EMPTY_ROOT not in held.layers  # without /proc no memfd has a name
+    return "code that the child wrote into a program can be executed" if _executes(held) and makes_programs else ""
+
+
+def _executes(held: Held) -> bool:
+    return held.rights.subprocesses and held.rights.reads
 
 
 def _outer_landlock(feature: str) -> Closer:
@@ -202,26 +221,6 @@ def _execution(policy: Policy) -> str:
 # The view of files that bubblewrap leaves: a mount namespace of its own without an empty root.
 _in_view = _if(lambda held: Layer.EMPTY_ROOT not in held.layers, "of the files in the view only, which are read-only")
 _view_is_read_only = _if(lambda held: True)
-
-_OWN_PROGRAMS = "a program that the child itself has written can be executed"
-
-
-def _executes_own_programs(held: Held) -> bool:
-    """By a file of its own, or, where there is a /proc, by a memfd's name there, which landlock lets pass (tried)."""
-    rights = held.rights
-    return rights.subprocesses and (rights.writes or (rights.reads and Layer.EMPTY_ROOT not in held.layers))
-
-
-def _no_executable_memory(held: Held) -> str | None:
-    if held.rights.executable_memory:
-        return None
-    return _OWN_PROGRAMS if _executes_own_programs(held) else ""
-
-
-def _executes_by_landlock(held: Held) -> str | None:
-    kept = _landlock("file")(held)
-    return _OWN_PROGRAMS if kept == "" and _executes_own_programs(held) else kept
-
 
 _METADATA = "metadata of known names leaks: newfstatat with AT_EMPTY_PATH cannot be told from fstat"
 _EXISTENCE = "whether a pid exists can be told, by the metadata of /proc and by futex(2)"
@@ -267,7 +266,7 @@ _TABLE: Mapping[Operation, _Row] = {
     Operation.EXECUTE: (
         {
             Layer.EMPTY_ROOT: _wholly,
-            Layer.LANDLOCK: _executes_by_landlock,
+            Layer.LANDLOCK: _executed_by_landlock,
             Layer.SECCOMP: _unless(lambda rights: rights.subprocesses and rights.reads),
         },
         _execution,
@@ -281,7 +280,7 @@ _TABLE: Mapping[Operation, _Row] = {
         _right("threads", "threads"),
     ),
     Operation.EXECUTABLE_MEMORY: (
-        {Layer.SECCOMP: _no_executable_memory},
+        {Layer.SECCOMP: _new_code},
         _right("executable_memory", "executable memory"),
     ),
     Operation.INET: (
@@ -295,6 +294,7 @@ _TABLE: Mapping[Operation, _Row] = {
     Operation.UNIX_PATH: (
         {
             Layer.EMPTY_ROOT: _wholly,
+            Layer.MOUNT_NS: _wholly,  # the system's part of a view holds no sockets; what the policy names is granted
             Layer.LANDLOCK: _landlock("unix-path"),
             Layer.SECCOMP: _unless(lambda rights: "unix" in rights.families),
         },
