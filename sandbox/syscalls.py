@@ -36,11 +36,15 @@ SECCOMP_FILTER_FLAG_TSYNC_ESRCH = 1 << 4
 LANDLOCK_CREATE_RULESET_VERSION = 1
 LANDLOCK_RULE_PATH_BENEATH = 1
 
+KEYCTL_JOIN_SESSION_KEYRING = 1
+
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 # x86_64 has numbers of its own; aarch64 and riscv64 share the generic table.
-_NUMBERS = {"pivot_root": 155, "seccomp": 317} if platform.machine() == "x86_64" else {"pivot_root": 41, "seccomp": 277}
+_X86_64 = {"pivot_root": 155, "keyctl": 250, "seccomp": 317}
+_GENERIC = {"pivot_root": 41, "keyctl": 219, "seccomp": 277}
+_NUMBERS = _X86_64 if platform.machine() == "x86_64" else _GENERIC
 _NR_LANDLOCK_CREATE_RULESET, _NR_LANDLOCK_ADD_RULE, _NR_LANDLOCK_RESTRICT_SELF = 444, 445, 446
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -78,6 +82,12 @@ def prctl(option: int, argument: int) -> None:
     """Set one attribute of this process. See prctl(2). For the guard, which loads the standard library only."""
     zero = ctypes.c_ulong(0)
     _checked(_libc.prctl(ctypes.c_int(option), ctypes.c_ulong(argument), zero, zero, zero), "prctl")
+
+
+def join_new_session_keyring() -> None:
+    """Leave the session keyring for a new one without a name. See keyctl_join_session_keyring(3)."""
+    arguments = (ctypes.c_int(KEYCTL_JOIN_SESSION_KEYRING), None)
+    _checked(_libc.syscall(ctypes.c_long(_NUMBERS["keyctl"]), *arguments), "keyctl")
 
 
 def unshare(flags: int) -> None:

@@ -233,6 +233,7 @@ class ChildSide:
         confine.close_fds_except({CONTROL_FD})
         confine.drop_own_capabilities()
         confine.forbid_new_privileges()
+        confine.leave_the_keys_of_the_host(birth.policy)
         confine.set_limits(birth.policy.limits)
         landlock.restrict(landlock.outer(), birth.landlock_abi)
 

@@ -31,7 +31,7 @@ from ..policy import Policy
 from ..probe import Machine
 from ..programs import CHROME_SANDBOX, find
 from ..steps import step
-from .seccomp import BOUNDING_SET
+from .seccomp import BOUNDING_SET, beyond_the_child
 
 _ID_FD = 7
 _API = "1"
@@ -71,6 +71,8 @@ class HostSide(ExecutedHost):
         named = (*policy.read_only, *policy.read_write, *policy.devices)
         if named:
             return f"its root is empty after the seal, so that {named[0]} cannot stay visible"
+        if beyond := beyond_the_child(policy):
+            return beyond
         online = [family for family in policy.network if family != "unix"]
         return f"its network namespace is its own, so that network = {online} leads nowhere" if online else ""
 

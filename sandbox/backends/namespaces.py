@@ -81,6 +81,7 @@ class ChildSide:
         """Take the limits; namespaces and capabilities are done."""
         if self.failure is not None:
             raise self.failure
+        confine.leave_the_keys_of_the_host(birth.policy)
         confine.set_limits(birth.policy.limits)
 
     def take_files(self) -> None:

@@ -19,10 +19,23 @@ from ..launch.forked import ForkedHost
 from ..layers import Layer
 from ..policy import Policy
 from ..probe import Machine
+from ..seccomp.groups import WATCHING
 
 BOUNDING_SET = (
     "the bounding set stays as it was, which only a process with CAP_SETPCAP can change; no_new_privs makes it idle"
 )
+
+
+def beyond_the_child(policy: Policy) -> str:
+    """Return what *policy* grants that takes an IPC, user or mount namespace to stay with the child; empty if nothing.
+
+    The keys of a user, and IPC objects, belong to all processes of that user; a watch tells of any folder it can read.
+    """
+    if shared := sorted({"keys", "sysv-ipc", "posix-queues"} & set(policy.covert_channels)):
+        return f"without namespaces, {shared[0]} would reach those of all processes of the child's user"
+    if watching := sorted(set(WATCHING) & set(policy.syscalls)):
+        return f"nothing but a mount namespace limits which files {watching[0]} watches"
+    return ""
 
 
 class HostSide(ForkedHost):
@@ -41,6 +54,8 @@ class HostSide(ForkedHost):
 
     def unable(self, policy: Policy, machine: Machine) -> str:
         """A filter cannot tell one path, socket or process from another."""
+        if beyond := beyond_the_child(policy):
+            return beyond
         if named := (*policy.read_only, *policy.read_write, *policy.devices):
             return f"a filter cannot tell {named[0]} from any other path"
         if "unix" in policy.network:
