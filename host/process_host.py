@@ -42,6 +42,9 @@ log = logging.getLogger("belljar.host")
 
 T = TypeVar("T")
 
+HANG_UP_GRACE = 1.0
+"""Seconds that a child has to end after it closed the control channel, as all do that end."""
+
 GRACE = 2.0
 """Seconds that a child has to end after `ProcessHost.shutdown` asked it to."""
 
@@ -275,8 +278,7 @@ class ProcessHost:
 
     async def _ended_in_launch(self) -> LaunchError:
         """The channel closed during the launch: say how the child ended, or pass its own report on."""
-        with anyio.CancelScope(shield=True):
-            ended = await self.wait()
+        ended = await self._end_behind_the_channel()
         if self._stage is Stage.HELLO and (why := self._launching.half.explain(ended.exit_code, ended.stderr)):
             return LaunchError(Stage.LAUNCH, 0, why)
         return LaunchError(self._stage, 0, f"the child ended{self._in_step()}: {ended}")
@@ -308,12 +310,21 @@ class ProcessHost:
         try:
             return await self._calls.call(method, arguments, returns, timeout)
         except EndOfChannel:
-            with anyio.CancelScope(shield=True):
-                ended = await self.wait()
+            ended = await self._end_behind_the_channel()
             raise ChildEnded(f"{self.process.name} ended during {method!r}: {ended}", ended) from None
         except PeerProtocolError as error:
             self.kill(f"it broke the protocol: {error}")
             raise
+
+    async def _end_behind_the_channel(self) -> Ended:
+        """The channel is closed, so the child has ended, or is about to; one that only hung up is killed."""
+        with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(HANG_UP_GRACE):
+                await self._end_came.wait()
+            if not self._end_came.is_set():
+                self.kill("it closed its channel and went on")
+            ended = await self.wait()
+        return ended
 
     async def _not_ready(self, method: str) -> BelljarError | RuntimeError:
         if self.state < State.READY:

@@ -9,10 +9,11 @@ import resource
 import signal
 from pathlib import Path
 
+import anyio
 import pytest
 
 from belljar.host.choose import choose
-from belljar.host.errors import ResultError
+from belljar.host.errors import ChildEnded, LaunchError, ResultError
 from belljar.host.process_host import ProcessHost
 from belljar.sandbox.backends import host_half
 from belljar.sandbox.danger import COVERT_CHANNELS, SYSCALLS
@@ -23,7 +24,7 @@ from belljar.sandbox.probe import Machine, explain, probe
 from belljar.sandbox.protection import Operation, Verdict
 from belljar.sandbox.seccomp.compile import compile_policy
 
-from ..helpers import SOON, await_end, children_of, descendants, guard_of, held, launch, process
+from ..helpers import SOON, await_end, children_of, descendants, guard_of, held, launch, process, write_plugin
 
 pytestmark = pytest.mark.anyio
 
@@ -185,6 +186,22 @@ async def test_what_subprocesses_leave_behind_ends_too(victim: str) -> None:
             await_end(left, SOON * 3)
     finally:
         await host.__aexit__(None, None, None)
+
+
+@pytest.mark.parametrize("backend", ["namespaces", "seccomp", "none"])
+async def test_a_child_that_hangs_up_and_lives_on_is_killed(backend: str) -> None:
+    """The end of the channel is the end of the child: one that goes on without it cannot hold a call for ever."""
+    async with loose(backend) as host:
+        with anyio.fail_after(10), pytest.raises(ChildEnded, match="it closed its channel and went on"):
+            await host.call("hang_up", timeout=5)
+
+
+async def test_a_plugin_that_hangs_up_while_it_is_loaded_is_killed(tmp_path: Path) -> None:
+    """Nor can it hold a launch."""
+    machine_for("namespaces")
+    plugin = write_plugin(tmp_path, "import os, signal\nos.closerange(3, 64)\nsignal.pause()\nclass Plug: pass\n")
+    with anyio.fail_after(10), pytest.raises(LaunchError, match="it closed its channel and went on"):
+        await launch(plugin).__aenter__()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root does not heed RLIMIT_NPROC, so that a bomb would know no end")
