@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> None:
 
         run_helper(int(arguments[1]), prepare_zygote, stages.run_isolated)
     if arguments[0] == "plain-zygote":
-        from ..sandbox.launch.zygote import run_plain_zygote
+        from ..sandbox.launch.plain_zygote import run_plain_zygote
 
         run_plain_zygote(int(arguments[1]), prepare_zygote, stages.run_forked)
     birth = msgspec.json.decode(read_sealed(int(arguments[2]), MAX_BIRTH), type=Birth)

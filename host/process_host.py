@@ -42,6 +42,9 @@ log = logging.getLogger("belljar.host")
 
 T = TypeVar("T")
 
+HANG_UP_GRACE = 1.0
+"""Seconds that a child has to end after it closed the control channel, as all do that end."""
+
 GRACE = 2.0
 """Seconds that a child has to end after `ProcessHost.shutdown` asked it to."""
 

@@ -35,7 +35,7 @@ from ..ipc.messages import (
     StepBegan,
 )
 from ..ipc.stage import Stage
-from ..sandbox import protection
+from ..sandbox import landlock, protection
 from ..sandbox.base import Birth, HostHalf, Launch
 from ..sandbox.errors import SandboxError
 from ..sandbox.hints import hint
@@ -136,13 +136,15 @@ class Launching:
     def launch(self, report: socket.socket, stdout: int, stderr: int) -> None:
         """Stage 2: ask the backend for the process. What becomes of it comes over the report socket."""
         process = self.process
-        abi = self.machine.landlock_abi if Layer.LANDLOCK in self.promised else 0
-        birth = Birth(self.half.name, process.name, process.policy, process.env, abi)
+        birth = Birth(self.half.name, process.name, process.policy, process.env, self._landlock_abi())
         files = self._warm_up_files()
         request = Launch(self.childs_end, report, stdout, stderr, birth, process.preload, self.user, files)
         self.started = self.half.start(request)
         self.fds.callback(self.started.close)
         self.childs_end.close()
+
+    def _landlock_abi(self) -> int:
+        return self.machine.landlock_abi if Layer.LANDLOCK in self.promised else 0
 
     async def accept_hello(self, launched: Launched) -> Hello:
         """Stage 4: believe the first message only if the kernel says that the launched process sent it."""
@@ -222,6 +224,8 @@ class Launching:
                 pass
             if self._awaits_listener() and self.listener is None:
                 raise PeerProtocolError("the child sealed itself without sending its listener")
+            if doubt := landlock.doubt(message.landlock, self._landlock_abi()):
+                raise PeerProtocolError(f"the child's word on its seal cannot be true: {doubt}")
         self.landlock = message.landlock
         self.timeline |= message.took
 

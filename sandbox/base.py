@@ -146,12 +146,6 @@ class ChildHalf(Protocol):
         ...
 
 
-def shared_names(policy: Policy) -> str:
-    """Return why a backend without a user and an ipc namespace cannot give *policy*, empty if it can."""
-    named = [channel for channel in ("keys", "sysv-ipc", "posix-queues") if channel in policy.covert_channels]
-    return f"without namespaces for them, {named[0]} are those of all processes of the child's user" if named else ""
-
-
 def shares_network(policy: Policy) -> bool:
     """Whether *policy* needs the host's network namespace, because it allows more than local sockets."""
     return bool({"inet", "inet6", "netlink"} & set(policy.network))

@@ -26,6 +26,9 @@ _LOCKED = (
     | prctl.SECBIT_KEEP_CAPS_LOCKED
 )
 
+OPEN_FILES = 1024
+"""RLIMIT_NOFILE of a child whose policy names none."""
+
 _NO_CAPABILITY = tuple((cap, flag, False) for flag in prctl.ALL_FLAGS for cap in prctl.ALL_CAPS)
 
 
@@ -76,7 +79,7 @@ def set_limits(limits: Limits) -> None:
     wanted = {
         resource.RLIMIT_AS: limits.memory,
         resource.RLIMIT_CPU: limits.cpu,
-        resource.RLIMIT_NOFILE: limits.open_files,
+        resource.RLIMIT_NOFILE: _open_files(limits),
         resource.RLIMIT_NPROC: limits.processes,
         resource.RLIMIT_FSIZE: limits.file_size,
         resource.RLIMIT_CORE: 1,
@@ -85,6 +88,18 @@ def set_limits(limits: Limits) -> None:
         if value is not None:
             with step(f"set rlimit {which}"):
                 resource.setrlimit(which, (_lower(which, value),) * 2)
+
+
+def _open_files(limits: Limits) -> int:
+    """Return how many fds a child may have: at most half of what its launcher may, and 1024 if no limit is given.
+
+    Fds that were sent and not received yet are counted for a *user*, and nobody of that user may send another while
+    there are more than *its own* RLIMIT_NOFILE (unix(7), ETOOMANYREFS). So a child with the limit of its zygote and
+    its host could keep both from sending any, and 1024 of it in nested epolls stay far from the user's share of those.
+    """
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    wanted = OPEN_FILES if limits.open_files is None else limits.open_files
+    return wanted if soft == resource.RLIM_INFINITY else min(wanted, soft // 2)
 
 
 def _lower(which: int, value: int) -> int:

@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 from .. import confine
-from ..base import Birth, Launch, first_path, shared_names
+from ..base import Birth, Launch, first_path
 from ..errors import SandboxError
 from ..launch.executed import CONTROL_FD, Command, ExecutedHost
 from ..layers import Layer
@@ -31,7 +31,7 @@ from ..policy import Policy
 from ..probe import Machine
 from ..programs import CHROME_SANDBOX, find
 from ..steps import step
-from .seccomp import BOUNDING_SET
+from .seccomp import BOUNDING_SET, beyond_the_child
 
 _ID_FD = 7
 _API = "1"
@@ -83,7 +83,7 @@ class HostSide(ExecutedHost):
         online = [family for family in policy.network if family != "unix"]
         if online:
             return f"its network namespace is its own, so that network = {online} leads nowhere"
-        return shared_names(policy)
+        return beyond_the_child(policy)
 
     def promises(self, policy: Policy) -> Mapping[Layer, str]:
         """Two namespaces, the empty root, and what a process can do to itself."""
@@ -144,7 +144,7 @@ class ChildSide:
         confine.die_with(signal.SIGKILL)  # once more: the setuid exec cleared it, and the helper waits in one thread
         confine.close_fds_except({CONTROL_FD, self.chroot_fd})
         with step("start a session"):
-            os.setsid()  # the helper's process group reaches out of the pid namespace: kill(0, ...) would end the helper
+            os.setsid()  # out of the outer half's process group, which kill(0, ...) would reach and end
         confine.drop_own_capabilities()
         confine.forbid_new_privileges()
         confine.set_limits(birth.policy.limits)

@@ -14,16 +14,29 @@ from typing import ClassVar
 
 from ...ipc.messages import Landlock
 from .. import confine
-from ..base import Birth, first_path, shared_names
+from ..base import Birth, first_path
 from ..launch.forked import ForkedHost
 from ..layers import Layer
 from ..policy import Policy
 from ..probe import Machine
+from ..seccomp.groups import WATCHING
 from ..steps import step
 
 BOUNDING_SET = (
     "the bounding set stays as it was, which only a process with CAP_SETPCAP can change; no_new_privs makes it idle"
 )
+
+
+def beyond_the_child(policy: Policy) -> str:
+    """Return what *policy* grants that takes an IPC, user or mount namespace to stay with the child; empty if nothing.
+
+    The keys of a user, and IPC objects, belong to all processes of that user; a watch tells of any folder it can read.
+    """
+    if shared := sorted({"keys", "sysv-ipc", "posix-queues"} & set(policy.covert_channels)):
+        return f"without namespaces, {shared[0]} would reach those of all processes of the child's user"
+    if watching := sorted(set(WATCHING) & set(policy.syscalls)):
+        return f"nothing but a mount namespace limits which files {watching[0]} watches"
+    return ""
 
 
 class HostSide(ForkedHost):
@@ -48,7 +61,7 @@ class HostSide(ForkedHost):
             return "a filter cannot tell own sockets from those of the machine, which network = ['unix'] would open"
         if policy.subprocesses:
             return "a filter cannot tell the processes of subprocesses = true from others"
-        return shared_names(policy)
+        return beyond_the_child(policy)
 
     def promises(self, policy: Policy) -> Mapping[Layer, str]:
         """What needs no help from outside."""

@@ -94,6 +94,10 @@ def leave_the_zygote(link_fd: int) -> None:
     """Stage 3, as soon as a child is forked: its own session, no fd but the link, and no life without the zygote."""
     confine.die_with(signal.SIGKILL)
     confine.close_fds_except({link_fd})
+    with step("open an input of its own"):  # the zygote's would be shared: its flags are a channel between siblings
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(null, 0)
+        os.close(null)
     with step("start a session"):
         os.setsid()
 
