@@ -14,8 +14,6 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-import belljar
-
 from ..sandbox.errors import SandboxError
 from ..sandbox.policy import Policy
 from ..sandbox.seccomp.cache import folder_path
@@ -41,7 +39,7 @@ def _paths(policy: Policy) -> tuple[str, ...]:
 
 def _trusted(process: Process) -> Iterator[tuple[str, bool]]:
     """Yield real paths that no child may change; with True, folders of code, below which nothing may be written."""
-    packages = Path(belljar.__file__).parent
+    packages = Path(sys.modules["belljar"].__file__ or "").parent
     code = [packages, *(packages / name for name in ("child", "host", "ipc", "sandbox"))]
     code += map(Path, sysconfig.get_paths().values())
     yield from ((os.path.realpath(path), True) for path in code if path.name != "data")
