@@ -140,7 +140,7 @@ class ChildSide:
         confine.die_with(signal.SIGKILL)  # once more: the setuid exec cleared it, and the helper waits in one thread
         confine.close_fds_except({CONTROL_FD, self.chroot_fd})
         with step("start a session"):
-            os.setsid()  # the helper's process group reaches out of the pid namespace: kill(0, ...) would end the helper
+            os.setsid()  # the helper's process group reaches out of the pid namespace: kill(0) would end the helper
         confine.drop_own_capabilities()
         confine.forbid_new_privileges()
         confine.set_limits(birth.policy.limits)

@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from tests.children.attacks import processes
-from tests.children.attacks.calls import call
+from tests.children.intruder import processes
+from tests.children.intruder.calls import call
 
 from .scene import Scene
 
@@ -188,4 +188,3 @@ def had_effect(scene: Scene, name: str, evidence: str) -> bool | None:
     """Return whether the host saw the effect of *name*; None where it has no way to look."""
     witness = WITNESSES.get(name)
     return None if witness is None else witness(scene, evidence)
-

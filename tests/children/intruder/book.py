@@ -109,9 +109,7 @@ def attack(
 
     def enter(act: Act) -> Act:
         assert name not in ATTACKS
-        ATTACKS[name] = Attack(
-            name, act, operation, layers, policy, needs_root, not_root, apart, granted, proof
-        )
+        ATTACKS[name] = Attack(name, act, operation, layers, policy, needs_root, not_root, apart, granted, proof)
         return act
 
     return enter

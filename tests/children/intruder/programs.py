@@ -63,12 +63,12 @@ def clone_vfork(target: Target) -> None:
     _clone(0x4000 | signal.SIGCHLD)  # CLONE_VFORK; with CLONE_VM the two would share this very stack
 
 
-@attack("make a process that no tracer follows", layers=("seccomp",), policy="programs")
+@attack("make a process that no tracer follows", layers=("seccomp",), policy="forks")
 def clone_untraced(target: Target) -> None:
     _clone(_CLONE_UNTRACED | signal.SIGCHLD)
 
 
-@attack("make a process with a pidfd", layers=("seccomp",), policy="programs")
+@attack("make a process with a pidfd", layers=("seccomp",), policy="forks")
 def clone_pidfd(target: Target) -> None:
     pidfd = buffer(bytes(4))
     pid = call("clone", _CLONE_PIDFD | signal.SIGCHLD, 0, pidfd, 0, 0)
@@ -78,7 +78,7 @@ def clone_pidfd(target: Target) -> None:
     os.close(int.from_bytes(pidfd.raw, "little"))
 
 
-@attack("make a brother instead of a child", layers=("seccomp",), policy="programs")
+@attack("make a brother instead of a child", layers=("seccomp",), policy="forks")
 def clone_parent(target: Target) -> None:
     in_fork(lambda: call("clone", _CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0) or os._exit(0))
 
