@@ -89,6 +89,11 @@ async def launch(backend: str) -> float:
         return (time.perf_counter() - began) * 1000
 
 
+def warm(backend: str) -> float:
+    """Launch while all runs that launches share."""
+    return anyio.run(launch, backend)
+
+
 def cold(backend: str) -> float:
     """Launch with nothing running yet; what the machine can do has been probed."""
     stop()
@@ -140,7 +145,7 @@ def main() -> None:
     os.dup2(reader, id_fd)
     rows: dict[tuple[str, str], Callable[[], float]] = {}
     for backend, tool in TOOLS.items():
-        rows[backend, "warm"] = partial(anyio.run, launch, backend)
+        rows[backend, "warm"] = partial(warm, backend)
         rows[backend, "cold"] = partial(cold, backend)
         rows[backend, "bare"] = partial(bare, tool, ANSWER, user, id_fd)
         rows[backend, "bare, same imports"] = partial(bare, tool, IMPORTS + ANSWER, user, id_fd)
@@ -161,14 +166,14 @@ def show(samples: dict[tuple[str, str], list[float]], costs: dict[str, tuple[flo
     rows: dict[str, dict[str, float]] = {}
     for backend in BACKENDS:
         kinds = ("warm", "cold", "bare", "bare, same imports")
-        warm, first, alone, imports = (statistics.median(samples[backend, kind]) for kind in kinds)
+        launched, first, alone, imports = (statistics.median(samples[backend, kind]) for kind in kinds)
         rows[backend] = {
-            "launch": warm,
+            "launch": launched,
             "first": first,
             "bare": alone,
             "bare+": imports,
-            "launch/bare": warm / alone,
-            "launch/bare+": warm / imports,
+            "launch/bare": launched / alone,
+            "launch/bare+": launched / imports,
             "first/bare+": first / imports,
             "processes": costs[backend][0],
             "pss": costs[backend][1],

@@ -13,6 +13,7 @@ import msgspec
 
 from ..ipc.payload import read_sealed
 from ..sandbox.base import Birth
+from ..sandbox.launch.forked import MAX_BIRTH
 
 
 def main(arguments: list[str]) -> None:
@@ -24,10 +25,10 @@ def main(arguments: list[str]) -> None:
 
         run_helper(int(arguments[1]), prepare_zygote, stages.run_isolated)
     if arguments[0] == "plain-zygote":
-        from ..sandbox.launch.zygote import run_plain_zygote
+        from ..sandbox.launch.plain_zygote import run_plain_zygote
 
         run_plain_zygote(int(arguments[1]), prepare_zygote, stages.run_forked)
-    birth = msgspec.json.decode(read_sealed(int(arguments[2]), 1 << 20), type=Birth)
+    birth = msgspec.json.decode(read_sealed(int(arguments[2]), MAX_BIRTH), type=Birth)
     stages.run_executed(birth, int(arguments[1]))
 
 

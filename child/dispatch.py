@@ -163,6 +163,8 @@ class Dispatcher:
             return
         try:
             self._send(Reply(call.call_id, None, self.refused.take()), [fd])
+        except OSError as error:  # ETOOMANYREFS: this user has too many fds on their way
+            self._fail(call, "result", type(error).__name__, f"could not send {len(payload)} bytes: {error}")
         finally:
             os.close(fd)
 

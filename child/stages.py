@@ -207,7 +207,8 @@ class Child:
                 listener = install(configuration.bpf, listener=configuration.listener)
                 self.refused.watch()
         if listener is not None:
-            self.link.send(Listening(), [listener])
+            with self.stage(Stage.SEAL):  # ETOOMANYREFS: another process of this user keeps all fds from being sent
+                self.link.send(Listening(), [listener])
             os.close(listener)
         self.link.send(Sealed(self.took, landlock))
 

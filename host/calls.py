@@ -19,6 +19,7 @@ from ..ipc.messages import MAX_INLINE, Call, CallFailed, Reply, Shutdown
 from ..ipc.payload import make_sealed, read_sealed
 from .connection import Connection, EndOfChannel
 from .errors import ArgumentError, CallError, CallTimeout, PluginError, ResultError, UnknownMethod
+from .place import printable
 from .stages import Launching
 
 log = logging.getLogger("belljar.host")
@@ -148,7 +149,8 @@ class Calls:
             raise PeerProtocolError(f"the child answered call {self._last_id} with {type(answer).__name__}")
         refused = self._refusals()
         if answer.refused:
-            refused = (*(f"import {name}" for name in answer.refused), *refused)
+            # Words of the child, on their way into the log: no line breaks, and nothing that a terminal would obey.
+            refused = (*(f"import {printable(name)}" for name in answer.refused), *refused)
         if refused:
             log.warning(
                 "%s: after the seal, %r was refused %s", self._launching.process.name, method, ", ".join(refused)

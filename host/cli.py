@@ -35,6 +35,9 @@ app = typer.Typer(
 app.add_typer(policy_app, name="policy")
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file with [process.NAME] tables.")]
+Backend = Annotated[
+    str, typer.Option(metavar="NAME", help="Use this backend, or auto, instead of CONFIG's; what is required stays.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
 
 
@@ -96,6 +99,7 @@ def run(
         ),
     ] = None,
     *,
+    backend: Backend = "",
     as_json: AsJson = False,
     timeout: Annotated[
         str, typer.Option(help="How long the call may take, such as 10s; else the child is killed.")
@@ -107,7 +111,7 @@ def run(
         from . import run_command
         from .config import load_config
 
-        chosen = load_config(config).process(process)
+        chosen = _with_backend(load_config(config).process(process), backend)
         call = run_command.Call.parse(chosen, method, arguments or [], timeout)
         with run_command.Target.open(out) as target:
             result = _in_loop(call.make)
@@ -119,14 +123,19 @@ def inspect(
     config: ConfigPath,
     process: Annotated[str | None, typer.Argument(metavar="PROCESS", help="One of CONFIG's; all if not given.")] = None,
     *,
+    backend: Backend = "",
     as_json: AsJson = False,
 ) -> None:
-    """Launch each child, print its pids, its timeline and its protection as the kernel shows them, and end it."""
+    """Launch each child, print its pids, its timeline and its protection as the kernel shows them, and end it.
+
+    The protection comes layer by layer, and operation by operation with the verdict and the reason.
+    """
     with _plain_errors():
         from .config import load_config
 
         loaded = load_config(config)
         chosen = [loaded.process(process)] if process is not None else list(loaded.processes.values())
+        chosen = [_with_backend(one, backend) for one in chosen]
         hosts = [host for one in chosen if (host := _try_launch(one)) is not None]
         if as_json:
             _print_json({"processes": [_as_json(host) for host in hosts]})
@@ -134,6 +143,14 @@ def inspect(
             _show(host)
         if len(hosts) < len(chosen):
             raise typer.Exit(2)
+
+
+def _with_backend(process: Process, backend: str) -> Process:
+    """Return *process* with the backend of the option, if one is given."""
+    from .place import Place
+    from .process_type import with_backend
+
+    return with_backend(process, backend, Place("--backend")) if backend else process
 
 
 def _try_launch(process: Process) -> ProcessHost | None:
@@ -158,7 +175,8 @@ async def _launch_once(process: Process) -> ProcessHost:
 def _as_json(host: ProcessHost) -> dict[str, object]:
     return {
         "process": host.process.name,
-        "backend": host.process.backend,
+        "asked_backend": host.process.backend,
+        "backend": _chosen_backend(host),
         "policy": str(host.process.policy),
         "launched_pid": host.launched_pid,
         "child_pid": host.child_pid,
@@ -168,12 +186,16 @@ def _as_json(host: ProcessHost) -> dict[str, object]:
     }
 
 
+def _chosen_backend(host: ProcessHost) -> str:
+    return host.protection.backend if host.protection else host.process.backend
+
+
 def _show(host: ProcessHost) -> None:
     from .render import launch_report
 
     assert host.protection is not None
     report = launch_report(
-        f"{host.process.name} ({host.process.backend})",
+        f"{host.process.name} ({_chosen_backend(host)})",
         host.protection,
         host.timeline,
         launched_pid=host.launched_pid,

@@ -27,6 +27,7 @@ _NOTIF = struct.Struct("=QIIiIQ6Q")  # struct seccomp_notif with its seccomp_dat
 _RESPONSE = struct.Struct("=QqiI")
 _RECV = 0xC0502100
 _SEND = 0xC0182101
+_ID_VALID = 0x40082102
 
 _PATH_ARGUMENT = {"open": 0, "openat": 1, "openat2": 1, "execve": 0, "execveat": 1}
 _X86_64 = {2: "open", 257: "openat", 437: "openat2", 59: "execve", 322: "execveat", 41: "socket"}
@@ -67,17 +68,19 @@ class Denials:
             return error.errno in (errno.ENOENT, errno.EINTR)  # ENOENT: the thread was killed while it waited
         cookie, tid, _, number, _, _, *arguments = _NOTIF.unpack(request)
         self.count += 1
-        self._note(number, tid, arguments)
+        self._note(cookie, number, tid, arguments)
         try:
             fcntl.ioctl(self.listener, _SEND, _RESPONSE.pack(cookie, 0, -errno.EACCES, 0))
         except OSError as error:
             return error.errno == errno.ENOENT
         return True
 
-    def _note(self, number: int, tid: int, arguments: list[int]) -> None:
+    def _note(self, cookie: int, number: int, tid: int, arguments: list[int]) -> None:
         call = _NAMES.get(number, f"system call {number}")
         if call in _PATH_ARGUMENT:
             path = _read_path(tid, arguments[_PATH_ARGUMENT[call]])
+            if not self._still_waits(cookie):
+                return  # it was killed meanwhile, and its number may be that of another process, whose memory this was
             if path.startswith("<"):
                 return  # no file: Python looks for the source of "<string>" and the like when it formats a traceback
             what = f"{call} {path}"
@@ -86,6 +89,13 @@ class Denials:
         if what not in self._fresh and len(self._fresh) < 64:
             self._fresh[what] = None
             log.info("%s: the seal refused %s", self.name, what)
+
+    def _still_waits(self, cookie: int) -> bool:
+        try:
+            fcntl.ioctl(self.listener, _ID_VALID, cookie.to_bytes(8, "little"))
+        except OSError:
+            return False
+        return True
 
     def take(self) -> tuple[str, ...]:
         """Return what was refused since the last call, each once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,12 +12,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..sandbox.backends import host_half, names
+from ..sandbox.backends import BACKENDS, host_half, names
+from ..sandbox.base import HostHalf
+from ..sandbox.errors import SandboxError
 from ..sandbox.layers import Layer
 from ..sandbox.policy import Policy
 from ..sandbox.probe import FEATURES, LayerProbe, Machine, explain, probe
-from ..sandbox.user import User, closed_to, resolve_user
+from ..sandbox.user import DEFAULT_FOR_ROOT, User, closed_to, resolve_user
+from .choose import refusal
 from .place import printable
+from .process_type import Process
 
 _LAYERS = {
     "userns": Layer.USER_NS,
@@ -62,10 +67,17 @@ class BackendRow:
 
 @dataclass(frozen=True, slots=True)
 class DoctorReport:
-    """What works on this machine. ``system`` is one line for a bug report, ``user`` says whom children run as."""
+    """What works on this machine.
+
+    Attributes:
+        system: one line for a bug report.
+        user: whom children run as, in words.
+        auto: the backend that ``auto`` takes for the default policy, empty for none.
+    """
 
     system: str
     user: str
+    auto: str
     features: tuple[FeatureRow, ...]
     backends: tuple[BackendRow, ...]
 
@@ -88,13 +100,40 @@ def doctor_report(machine: Machine | None = None) -> DoctorReport:
     user = resolve_user("")
     closed = closed_to(user)
     seen = machine or probe(User.current() if closed else user)
-    required = {name: host_half(name).requires for name in names()}
+    halves, broken = _halves()
+    required = {name: half.requires for name, half in halves.items()}
     return DoctorReport(
         system=f"{platform.system()} {platform.release()} {platform.machine()}, uid {os.geteuid()}",
-        user=closed or f"children run as uid {user.uid}",
+        user=closed or _user(user),
+        auto=_auto(halves, seen),
         features=tuple(_feature(seen.results[name], required) for name in FEATURES),
-        backends=tuple(_backend(name, seen.missing(required[name])) for name in names()),
+        backends=(*(_backend(half, seen.missing(half.requires)) for half in halves.values()), *broken),
     )
+
+
+def _halves() -> tuple[dict[str, HostHalf], list[BackendRow]]:
+    """Return each backend by name, and a row for each of another package that cannot be loaded."""
+    halves: dict[str, HostHalf] = {}
+    broken: list[BackendRow] = []
+    for name in names():
+        try:
+            halves[name] = host_half(name)
+        except SandboxError as error:
+            broken.append(BackendRow(name, True, False, (), str(error)))
+    return halves, broken
+
+
+def _user(user: User) -> str:
+    if os.geteuid() != 0:
+        return f"children run as this user, uid {user.uid}"
+    return f"children of root run as {DEFAULT_FOR_ROOT}, uid {user.uid}, unless run_as names another user"
+
+
+def _auto(halves: Mapping[str, HostHalf], machine: Machine) -> str:
+    """Return what `choose.choose` would take for a process type that names nothing but its plugin."""
+    plain = Process(plugin="plugin.py:Plugin", backend="auto")
+    own = (half for name, half in halves.items() if name in BACKENDS and name != "none")
+    return next((half.name for half in own if not refusal(half, plain, machine)), "")
 
 
 def _feature(result: LayerProbe, required: dict[str, tuple[str, ...]]) -> FeatureRow:
@@ -110,36 +149,50 @@ def _feature(result: LayerProbe, required: dict[str, tuple[str, ...]]) -> Featur
     )
 
 
-def _backend(name: str, missing: list[LayerProbe]) -> BackendRow:
-    confines = bool(host_half(name).promises(Policy()))
-    return BackendRow(name, confines, not missing, tuple(result.name for result in missing), explain(missing))
+def _backend(half: HostHalf, missing: list[LayerProbe]) -> BackendRow:
+    confines = bool(half.promises(Policy()))
+    return BackendRow(half.name, confines, not missing, tuple(result.name for result in missing), explain(missing))
 
 
 def render(report: DoctorReport) -> RenderableType:
     """Return the report for rich: a table of features, why some are missing, and a table of backends."""
-    return Group(_features_table(report), *_missing(report), _backends_table(report), Text(printable(report.user)))
+    auto = f"auto takes {report.auto} for the default policy" if report.auto else "auto finds no backend here"
+    users = Text(f"{printable(auto)}\n{printable(report.user)}")
+    return Group(_features_table(report), *_missing(report), _backends_table(report), users)
 
 
 def _features_table(report: DoctorReport) -> Table:
+    """The layer that a feature makes stands in the JSON only: its name is much the same, and a terminal is narrow."""
     table = Table(title=printable(f"features ({report.system})"), title_justify="left")
-    for heading in ("feature", "layer", "works", "needed by"):
+    for heading in ("feature", "works"):
         table.add_column(heading, no_wrap=True)
-    table.add_column("detail")
+    for heading in ("needed by", "detail"):
+        table.add_column(heading, overflow="fold")
     for row in report.features:
-        needed = ", ".join(row.required_by) or "optional"
-        table.add_row(row.name, row.layer or "", _mark(row.works), needed, printable(row.detail) if row.works else "")
+        table.add_row(row.name, _mark(row.works), _needed_by(row, report), printable(row.detail) if row.works else "")
     return table
 
 
+def _needed_by(row: FeatureRow, report: DoctorReport) -> str:
+    if set(row.required_by) == {backend.name for backend in report.backends}:
+        return "all backends"
+    if set(row.required_by) == {backend.name for backend in report.backends if backend.confines}:
+        return "all that confine"
+    return ", ".join(row.required_by) or "optional"
+
+
 def _missing(report: DoctorReport) -> list[Text]:
-    """Return a paragraph for each missing feature; in a column, sentences of this length would be unreadable."""
+    """Return a paragraph for each cause; in a column, sentences of this length would be unreadable."""
+    by_reason: dict[tuple[str, str, str], list[str]] = {}
+    for row in report.features:
+        if not row.works:
+            by_reason.setdefault((row.cause, row.remedy, row.detail), []).append(row.name)
     return [
         Text.assemble(
-            (row.name, "bold red"),
-            *(f"\n  {printable(part)}" for part in (row.cause, f"remedy: {row.remedy}", row.detail) if part),
+            (", ".join(lost), "bold red"),
+            *(f"\n  {printable(part)}" for part in (cause, f"remedy: {remedy}", detail) if part),
         )
-        for row in report.features
-        if not row.works
+        for (cause, remedy, detail), lost in by_reason.items()
     ]
 
 

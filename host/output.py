@@ -1,7 +1,8 @@
 """What a child writes to stdout and stderr: lines for `logging`, the last ones for `Ended`, never without a cap.
 
 A hostile child writes without end, without newlines, and bytes that are no text. The pipes are always drained, so
-that it does not block on them, but only so many lines are logged and only the last ones are kept.
+that it does not block on them, but only so many lines are logged and only the last ones are kept. One that has
+written more than is logged is read slowly: it then waits for its own output, and the host's other tasks do not.
 """
 
 from __future__ import annotations
@@ -16,9 +17,18 @@ MAX_LINE = 2048
 """Characters of a line that are kept."""
 
 MAX_LOGGED = 1 << 20
-"""Bytes of a stream that reach `logging`."""
+"""Bytes of a stream that reach `logging`, each line counted as `LEAST` at least."""
+
+LEAST = 128
+"""What a short line counts: a record costs the host more than its bytes, and there is a line in every newline."""
+
+AT_ONCE = 8192
+"""Bytes of one read; what they cost is what the host's other tasks wait."""
 
 KEPT_LINES = 50
+
+PAUSE = 0.005
+"""Seconds between two reads of a stream that has written more than is logged: 64 KiB each, so 13 MB/s at most."""
 
 
 class Output:
@@ -39,6 +49,8 @@ class Output:
         try:
             while (data := await self._read()) != b"":
                 self.feed(data)
+                # Never straight on to the next read: a child that always has more would keep the event loop.
+                await anyio.sleep(0 if self._left > 0 else PAUSE)
         finally:
             self.feed(b"\n" if self._rest else b"")
             self.drained.set()
@@ -46,7 +58,7 @@ class Output:
     async def _read(self) -> bytes:
         while True:
             try:
-                return os.read(self.fd, 65_536)
+                return os.read(self.fd, AT_ONCE if self._left > 0 else 65_536)
             except BlockingIOError:
                 await anyio.wait_readable(self.fd)
 
@@ -57,7 +69,7 @@ class Output:
         if len(self._rest) > MAX_LINE:
             lines.append(self._rest)
             self._rest = b""
-        for line in lines:
+        for line in lines if self._left > 0 else lines[-KEPT_LINES:]:
             self._take(line)
 
     def _take(self, line: bytes) -> None:
@@ -66,7 +78,7 @@ class Output:
         self.last.append(printable)
         if self._left <= 0:
             return
-        self._left -= len(line) + 1
+        self._left -= max(len(line) + 1, LEAST)
         self._log.log(self._level, "%s", printable)
         if self._left <= 0:
             self._log.warning("more output is not logged: the child wrote over %d bytes", MAX_LOGGED)

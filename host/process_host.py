@@ -42,8 +42,14 @@ log = logging.getLogger("belljar.host")
 
 T = TypeVar("T")
 
+HANG_UP_GRACE = 1.0
+"""Seconds that a child has to end after it closed the control channel, as all do that end."""
+
 GRACE = 2.0
 """Seconds that a child has to end after `ProcessHost.shutdown` asked it to."""
+
+HUNG_UP = 1.0
+"""Seconds that a child has to end after it closed its channel, which ending does too."""
 
 
 class ProcessHost:
@@ -276,8 +282,7 @@ class ProcessHost:
 
     async def _ended_in_launch(self) -> LaunchError:
         """The channel closed during the launch: say how the child ended, or pass its own report on."""
-        with anyio.CancelScope(shield=True):
-            ended = await self.wait()
+        ended = await self._hung_up()
         if self._stage is Stage.HELLO and (why := self._launching.half.explain(ended.exit_code, ended.stderr)):
             return LaunchError(Stage.LAUNCH, 0, why)
         return LaunchError(self._stage, 0, f"the child ended{self._in_step()}: {ended}")
@@ -309,12 +314,20 @@ class ProcessHost:
         try:
             return await self._calls.call(method, arguments, returns, timeout)
         except EndOfChannel:
-            with anyio.CancelScope(shield=True):
-                ended = await self.wait()
+            ended = await self._hung_up()
             raise ChildEnded(f"{self.process.name} ended during {method!r}: {ended}", ended) from None
         except PeerProtocolError as error:
             self.kill(f"it broke the protocol: {error}")
             raise
+
+    async def _hung_up(self) -> Ended:
+        """The channel is closed: the child has ended, or else it is killed. Nobody could talk to it any more."""
+        with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(HUNG_UP):
+                await self._end_came.wait()
+            self.kill("it closed its channel and did not end")
+            ended = await self.wait()
+        return ended
 
     async def _not_ready(self, method: str) -> BelljarError | RuntimeError:
         if self.state < State.READY:

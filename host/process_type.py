@@ -138,6 +138,15 @@ def _check_backend(process: Process, place: Place) -> None:
         raise place.at("prefer").error("expected at least one backend, or no such key")
 
 
+def with_backend(process: Process, backend: str, place: Place) -> Process:
+    """Return *process* with another backend; ``prefer`` goes where it would mean nothing, and ``require`` stays."""
+    from ..sandbox.backends import names
+
+    choice(place, "backend", backend, ("auto", *names()))
+    prefer = process.prefer if backend == "auto" else None
+    return msgspec.structs.replace(process, backend=backend, prefer=prefer)
+
+
 def choice(place: Place, what: str, value: str, valid: tuple[str, ...]) -> None:
     """Raise the error with the nearest valid name unless *value* is one of *valid*."""
     if value not in valid:

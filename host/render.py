@@ -1,4 +1,4 @@
-"""Tables for people: the stages of a launch and the layers that the kernel shows, as rich draws them.
+"""Tables for people: a launch's stages, the layers that the kernel shows and what they come to, as rich draws them.
 
 Every text is put into a `Text`, never into markup, and only after `printable`: a detail may quote what a child said.
 """
@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..ipc.stage import Stage
-from ..sandbox.protection import LayerStatus, Protection
+from ..sandbox.protection import LayerStatus, OperationStatus, Protection, Verdict
 from .place import printable
 
 _BAR_WIDTH = 24
@@ -47,16 +47,46 @@ def timeline_table(timeline: Mapping[str, float]) -> Table:
 
 
 def protection_table(protection: Protection) -> Table:
-    """Return each layer with what was promised and what the kernel shows."""
-    table = Table("layer", "promised", "engaged", "as the kernel shows it", title="protection", title_justify="left")
+    """Return each layer: asked for by name, promised, engaged, and with what limit as the kernel shows it."""
+    table = Table(title="protection, layer by layer", title_justify="left")
+    for heading in ("layer", "asked", "promised", "engaged"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("as the kernel shows it, and its limit")
     for status in protection.layers:
-        promised = Text("yes") if status.promised else Text("no", style="dim")
-        table.add_row(Text(str(status.layer)), promised, _engaged(status), Text(printable(status.detail)))
+        shown = Text(printable(status.detail))
+        if status.limit:
+            shown.append(f"\nlimit: {printable(status.limit)}", style="yellow")
+        table.add_row(Text(str(status.layer)), _yes(status.asked), _yes(status.promised), _engaged(status), shown)
     notes = "".join(f"\n{printable(note)}" for note in protection.notes)
     threads = "1 thread" if protection.threads == 1 else f"{protection.threads} threads"
     table.caption = Text(f"read from outside for {threads}{notes}")
     table.caption_justify = "left"
     return table
+
+
+def operations_table(protection: Protection) -> Table:
+    """Return each operation: the verdict, the layers that refuse it, and why it is not refused wholly."""
+    table = Table(title="protection, operation by operation", title_justify="left")
+    for heading in ("operation", "verdict"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("refused by")
+    table.add_column("why not wholly, and what the policy grants")
+    for status in protection.operations:
+        table.add_row(Text(str(status.operation)), _verdict(status), Text(", ".join(status.layers)), _why(status))
+    table.caption = Text(counts(protection))
+    table.caption_justify = "left"
+    return table
+
+
+def counts(protection: Protection) -> str:
+    """Return how many operations have each verdict, such as "21 enforced, 2 partly"."""
+    found = {verdict: with_verdict(protection, verdict) for verdict in Verdict}
+    return ", ".join(f"{len(operations)} {verdict}" for verdict, operations in found.items() if operations)
+
+
+def with_verdict(protection: Protection, *verdicts: Verdict) -> list[str]:
+    """Return the operations that have one of *verdicts*, in the report's order."""
+    return [str(status.operation) for status in protection.operations if status.verdict in verdicts]
 
 
 def launch_report(
@@ -67,20 +97,38 @@ def launch_report(
     launched_pid: int | None,
     child_pid: int | None,
     claimed_pid: int | None,
+    operations: bool = True,
 ) -> RenderableType:
-    """Return all that is known of one launched child under its name."""
+    """Return all that is known of one launched child under its name; the operations only if they are asked for."""
     return Group(
         Text(printable(name), style="bold"),
         pids_table(launched_pid=launched_pid, child_pid=child_pid, claimed_pid=claimed_pid),
         timeline_table(timeline),
         protection_table(protection),
+        operations_table(protection) if operations else Text(f"operations: {counts(protection)}"),
     )
 
 
 def _engaged(status: LayerStatus) -> Text:
     if status.engaged:
-        return Text("yes", style="green")
+        return Text("partly", style="yellow") if status.limit else Text("yes", style="green")
     return Text("MISSING", style="bold red") if status.promised else Text("no", style="dim")
+
+
+def _yes(value: bool) -> Text:
+    return Text("yes") if value else Text("no", style="dim")
+
+
+_STYLES = {Verdict.ENFORCED: "green", Verdict.PARTLY: "yellow", Verdict.GRANTED: "cyan", Verdict.OPEN: "bold red"}
+
+
+def _verdict(status: OperationStatus) -> Text:
+    return Text(str(status.verdict), style=_STYLES[status.verdict])
+
+
+def _why(status: OperationStatus) -> Text:
+    granted = f"the policy grants {status.granted}" if status.granted else ""
+    return Text(printable("; ".join(part for part in (granted, status.why) if part)))
 
 
 def _stage(label: str) -> Stage | None:

@@ -35,7 +35,7 @@ from ..ipc.messages import (
     StepBegan,
 )
 from ..ipc.stage import Stage
-from ..sandbox import protection
+from ..sandbox import landlock, protection
 from ..sandbox.base import Birth, HostHalf, Launch
 from ..sandbox.errors import SandboxError
 from ..sandbox.hints import hint
@@ -52,6 +52,7 @@ from .bundle import make_bundle
 from .choose import below_floor, choose, rights_of
 from .connection import Connection
 from .errors import LaunchError, ProtectionError
+from .granted_paths import check_granted_paths
 from .process_type import Process
 
 
@@ -89,11 +90,12 @@ class Launching:
         with self.stage(Stage.PREPARE):
             self.process = self.process.resolve()
             self.user = resolve_user(self.process.run_as)
-            if closed := closed_to(self.user):
+            if closed := closed_to(self.user, *self._warm_up_files()):
                 raise SandboxError(closed)
             if not is_probed(self.user):
                 await _in_thread(partial(probe, self.user))
             self.machine = probe(self.user)
+            check_granted_paths(self.process)
             self.half: HostHalf = choose(self.process, self.machine)
             self.promised = self.half.promises(self.process.policy)
             if not self._is_warm():
@@ -104,6 +106,9 @@ class Launching:
             ours, self.childs_end = datagram.control_pair()
             self.connection = Connection(ours)
             self.fds.callback(self.childs_end.close)
+
+    def _warm_up_files(self) -> tuple[str, ...]:
+        return tuple(entry.rpartition(":")[0] for entry in self.process.warm_up)
 
     def _is_warm(self) -> bool:
         if not self.half.is_warm(self.process.preload, self.user):
@@ -131,13 +136,15 @@ class Launching:
     def launch(self, report: socket.socket, stdout: int, stderr: int) -> None:
         """Stage 2: ask the backend for the process. What becomes of it comes over the report socket."""
         process = self.process
-        abi = self.machine.landlock_abi if Layer.LANDLOCK in self.promised else 0
-        birth = Birth(self.half.name, process.name, process.policy, process.env, abi)
-        files = tuple(entry.rpartition(":")[0] for entry in process.warm_up)
+        birth = Birth(self.half.name, process.name, process.policy, process.env, self._landlock_abi())
+        files = self._warm_up_files()
         request = Launch(self.childs_end, report, stdout, stderr, birth, process.preload, self.user, files)
         self.started = self.half.start(request)
         self.fds.callback(self.started.close)
         self.childs_end.close()
+
+    def _landlock_abi(self) -> int:
+        return self.machine.landlock_abi if Layer.LANDLOCK in self.promised else 0
 
     async def accept_hello(self, launched: Launched) -> Hello:
         """Stage 4: believe the first message only if the kernel says that the launched process sent it."""
@@ -217,6 +224,8 @@ class Launching:
                 pass
             if self._awaits_listener() and self.listener is None:
                 raise PeerProtocolError("the child sealed itself without sending its listener")
+            if doubt := landlock.doubt(message.landlock, self._landlock_abi()):
+                raise PeerProtocolError(f"the child's word on its seal cannot be true: {doubt}")
         self.landlock = message.landlock
         self.timeline |= message.took
 

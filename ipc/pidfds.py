@@ -72,7 +72,7 @@ def ancestors(outer_pid: int) -> list[int]:
     while outer_pid > 0:
         chain.append(outer_pid)
         try:
-            with open(f"/proc/{outer_pid}/status", encoding="utf-8") as file:
+            with open(f"/proc/{outer_pid}/status", encoding="utf-8", errors="replace") as file:
                 outer_pid = next(int(line.split()[1]) for line in file if line.startswith("PPid:"))
         except FileNotFoundError:
             break

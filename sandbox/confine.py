@@ -14,7 +14,8 @@ from collections.abc import Collection
 
 import prctl
 
-from .policy import Limits
+from . import syscalls
+from .policy import Limits, Policy
 from .steps import step
 
 _LOCKED = (
@@ -24,6 +25,9 @@ _LOCKED = (
     | prctl.SECBIT_NO_SETUID_FIXUP_LOCKED
     | prctl.SECBIT_KEEP_CAPS_LOCKED
 )
+
+OPEN_FILES = 1024
+"""RLIMIT_NOFILE of a child whose policy names none."""
 
 _NO_CAPABILITY = tuple((cap, flag, False) for flag in prctl.ALL_FLAGS for cap in prctl.ALL_CAPS)
 
@@ -67,14 +71,18 @@ def die_with(number: signal.Signals) -> None:
 
 
 def set_limits(limits: Limits) -> None:
-    """Set soft and hard rlimits from *limits*; no core dumps ever. Never raises a limit. See setrlimit(2)."""
+    """Set soft and hard rlimits from *limits*; no core dumps ever. Never raises a limit. See setrlimit(2).
+
+    One byte of core file and not none: a dump that the kernel pipes to a program is made for a limit of 0 too, and only
+    1 stops it (core(5); fs/coredump.c). A file of one byte is too small to be begun.
+    """
     wanted = {
         resource.RLIMIT_AS: limits.memory,
         resource.RLIMIT_CPU: limits.cpu,
-        resource.RLIMIT_NOFILE: limits.open_files,
+        resource.RLIMIT_NOFILE: _open_files(limits),
         resource.RLIMIT_NPROC: limits.processes,
         resource.RLIMIT_FSIZE: limits.file_size,
-        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_CORE: 1,
     }
     for which, value in wanted.items():
         if value is not None:
@@ -82,9 +90,28 @@ def set_limits(limits: Limits) -> None:
                 resource.setrlimit(which, (_lower(which, value),) * 2)
 
 
+def _open_files(limits: Limits) -> int:
+    """Return how many fds a child may have: at most half of what its launcher may, and 1024 if no limit is given.
+
+    Fds that were sent and not received yet are counted for a *user*, and nobody of that user may send another while
+    there are more than *its own* RLIMIT_NOFILE (unix(7), ETOOMANYREFS). So a child with the limit of its zygote and
+    its host could keep both from sending any, and 1024 of it in nested epolls stay far from the user's share of those.
+    """
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    wanted = OPEN_FILES if limits.open_files is None else limits.open_files
+    return wanted if soft == resource.RLIM_INFINITY else min(wanted, soft // 2)
+
+
 def _lower(which: int, value: int) -> int:
     hard = resource.getrlimit(which)[1]
     return value if hard == resource.RLIM_INFINITY else min(value, hard)
+
+
+def leave_keyrings(policy: Policy) -> None:
+    """Leave the session keyring, which is the host's, where *policy* lets the child use keys at all."""
+    if "keys" in policy.covert_channels:
+        with step("join a session keyring of its own"):
+            syscalls.join_session_keyring()
 
 
 def reset_signals() -> None:

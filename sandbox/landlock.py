@@ -97,7 +97,7 @@ def inner(policy: Policy) -> Wish:
     left_open = {"tcp", "udp"} if families & {"inet", "inet6"} else set[str]()
     sockets = FS_MAKE_SOCK | FS_RESOLVE_UNIX if "unix" in families else 0  # of others, only those below named paths
     features = tuple(feature.name for feature in FEATURES if feature.name not in left_open)
-    reading = _READ | (FS_EXECUTE if policy.subprocesses else 0)
+    reading = _READ | (FS_EXECUTE if policy.subprocesses and policy.executable_memory else 0)
     writing = reading | _WRITE | sockets
     device = FS_READ_FILE | FS_WRITE_FILE | FS_IOCTL_DEV
     ways = ((policy.read_only, reading), (policy.read_write, writing), (policy.devices, device))
@@ -110,6 +110,27 @@ def grant(wish: Wish, abi: int) -> Landlock:
     granted = tuple(feature.name for feature in chosen if feature.abi <= abi)
     unknown = tuple(feature.name for feature in chosen if feature.abi > abi)
     return Landlock(abi, granted, unknown, "all-threads" in granted)
+
+
+def doubt(found: Landlock | None, abi: int) -> str:
+    """Return why a child that was told to use ABI *abi* at most cannot have got what it says; empty if it can.
+
+    The word of a child cannot be proven, since no file shows a domain, but it can contradict itself and the kernel.
+    """
+    if found is None:
+        return ""
+    by_name = {feature.name: feature for feature in FEATURES}
+    if found.abi != min(abi, LATEST_ABI):
+        return f"it speaks of landlock ABI {found.abi} instead of {min(abi, LATEST_ABI)}"
+    if strange := {*found.granted, *found.unknown} - by_name.keys():
+        return f"it names {len(strange)} features that landlock does not have"
+    if newer := [name for name in found.granted if by_name[name].abi > abi]:
+        return f"it says that ABI {abi} gave it {newer[0]}"
+    if older := [name for name in found.unknown if by_name[name].abi <= abi]:
+        return f"it says that ABI {abi} does not know {older[0]}"
+    if found.all_threads and "all-threads" not in found.granted:
+        return "it says that landlock reached all threads, without the feature for that"
+    return ""
 
 
 def restrict(wish: Wish, abi: int) -> Landlock:
@@ -143,7 +164,7 @@ def restrict(wish: Wish, abi: int) -> Landlock:
 
 def _allow(ruleset: int, path: str, access: int) -> None:
     with step(f"allow {path} in landlock"):
-        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        fd = sc.open_without_links(path)
         try:
             is_folder = stat.S_ISDIR(os.fstat(fd).st_mode)
             # The kernel refuses accesses on a file that only a folder can have.

@@ -36,11 +36,18 @@ SECCOMP_FILTER_FLAG_TSYNC_ESRCH = 1 << 4
 LANDLOCK_CREATE_RULESET_VERSION = 1
 LANDLOCK_RULE_PATH_BENEATH = 1
 
+_AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
+_RESOLVE_NO_SYMLINKS, _OPEN_TREE_CLONE = 4, 1
+_MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_T_EMPTY_PATH = 0x04, 0x40
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 # x86_64 has numbers of its own; aarch64 and riscv64 share the generic table.
 _NUMBERS = {"pivot_root": 155, "seccomp": 317} if platform.machine() == "x86_64" else {"pivot_root": 41, "seccomp": 277}
+_NR_OPEN_TREE, _NR_MOVE_MOUNT, _NR_OPENAT2, _NR_MOUNT_SETATTR = 428, 429, 437, 442
+_NR_KEYCTL = 250 if platform.machine() == "x86_64" else 219
 _NR_LANDLOCK_CREATE_RULESET, _NR_LANDLOCK_ADD_RULE, _NR_LANDLOCK_RESTRICT_SELF = 444, 445, 446
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -52,6 +59,18 @@ class _SockFprog(ctypes.Structure):
     """``struct sock_fprog`` of linux/filter.h."""
 
     _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+
+class _MountAttr(ctypes.Structure):
+    """``struct mount_attr`` of linux/mount.h."""
+
+    _fields_ = tuple((name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd"))
+
+
+class _OpenHow(ctypes.Structure):
+    """``struct open_how`` of linux/openat2.h."""
+
+    _fields_ = tuple((name, ctypes.c_uint64) for name in ("flags", "mode", "resolve"))
 
 
 class _RulesetAttr(ctypes.Structure):
@@ -100,6 +119,40 @@ def mount(source: str, target: str, fstype: str | None, flags: int, data: str | 
     kind = None if fstype is None else fstype.encode()
     options = None if data is None else data.encode()
     _checked(_libc.mount(os.fsencode(source), os.fsencode(target), kind, flags, options), f"mount {target}")
+
+
+def mount_setattr(tree: int, flags: int) -> None:
+    """Add the MS_* *flags* RDONLY, NOSUID, NODEV, NOEXEC to all mounts of *tree*. See mount_setattr(2)."""
+    attribute = _MountAttr(attr_set=flags)  # MOUNT_ATTR_* are the same bits
+    how = (ctypes.c_uint(_AT_EMPTY_PATH | _AT_RECURSIVE), ctypes.byref(attribute))
+    size = ctypes.c_size_t(ctypes.sizeof(attribute))
+    _checked(_libc.syscall(ctypes.c_long(_NR_MOUNT_SETATTR), ctypes.c_int(tree), b"", *how, size), "mount_setattr")
+
+
+def open_without_links(path: str) -> int:
+    """Return an O_PATH fd of *path*; ELOOP if a symbolic link is anywhere in it. See openat2(2)."""
+    how = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS)
+    arguments = (ctypes.c_int(_AT_FDCWD), os.fsencode(path), ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how)))
+    return _checked(_libc.syscall(ctypes.c_long(_NR_OPENAT2), *arguments), f"openat2 {path}")
+
+
+def copy_tree(fd: int) -> int:
+    """Return the fd of a detached copy of what is mounted at and below *fd*. See open_tree(2)."""
+    flags = ctypes.c_uint(_OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH | _AT_RECURSIVE)
+    return _checked(_libc.syscall(ctypes.c_long(_NR_OPEN_TREE), ctypes.c_int(fd), b"", flags), "open_tree")
+
+
+def attach_tree(tree: int, target: int) -> None:
+    """Attach the detached mounts of *tree* at the file or folder behind *target*. See move_mount(2)."""
+    flags = ctypes.c_uint(_MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH)
+    arguments = (ctypes.c_int(tree), b"", ctypes.c_int(target), b"", flags)
+    _checked(_libc.syscall(ctypes.c_long(_NR_MOVE_MOUNT), *arguments), "move_mount")
+
+
+def join_session_keyring() -> None:
+    """Leave the session keyring for a new one without a name. See keyctl_join_session_keyring(3)."""
+    arguments = (ctypes.c_int(_KEYCTL_JOIN_SESSION_KEYRING), None)
+    _checked(_libc.syscall(ctypes.c_long(_NR_KEYCTL), *arguments), "keyctl")
 
 
 def umount2(target: str, flags: int) -> None:

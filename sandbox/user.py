@@ -11,6 +11,7 @@ import os
 import pwd
 import stat
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -67,27 +68,39 @@ def _named(text: str) -> User:
     except (KeyError, ValueError):
         hint = "expected a user's name, or UID:GID as two numbers"
         raise SandboxError(f"run_as = {text!r}: there is no such user ({hint})") from None
-    return User(entry.pw_uid, entry.pw_gid, tuple(sorted(os.getgrouplist(entry.pw_name, entry.pw_gid))))
+    return User(
+        entry.pw_uid, entry.pw_gid, tuple(sorted({*os.getgrouplist(entry.pw_name, entry.pw_gid)} - {entry.pw_gid}))
+    )
 
 
-def closed_to(user: User) -> str:
-    """Return why children cannot be *user* or not run belljar's own code, and what to do; empty if they can.
+def closed_to(user: User, *files: str) -> str:
+    """Return why children cannot be *user*, or not run belljar's own code or read *files*, and what to do.
 
-    Reads modes, not ACLs.
+    Empty if they can. Reads modes, not ACLs. The files, whose paths are absolute, exist.
     """
-    if user.uid == os.geteuid() or user.is_root or user in _let_in:
+    if user.uid == os.geteuid() or user.is_root:
         return ""
-    if hindrance := _hindrance(user):
-        return f"children run as uid {user.uid}, {hindrance}"
-    needed = {sys.executable, os.path.realpath(sys.executable), sys.prefix, sys.base_prefix, os.__file__, __file__}
-    for path in sorted({str(parent) for name in needed for parent in (Path(name), *Path(name).parents)}):
+    remedy = "or set run_as = 'root'"
+    if user not in _let_in:
+        if hindrance := _hindrance(user):
+            return f"children run as uid {user.uid}, {hindrance}"
+        needed = (sys.executable, sys.prefix, sys.base_prefix, os.__file__, __file__)
+        if closed := _first_closed(user, needed):
+            remedy = f"let that user in, use a Python that it can run, {remedy}"
+            return f"children run as uid {user.uid}, who may not use {closed}, where this Python lives; {remedy}"
+        _let_in.add(user)
+    if closed := _first_closed(user, files):
+        return f"children run as uid {user.uid}, who may not use {closed}, which they need; let that user in, {remedy}"
+    return ""
+
+
+def _first_closed(user: User, names: Iterable[str]) -> str:
+    """Return the outermost path on the way to one of *names* that *user* may not use, with its mode; empty if none."""
+    ways = [Path(way) for name in names for way in (name, os.path.realpath(name))]
+    for path in sorted({str(step) for way in ways for step in (way, *way.parents)}):
         found = os.stat(path)
         if not _may(user, found, stat.S_IROTH if stat.S_ISREG(found.st_mode) else stat.S_IXOTH):
-            mode = stat.S_IMODE(found.st_mode)
-            hindrance = f"who may not use {path} (mode {mode:04o}), where this Python lives"
-            remedy = "let that user in, use a Python that it can run, or set run_as = 'root'"
-            return f"children run as uid {user.uid}, {hindrance}; {remedy}"
-    _let_in.add(user)
+            return f"{path} (mode {stat.S_IMODE(found.st_mode):04o})"
     return ""
 
 

@@ -11,18 +11,23 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from types import ModuleType
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import anyio
 import av
+import msgspec
 import pytest
 from PIL import Image
 
-from belljar import ChildEnded, PluginError, Policy, Process, ProcessHost, load_config
+from belljar import ChildEnded, PluginError, Policy, Process, ProcessHost, load_config, probe
+from belljar.sandbox.backends import BACKENDS
+from belljar.sandbox.probe import explain, requirements
+from belljar.sandbox.user import resolve_user
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 MEDIA = EXAMPLES / "media_plugin_host"
@@ -31,8 +36,10 @@ ATTEMPTS = 11
 Codec: TypeAlias = Literal["libx264", "libvpx", "mjpeg", "mpeg2video", "mpeg4"]
 
 
-def run(script: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
+def run(
+    script: Path, *arguments: str, code: int = 0, columns: int = 200, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": str(columns), "NO_COLOR": "1", **variables}
     command = [sys.executable, str(script), *arguments]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == code, ended.stdout + ended.stderr
@@ -119,6 +126,114 @@ def test_demo_holds_every_attack_off(demo: tuple[Path, str]) -> None:
     assert all(row.rpartition("│")[0].rpartition("│")[2].strip().startswith("refused:") for row in rows)
     if os.geteuid() == 0:
         assert all("succeeded:" in row for row in rows)
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """One run of the demo over all backends: its output folder and what it printed."""
+    if not (is_installed("scikit-image") and is_installed("pyo")):
+        pytest.skip("the demo's material is in the extra 'demo'")
+    all_must_work()
+    folder = tmp_path_factory.mktemp("comparison")
+    return folder, run(MEDIA / "main.py", "--all-backends", "--out", str(folder)).stdout
+
+
+@pytest.fixture
+def attacks(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The example's module of attacks, which imports its neighbours as a script does."""
+    monkeypatch.syspath_prepend(MEDIA)
+    return importlib.import_module("attacks")
+
+
+def all_must_work() -> None:
+    """Skip where a backend does not work, unless it must."""
+    machine = probe(resolve_user(""))
+    must = os.environ.get("BELLJAR_MUST_WORK", "").split(",")
+    for name in BACKENDS:
+        if (missing := explain(machine.missing(requirements(name)))) and name not in must:
+            pytest.skip(f"{name} does not work here: {missing}")
+
+
+def rows_of(table: str, first: Iterable[str]) -> dict[str, list[str]]:
+    """Return the cells of the rows that begin with one of *first*."""
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in table.splitlines() if "│" in line]
+    return {row[0]: row[1:] for row in rows if row[0] in first}
+
+
+def test_comparison_makes_one_sheet_on_all_backends(comparison: tuple[Path, str]) -> None:
+    """Each backend makes the same contact sheet, and the demo says so."""
+    folder, printed = comparison
+    sheets = {name: Image.open(folder / f"contact-sheet-{name}.png").tobytes() for name in BACKENDS}
+    assert len(set(sheets.values())) == 1
+    assert f"identical on all {len(BACKENDS)} backends" in printed
+    assert Image.open(folder / "contact-sheet.png").tobytes() in sheets.values()
+
+
+def test_comparison_counts_what_is_enforced(comparison: tuple[Path, str]) -> None:
+    """A row for each backend has its thumbnails, times and operations; strongest first, and `none` enforces nothing."""
+    rows = rows_of(comparison[1].partition("a hostile plugin")[0], BACKENDS)
+    assert list(rows) == list(BACKENDS)
+    assert {row[0] for row in rows.values()} == {"19 of 22"}
+    assert all(re.fullmatch(r"\d+ / \d+", row[1]) for row in rows.values())
+    enforced = [int(row[2]) for row in rows.values()]
+    assert enforced == sorted(enforced, reverse=True)
+    assert rows["none"][2:4] == ["0", "0"]
+    assert rows["namespaces"][3:] == ["0", "0", ""]
+
+
+def test_comparison_shows_attempts_side_by_side(comparison: tuple[Path, str], attacks: Any) -> None:
+    """Each attempt has an outcome under each backend; what succeeds under one that confines is called open before."""
+    table = comparison[1].partition("a hostile plugin")[2]
+    rows = rows_of(table, [title for title, _ in attacks.ATTEMPTS.values()])
+    assert len(rows) == ATTEMPTS
+    assert all(len(row) == len(BACKENDS) for row in rows.values())
+    assert all(cell.startswith("refused") for row in rows.values() for cell in row[1:3])
+    assert "ESCAPED" not in comparison[1]
+
+
+def test_success_that_the_report_rules_out_is_an_escape(attacks: Any) -> None:
+    """An attempt that succeeds although its operation is called enforced is an escape; under an open one it is none."""
+
+    async def attack(backend: str) -> Any:
+        found = attacks.Attack(backend)
+        async with ProcessHost(msgspec.structs.replace(process_type("hostile"), backend=backend)) as host:
+            found.hosts.append(host)
+            found.attempts = dict.fromkeys(attacks.ATTEMPTS, load("interfaces").Attempt("succeeded", "it lies"))
+        return found
+
+    sealed, free = anyio.run(attack, "namespaces"), anyio.run(attack, "none")
+    assert set(sealed.escapes) == set(attacks.ATTEMPTS)
+    assert "read_passwords" not in free.escapes
+    assert attacks.escapes_text([sealed, free]).plain.startswith("ESCAPED")
+
+
+@pytest.mark.parametrize("name", ["bubblewrap", "landlock"])
+def test_backend_that_does_not_work_is_a_row(tmp_path: Path, name: str) -> None:
+    """A backend that does not work here has cause and remedy in its row, and the exit code is 3."""
+    photograph(100).save(tmp_path / "mine.png")
+    out = ("--backend", name, "--out", str(tmp_path / "out"))
+    missing = "bwrap" if name == "bubblewrap" else name
+    ended = run(MEDIA / "main.py", str(tmp_path / "mine.png"), *out, code=3, BELLJAR_FAKE_MISSING=missing)
+    assert f"{missing}: faked by BELLJAR_FAKE_MISSING; unset BELLJAR_FAKE_MISSING" in ended.stdout
+    assert not (tmp_path / "out" / "contact-sheet.png").exists()
+
+
+def test_unknown_backend_is_a_usage_error() -> None:
+    """A backend that does not exist is refused with the nearest that does."""
+    ended = run(MEDIA / "main.py", "--backend", "landlok", code=2)
+    assert "no such backend: 'landlok'; did you mean 'landlock'?" in ended.stderr
+
+
+@pytest.mark.parametrize("columns", [100, 200])
+def test_tables_fit_their_terminal(tmp_path: Path, columns: int) -> None:
+    """No line is longer than the terminal is wide, and no backend's name is cut."""
+    all_must_work()
+    photograph(100).save(tmp_path / "mine.png")
+    files = (str(tmp_path / "mine.png"), "--all-backends", "--out", str(tmp_path / "out"))
+    lines = run(MEDIA / "main.py", *files, columns=columns).stdout.splitlines()
+    assert max(map(len, lines)) <= columns
+    (heading,) = (line for line in lines if line.startswith("┃ attempt"))
+    assert all(name in heading for name in BACKENDS)
 
 
 def test_demo_shows_three_pids_of_each_child(demo: tuple[Path, str]) -> None:

@@ -42,10 +42,11 @@ class Clip(msgspec.Struct, frozen=True):
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One thing a hostile plugin tried, and what came of it."""
+    """One thing a hostile plugin tried, and what came of it; *error* is the name of the errno, if there is one."""
 
     outcome: Literal["succeeded", "refused"]
     detail: str
+    error: str = ""
 
 
 class Thumbnailer(Protocol):

@@ -1,164 +1,144 @@
 """Thumbnails of untrusted pictures and videos, made in sealed children, on one contact sheet.
 
 Run it without arguments for the demo's own material, or with files of yours: python main.py holiday.jpg film.mp4
+The backend is that of belljar.toml; --backend tries another one, and --all-backends compares all of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import mimetypes
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import anyio
-from PIL import Image
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from attacks import BACKENDS, attack, attacks_table
-from belljar import BelljarError, Config, PluginError, ProcessHost, load_config
-from belljar.host.place import printable
+from attacks import WITH_DETAILS, Attack, attack, attacks_table, escapes_text
+from belljar import BelljarError, Config, ProcessHost, load_config, probe
+from belljar.host.place import nearest, quoted
 from belljar.host.render import launch_report
-from contact_sheet import TILE, Tile, draw_sheet, picture
-from interfaces import Attempt, Frame, Thumbnailer, Video
-from jobs import run_jobs
+from belljar.sandbox.backends import names
+from belljar.sandbox.user import closed_to, resolve_user
+from compare import Trial, sheets_differ, sheets_text, trials_table
 from media import Material, MaterialMissing, clips, damaged, photographs
+from thumbnails import MediaJob
 
 HERE = Path(__file__).parent
-FRAMES = 4  # thumbnails of each video
 
-T = TypeVar("T")
+ALL_WELL, WRONG, MENDABLE, NOT_HERE = range(4)
+"""Exit codes; the README says what each means."""
 
 
 class Trouble(Exception):
     """Something that the user can mend; the message is one sentence."""
 
 
-class Demo:
-    """One run: its material, what became of each piece, and what was seen of each child."""
-
-    def __init__(self, config: Config, console: Console) -> None:
-        self.config = config
-        self.console = console
-        self.tiles: dict[str, list[Tile]] = {}
-        self.problems: dict[str, str] = {}
-        self.reports: list[RenderableType] = []
-
-    async def make_thumbnails(self, material: list[Material]) -> None:
-        """Send pictures to one child and videos to another, both at once."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        failures: list[BelljarError] = []
-        with Progress(*columns, console=self.console) as progress:
-            async with anyio.create_task_group() as tasks:
-                for name in ("thumbnailer", "video"):
-                    share = [piece for piece in material if piece.video == (name == "video")]
-                    bar = progress.add_task(name, total=len(share))
-                    tasks.start_soon(self._run, name, share, partial(progress.advance, bar), failures)
-        for failure in failures:
-            raise failure
-
-    async def _run(
-        self, name: str, share: list[Material], advance: Callable[[], None], failures: list[BelljarError]
-    ) -> None:
-        def done(piece: Material, result: list[Tile] | Exception) -> None:
-            if isinstance(result, Exception):
-                self.problems[piece.name] = _reason(result)
-                result = [Tile(piece.label, self.problems[piece.name])]
-            self.tiles[piece.name] = result
-            advance()
-
-        work = video_tiles if name == "video" else picture_tiles
-        try:
-            await run_jobs(self.config.process(name), share, work, launched=self.launched, done=done)
-        except BelljarError as error:
-            failures.append(error)
-
-    async def attack(self) -> dict[str, dict[str, Attempt]]:
-        """Let the hostile plugin try everything, without a sandbox and with one."""
-        results: dict[str, dict[str, Attempt]] = {}
-        with tempfile.TemporaryDirectory(prefix="belljar-demo-") as folder:
-            for backend in BACKENDS:
-                victim = Path(folder, backend)
-                victim.write_text("a file of the host\n", encoding="utf-8")
-                results[backend] = await attack(self.config.process("hostile"), backend, victim, self.launched)
-        return results
-
-    def launched(self, host: ProcessHost) -> None:
-        """Note what the host knows of a child, while it lives."""
-        self.reports.append(
-            launch_report(
-                host.process.name,
-                _known(host.protection),
-                host.timeline,
-                launched_pid=_known(host.launched_pid),
-                child_pid=_known(host.child_pid),
-                claimed_pid=_known(host.claimed_pid),
-            )
-        )
-
-
-async def picture_tiles(host: ProcessHost, piece: Material) -> list[Tile]:
-    """The tile of one picture."""
-    small = await host.proxy(Thumbnailer).thumbnail(piece.data, TILE)
-    facts = f"{small.format}, {small.source_width} x {small.source_height}"
-    return [Tile(piece.label, printable(facts), picture(small.width, small.height, small.rgb))]
-
-
-async def video_tiles(host: ProcessHost, piece: Material) -> list[Tile]:
-    """The tiles of one video: a few frames of it."""
-    plugin = host.proxy(Video)
-    clip = await plugin.describe(piece.data)
-    facts = printable(f"{clip.codec}{clip.audio and ' + '}{clip.audio}, {clip.width} x {clip.height}")
-    return [
-        Tile(piece.label, f"{facts}, {frame.seconds:.1f} s", _upright(frame))
-        for frame in await plugin.frames(piece.data, FRAMES, TILE)
-    ]
-
-
-def _upright(frame: Frame) -> Image.Image:
-    return picture(frame.width, frame.height, frame.rgb).rotate(frame.rotation, expand=True)
-
-
-def _reason(error: Exception) -> str:
-    """What to tell people: the plugin's own words where it refused its input, else everything."""
-    text = str(error)
-    if isinstance(error, PluginError) and error.remote_type == "ValueError":
-        text = text.partition("ValueError: ")[2]
-    return printable(text or type(error).__name__)
-
-
-def _known(value: T | None) -> T:
-    if value is None:
-        raise RuntimeError("a child that is ready is known in full")
-    return value
-
-
-async def run(files: list[Path], out: Path, console: Console) -> bool:
-    """Do it all; return whether everything went as it should. Raises Trouble, MaterialMissing, BelljarError."""
-    demo = Demo(load_config(HERE / "belljar.toml"), console)
+async def run(config: Config, arguments: argparse.Namespace, console: Console) -> int:
+    """Do it all and return the exit code. Raises Trouble, MaterialMissing, BelljarError."""
+    out: Path = arguments.out
     _make_folder(out)
-    material = [_read(file) for file in files] if files else _own_material(out)
-    await demo.make_thumbnails(material)
-    sheet = out / "contact-sheet.png"
-    _save(sheet, lambda: draw_sheet([tile for piece in material for tile in demo.tiles[piece.name]]).save(sheet))
-    results = await demo.attack()
-    _report(demo, results, console)
+    material = [_read(file) for file in arguments.files] if arguments.files else _own_material(out)
+    run_as = _user_of_children(console)
+    if arguments.backends:
+        return await _compare(config, material, arguments.backends, out=out, run_as=run_as, console=console)
+    job = MediaJob(config, material, run_as=run_as)
+    await job.run(console)
+    sheet = _save_sheet(job, out, "contact-sheet.png")
+    hostile = config.process("hostile").backend
+    attacks = await _attacks(config, ["none", hostile])
+    _print_hosts([*job.hosts, *(host for each in attacks for host in each.hosts)], console)
+    _print_problems(job, console)
+    _print_attacks(attacks, console)
     console.print(f"contact sheet: {sheet}", markup=False, highlight=False)
-    escaped = any(attempt.outcome == "succeeded" for attempt in results["namespaces"].values())
-    wrong = not files and {piece.name for piece in material if piece.damaged} != set(demo.problems)
-    return not (escaped or wrong)
+    return WRONG if _escaped(attacks) or (job.went_wrong and not arguments.files) else ALL_WELL
 
 
-def _report(demo: Demo, results: dict[str, dict[str, Attempt]], console: Console) -> None:
-    for report in demo.reports:
-        console.print(report, "")
-    for name, problem in demo.problems.items():
+async def _compare(
+    config: Config, material: list[Material], backends: list[str], *, out: Path, run_as: str, console: Console
+) -> int:
+    """Run the job and the attack on each of *backends*; see `NOT_HERE`."""
+    probe(resolve_user(run_as))  # it takes its time once for all, and is no part of the first launch
+    trials = [await _try(MediaJob(config, material, backend=name, run_as=run_as), console) for name in backends]
+    working = [trial for trial in trials if not trial.trouble]
+    for trial in working:
+        _save_sheet(trial.job, out, f"contact-sheet-{trial.backend}.png")
+    sheets = [_save_sheet(trial.job, out, "contact-sheet.png") for trial in working[:1]]
+    attacks = await _attacks(config, ["none", *(trial.backend for trial in working)])
+    if len(backends) == 1:
+        _print_hosts([host for trial in trials for host in trial.job.hosts], console)
+    for trial in working[:1]:
+        _print_problems(trial.job, console)
+    _print_apart(console, trials_table(trials), sheets_text(trials))
+    _print_attacks(attacks, console)
+    for sheet in sheets:
+        console.print(f"contact sheet: {sheet} (and one of each backend beside it)", markup=False, highlight=False)
+    wrong = any(piece.damaged for piece in material) and any(trial.job.went_wrong for trial in working)
+    if wrong or _escaped(attacks) or sheets_differ(trials):
+        return WRONG
+    return NOT_HERE if len(working) < len(trials) else ALL_WELL
+
+
+async def _try(job: MediaJob, console: Console) -> Trial:
+    try:
+        await job.run(console)
+    except BelljarError as error:
+        return Trial(job.backend, job, str(error))
+    return Trial(job.backend, job)
+
+
+async def _attacks(config: Config, backends: list[str]) -> list[Attack]:
+    """Let the hostile plugin try everything under each of *backends*."""
+    if len(backends) > WITH_DETAILS:  # the log of what was refused says the same as the table, line by line
+        logging.getLogger("belljar.host").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory(prefix="belljar-demo-") as folder:
+        results: list[Attack] = []
+        for backend in dict.fromkeys(backends):  # each once
+            victim = Path(folder, backend)
+            victim.write_text("a file of the host\n", encoding="utf-8")
+            results.append(await attack(config.process("hostile"), backend, victim))
+    return results
+
+
+def _escaped(attacks: Sequence[Attack]) -> bool:
+    return any(attack.escapes for attack in attacks)
+
+
+def _user_of_children(console: Console) -> str:
+    """What run_as is to be: nothing, unless the files lie where the children of root, who are nobody, cannot go."""
+    closed = closed_to(resolve_user(""), str(HERE / "warm.py"))
+    if not closed:
+        return ""
+    console.print(f"note: {closed}. The demo does the last: its children keep uid 0.", style="yellow", markup=False)
+    return "root"
+
+
+def _print_hosts(hosts: Sequence[ProcessHost], console: Console) -> None:
+    for host in hosts:
+        if host.protection is None:
+            raise RuntimeError("a child that was ready is known in full")
+        pids = {"launched_pid": host.launched_pid, "child_pid": host.child_pid, "claimed_pid": host.claimed_pid}
+        console.print(launch_report(host.process.name, host.protection, host.timeline, operations=False, **pids), "")
+
+
+def _print_attacks(attacks: Sequence[Attack], console: Console) -> None:
+    _print_apart(console, attacks_table(attacks, console.width), escapes_text(attacks))
+    console.print()
+
+
+def _print_apart(console: Console, *parts: RenderableType) -> None:
+    for part in parts:
+        console.print()
+        console.print(part)
+
+
+def _print_problems(job: MediaJob, console: Console) -> None:
+    for name, problem in job.problems.items():
         console.print(f"no thumbnail of {name}: {problem}", style="yellow", markup=False, highlight=False)
-    console.print("", attacks_table(results), "")
 
 
 def _own_material(out: Path) -> list[Material]:
@@ -180,6 +160,12 @@ def _make_folder(out: Path) -> None:
         ) from None
 
 
+def _save_sheet(job: MediaJob, out: Path, name: str) -> Path:
+    path = out / name
+    _save(path, lambda: job.sheet().save(path))
+    return path
+
+
 def _save(path: Path, write: Callable[[], object]) -> None:
     try:
         write()
@@ -195,18 +181,32 @@ def _read(file: Path) -> Material:
         raise Trouble(f"could not read {file}: {error.strerror} (name pictures and videos that exist)") from None
 
 
-def main() -> int:
-    """The command line: 0 if all went as it should, 1 if something did not, 2 for what the user can mend."""
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", type=Path, help="pictures and videos (default: the demo's own)")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for contact-sheet.png (default: out)")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--backend", metavar="NAME", type=_backend, help=f"another backend: {', '.join(names())}")
+    which.add_argument("--all-backends", action="store_true", help="compare all backends")
     arguments = parser.parse_args()
-    console = Console()
+    arguments.backends = list(names()) if arguments.all_backends else [arguments.backend] if arguments.backend else []
+    return arguments
+
+
+def _backend(name: str) -> str:
+    if name not in names():
+        raise argparse.ArgumentTypeError(f"no such backend: {quoted(name)}{nearest(name, names())}")
+    return name
+
+
+def main() -> int:
+    """The command line; the exit codes are those above."""
+    arguments = _arguments()
     try:
-        return 0 if anyio.run(run, arguments.files, arguments.out, console) else 1
+        return anyio.run(run, load_config(HERE / "belljar.toml"), arguments, Console())
     except (Trouble, MaterialMissing, BelljarError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return MENDABLE
 
 
 if __name__ == "__main__":

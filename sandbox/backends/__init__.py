@@ -33,8 +33,10 @@ def names() -> tuple[str, ...]:
 
 
 def host_half(name: str) -> HostHalf:
-    """Return the host half of the backend *name*; `SandboxError` if there is none."""
+    """Return the host half of the backend *name*; `SandboxError` if there is none, or if it is none."""
     half: HostHalf = load(name).HostSide()
+    if lacking := [member for member in _members(HostHalf) if not hasattr(half, member)]:
+        raise _unusable(name, f"its HostSide has no {', '.join(lacking)}")
     return half
 
 
@@ -51,9 +53,24 @@ def load(name: str) -> Any:
     if name not in (outside := _outside()):
         raise SandboxError(f"there is no backend {name!r}; known are {', '.join(names())}")
     try:
-        return outside[name].load()
-    except (ImportError, AttributeError) as error:
-        raise SandboxError(f"backend {name!r} of {outside[name].value} cannot be loaded: {error}") from error
+        module = outside[name].load()
+    except ImportError as error:
+        raise _unusable(name, str(error)) from error
+    except Exception as error:  # another package's code, which may raise anything
+        raise _unusable(name, f"{type(error).__name__}: {error}") from error
+    for half in ("HostSide", "ChildSide"):
+        if not hasattr(module, half):
+            raise _unusable(name, f"it has no class {half}")
+    return module
+
+
+def _unusable(name: str, why: str) -> SandboxError:
+    where = _outside()[name].value if name in _outside() else "belljar"
+    return SandboxError(f"backend {name!r} of {where} cannot be loaded: {why}; mend or remove that package")
+
+
+def _members(protocol: type) -> list[str]:
+    return [member for member in vars(protocol) if not member.startswith("_")]
 
 
 @functools.cache

@@ -246,6 +246,7 @@ class ChildSide:
         confine.drop_own_capabilities()
         confine.forbid_new_privileges()
         confine.set_limits(birth.policy.limits)
+        confine.leave_keyrings(birth.policy)
         landlock.restrict(landlock.outer(), birth.landlock_abi)
 
     def take_files(self) -> Landlock:

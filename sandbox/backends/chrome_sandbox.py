@@ -31,7 +31,7 @@ from ..policy import Policy
 from ..probe import Machine
 from ..programs import CHROME_SANDBOX, find
 from ..steps import step
-from .seccomp import BOUNDING_SET
+from .seccomp import BOUNDING_SET, beyond_the_child
 
 _ID_FD = 7
 _API = "1"
@@ -81,7 +81,9 @@ class HostSide(ExecutedHost):
         if named := first_path(policy):
             return f"its root is empty after the seal, so that {named} cannot stay visible"
         online = [family for family in policy.network if family != "unix"]
-        return f"its network namespace is its own, so that network = {online} leads nowhere" if online else ""
+        if online:
+            return f"its network namespace is its own, so that network = {online} leads nowhere"
+        return beyond_the_child(policy)
 
     def promises(self, policy: Policy) -> Mapping[Layer, str]:
         """Two namespaces, the empty root, and what a process can do to itself."""
@@ -137,13 +139,16 @@ class ChildSide:
             raise SandboxError(f"chrome-sandbox did not say how to ask it for the empty root, but {said}")
         self.chroot_fd, self.helper_pid = map(int, numbers)
         os.set_inheritable(self.chroot_fd, False)
+        with step("start a session"):  # the helper's outer half is in the old group, which kill(0, ...) would reach
+            os.setsid()
         confine.die_with(signal.SIGKILL)  # once more: the setuid exec cleared it, and the helper waits in one thread
         confine.close_fds_except({CONTROL_FD, self.chroot_fd})
         with step("start a session"):
-            os.setsid()  # the helper's process group reaches out of the pid namespace: kill(0) would end the helper
+            os.setsid()  # out of the outer half's process group, which kill(0, ...) would reach and end
         confine.drop_own_capabilities()
         confine.forbid_new_privileges()
         confine.set_limits(birth.policy.limits)
+        confine.leave_keyrings(birth.policy)
 
     def take_files(self) -> None:
         """Have the helper change the root of both, and wait until it is gone."""

@@ -33,7 +33,11 @@ class HostSide(seccomp.HostSide):
     requires: ClassVar[tuple[str, ...]] = (*seccomp.HostSide.requires, "landlock")
 
     def unable(self, policy: Policy, machine: Machine) -> str:
-        """Paths are what landlock is for; sockets and signals came later."""
+        """Paths are what landlock is for; truncate(2), sockets and signals came later."""
+        if beyond := seccomp.beyond_the_child(policy):
+            return beyond
+        if policy.read_write and machine.landlock_abi < 3:
+            return "landlock cannot keep truncate(2) within read_write before ABI 3 (Linux 6.2)"
         if "unix" in policy.network and machine.landlock_abi < 9:
             return (
                 "landlock cannot tell the child's own unix sockets from those of the machine before ABI 9 (Linux 7.1)"

@@ -82,6 +82,7 @@ class ChildSide:
         if self.failure is not None:
             raise self.failure
         confine.set_limits(birth.policy.limits)
+        confine.leave_keyrings(birth.policy)
 
     def take_files(self) -> None:
         """Ask the zygote to empty the root of this process, all threads of it."""

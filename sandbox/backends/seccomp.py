@@ -19,10 +19,24 @@ from ..launch.forked import ForkedHost
 from ..layers import Layer
 from ..policy import Policy
 from ..probe import Machine
+from ..seccomp.groups import WATCHING
+from ..steps import step
 
 BOUNDING_SET = (
     "the bounding set stays as it was, which only a process with CAP_SETPCAP can change; no_new_privs makes it idle"
 )
+
+
+def beyond_the_child(policy: Policy) -> str:
+    """Return what *policy* grants that takes an IPC, user or mount namespace to stay with the child; empty if nothing.
+
+    The keys of a user, and IPC objects, belong to all processes of that user; a watch tells of any folder it can read.
+    """
+    if shared := sorted({"keys", "sysv-ipc", "posix-queues"} & set(policy.covert_channels)):
+        return f"without namespaces, {shared[0]} would reach those of all processes of the child's user"
+    if watching := sorted(set(WATCHING) & set(policy.syscalls)):
+        return f"nothing but a mount namespace limits which files {watching[0]} watches"
+    return ""
 
 
 class HostSide(ForkedHost):
@@ -45,7 +59,9 @@ class HostSide(ForkedHost):
             return f"a filter cannot tell the path of {named} from any other"
         if "unix" in policy.network:
             return "a filter cannot tell own sockets from those of the machine, which network = ['unix'] would open"
-        return "a filter cannot tell the processes of subprocesses = true from others" if policy.subprocesses else ""
+        if policy.subprocesses:
+            return "a filter cannot tell the processes of subprocesses = true from others"
+        return beyond_the_child(policy)
 
     def promises(self, policy: Policy) -> Mapping[Layer, str]:
         """What needs no help from outside."""
@@ -70,8 +86,14 @@ class ChildSide:
         confine.drop_own_capabilities()
         confine.forbid_new_privileges()
         confine.set_limits(birth.policy.limits)
+        confine.leave_keyrings(birth.policy)
 
     def take_files(self) -> Landlock | None:
-        """The filter refuses files. The end of the link tells the zygote that it has time for the next child."""
-        self.link.close()
+        """The filter refuses files. The zygote kills orphans of early init, and then has time for the next child.
+
+        The link is shut down, because closing it says nothing while a process that early init left has a copy.
+        """
+        with self.link, step("have the zygote kill what early init left to itself"):
+            self.link.shutdown(socket.SHUT_WR)
+            self.link.recv(1)  # end of file
         return None

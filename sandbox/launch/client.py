@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -30,6 +31,9 @@ BOOT_TIMEOUT = 20.0
 
 PRELOAD_TIMEOUT = 30.0
 """Seconds that one module may take to be imported in a zygote; a slower one is left to each child."""
+
+BURIAL_TIMEOUT = 5.0
+"""Seconds that a zygote without a guard has to kill what its children have left behind."""
 
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/"}
 """The whole environment of every process but the guard: nothing of the host's leaks into a child by accident."""
@@ -137,10 +141,14 @@ class ZygoteClient:
         return not pidfds.has_ended(self.launched_pidfd)
 
     def close(self) -> None:
-        """End the zygote, and every child of it."""
+        """End the zygote, and every child of it. One that has lost its guard gets time to bury what they left."""
+        self.requests.close()
+        if not has_guard():
+            poll = select.poll()
+            poll.register(self.launched_pidfd, select.POLLIN)
+            poll.poll(BURIAL_TIMEOUT * 1000)
         pidfds.kill(self.launched_pidfd)
         os.close(self.launched_pidfd)
-        self.requests.close()
 
 
 class LaunchFailed(SandboxError):
@@ -184,7 +192,7 @@ def has_guard() -> bool:
 def warm_zygote(preload: tuple[str, ...], user: User, *, isolated: bool = True) -> ZygoteClient | None:
     """Return the zygote for *preload* and *user* if one runs; never blocks."""
     zygote = _zygotes.get((preload, user, isolated))
-    return zygote if zygote is not None and zygote.is_alive() else None
+    return zygote if zygote is not None and zygote.is_alive() and has_guard() else None
 
 
 def zygote(preload: tuple[str, ...], user: User, *, isolated: bool = True) -> ZygoteClient:

@@ -6,10 +6,11 @@ import os
 import signal
 import socket
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
+from ...ipc.payload import make_sealed, read_sealed
 from .. import confine
 from ..base import Birth, Launch, Started, shares_network
 from ..layers import Layer
@@ -21,6 +22,9 @@ from .wire import receive_request, send_request
 
 if TYPE_CHECKING:
     from ..probe import Machine
+
+MAX_BIRTH = 1 << 20
+"""The most bytes of a birth."""
 
 
 class ForkedHost:
@@ -54,20 +58,28 @@ class ForkedHost:
 
     def start(self, launch: Launch) -> Started:
         """Send the launch to its zygote, which forks the child."""
-        from . import client
-
         policy = launch.policy
         view = {"read_only": policy.read_only, "read_write": policy.read_write, "devices": policy.devices}
-        birth = msgspec.to_builtins(launch.birth)
-        body = {"birth": birth, "view": view, "share_network": self.isolated and shares_network(policy)}
-        fds = [launch.report.fileno(), launch.control.fileno(), launch.stdout, launch.stderr]
+        body = {"view": view, "share_network": self.isolated and shares_network(policy)}
+        # Sealed memory that the zygote passes on unread: what it reads stays in its memory, of which every later child
+        # gets a copy, and a birth holds the environment, perhaps with secrets.
+        birth = make_sealed(msgspec.json.encode(launch.birth), "belljar-birth")
+        fds = [launch.report.fileno(), launch.control.fileno(), launch.stdout, launch.stderr, birth]
+        try:
+            self._ask(launch, body, fds)
+        finally:
+            os.close(birth)
+        return NothingMore()
+
+    def _ask(self, launch: Launch, body: Mapping[str, Any], fds: Sequence[int]) -> None:
+        from . import client
+
         key = (launch.preload, launch.user)
         try:
             send_request(client.zygote(*key, isolated=self.isolated).requests, body, fds)
         except (BrokenPipeError, ConnectionError):  # it ended since it was looked at; a new one is started, once
             client.forget_zygote(*key, isolated=self.isolated)
             send_request(client.zygote(*key, isolated=self.isolated).requests, body, fds)
-        return NothingMore()
 
     def explain(self, exit_code: int | None, stderr: Sequence[str]) -> str:
         """The zygote forks the child itself, and reports what fails."""
@@ -82,6 +94,10 @@ def leave_the_zygote(link_fd: int) -> None:
     """Stage 3, as soon as a child is forked: its own session, no fd but the link, and no life without the zygote."""
     confine.die_with(signal.SIGKILL)
     confine.close_fds_except({link_fd})
+    with step("open an input of its own"):  # the zygote's would be shared: its flags are a channel between siblings
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(null, 0)
+        os.close(null)
     with step("start a session"):
         os.setsid()
 
@@ -89,4 +105,7 @@ def leave_the_zygote(link_fd: int) -> None:
 def await_birth(link: socket.socket) -> tuple[Birth, list[int]] | None:
     """Wait for the birth and its fds (control, stdout, stderr), which are then the caller's; None if none comes."""
     received = receive_request(link)
-    return None if received is None else (msgspec.convert(received[0], Birth), received[1])
+    if received is None:
+        return None
+    *fds, birth = received[1]
+    return msgspec.json.decode(read_sealed(birth, MAX_BIRTH), type=Birth), fds

@@ -72,9 +72,6 @@ class NamespaceZygote(Zygote):
         finally:
             self.forget_link(child)
 
-    def bury(self) -> None:
-        """Nothing: a child was pid 1, and all that it started ended with it."""
-
 
 def _asks_for_seal(link: socket.socket) -> bool:
     """Whether a child asks for its empty root; if not, it has ended, perhaps with its birth unread (ECONNRESET)."""

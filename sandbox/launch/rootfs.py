@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from .. import syscalls as sc
@@ -45,8 +45,8 @@ def replace_root(pidfd: int, own_mount_namespace: int, view: View) -> None:
             _bind(path, sc.MS_RDONLY | sc.MS_NOSUID | sc.MS_NODEV)
         for path in view.read_write:
             _bind(path, sc.MS_NOSUID | sc.MS_NODEV)
-        for path in view.devices:
-            _bind(path, sc.MS_NOSUID | sc.MS_NOEXEC)
+        for path in view.devices:  # a device can be written all the same; its mode and its owner cannot
+            _bind(path, sc.MS_RDONLY | sc.MS_NOSUID | sc.MS_NOEXEC)
         with step("make the empty root read-only"):
             sc.mount("belljar", _ANY_DIRECTORY, None, sc.MS_REMOUNT | sc.MS_BIND | sc.MS_RDONLY | _LOCKED_DOWN)
         with step("pivot to the empty root"):
@@ -67,18 +67,24 @@ def _inside(pidfd: int, own_mount_namespace: int) -> Iterator[None]:
 
 
 def _bind(path: str, flags: int) -> None:
-    """Bind *path* at the same place below the new root. A bind ignores its flags; the remount sets them.
+    """Bind *path*, and all that is mounted below it, at the same place below the new root, with *flags* on each.
 
-    A flag that the source mount has is locked in a less privileged mount namespace (mount_namespaces(7)): the remount
-    must repeat it or fails with EPERM. The ST_* bits of statvfs(3) are the MS_* bits.
+    By fds, which are opened without following any link: a child that may write above *path* could have put one there.
+    A remount would set the flags of the topmost mount only; mount_setattr(2), Linux 5.12, sets those of all.
     """
     target = _ANY_DIRECTORY + path
-    with step(f"make {path} visible"):
-        if stat.S_ISDIR(os.stat(path).st_mode):
+    with step(f"make {path} visible"), ExitStack() as fds:
+        source = _opened(fds, sc.open_without_links(path))
+        if stat.S_ISDIR(os.fstat(source).st_mode):
             os.makedirs(target, exist_ok=True)
         else:
             os.makedirs(os.path.dirname(target), exist_ok=True)
-            os.close(os.open(target, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o444))
-        sc.mount(path, target, None, sc.MS_BIND | sc.MS_REC)
-        locked = os.statvfs(path).f_flag & (sc.MS_RDONLY | _LOCKED_DOWN)
-        sc.mount(path, target, None, sc.MS_REMOUNT | sc.MS_BIND | flags | locked)
+            os.close(os.open(target, os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o444))
+        tree = _opened(fds, sc.copy_tree(source))
+        sc.mount_setattr(tree, flags)
+        sc.attach_tree(tree, _opened(fds, sc.open_without_links(target)))
+
+
+def _opened(fds: ExitStack, fd: int) -> int:
+    fds.callback(os.close, fd)
+    return fd

@@ -26,7 +26,7 @@ Ids = tuple[int, int, Sequence[int]]
 
 
 def spawn(argv: Sequence[str], env: Mapping[str, str], fds: Mapping[int, int], user: Ids | None) -> int | Failed:
-    """Start *argv* with *env*; ``fds[target]`` becomes fd *target* in it, /dev/null is 0. Return its pid or why not.
+    """Start *argv* with *env*; ``fds[target]`` becomes fd *target* in it, 0 is at its end. Return its pid or why not.
 
     With *user*, which takes root, it runs as that one. Closes nothing of the caller's. Call it with one thread only.
     """
@@ -87,8 +87,10 @@ def _place(fds: Mapping[int, int], writer: int) -> int:
     """Move all sources out of the way first, so that no target overwrites a source that is still to be placed."""
     writer = fcntl.fcntl(writer, fcntl.F_DUPFD_CLOEXEC, _ABOVE)
     high = {target: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for target, fd in fds.items()}
-    null = os.open("/dev/null", os.O_RDWR)
-    os.dup2(null, 0)
+    # An empty pipe and not /dev/null: a child that is root, or whoever owns that node, could fchmod(2) it for all.
+    nothing, end = os.pipe2(os.O_CLOEXEC)
+    os.close(end)
+    os.dup2(nothing, 0)
     for target, fd in high.items():
         os.dup2(fd, target)
     os.closerange(max(fds, default=2) + 1, _ABOVE)

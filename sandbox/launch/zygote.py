@@ -20,14 +20,13 @@ import os
 import select
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from ...ipc import datagram, pidfds
-from .. import syscalls
 from ..steps import StepFailed, step
 from .rootfs import View
-from .strays import kill_strays
 from .wire import Exited, Failed, Launched, Preloaded, receive_request, send_report, send_request
 
 RunChild = Callable[[int, bool], NoReturn]
@@ -68,7 +67,7 @@ class Zygote:
                 if not self._serve():
                     return
             else:
-                self._attend(fd, self.children[fd])
+                self.attend(fd)
 
     def _serve(self) -> bool:
         request = receive_request(self.requests)
@@ -81,7 +80,7 @@ class Zygote:
             report.close()
             return True
         if "settle" in body:
-            settle()
+            self.settle()
             self.prepare_spare()
             report.close()
             return True
@@ -102,10 +101,11 @@ class Zygote:
         child = spare or self._fork_child(share_network)
         child.report, child.view = report, View(**body["view"])
         try:
-            send_request(child.link, body["birth"], fds)
-        except (BrokenPipeError, ConnectionResetError) as error:
+            send_request(child.link, {}, fds)
+        except OSError as error:  # it has ended, or its user has too many fds on their way (ETOOMANYREFS)
             child.report = None
-            raise StepFailed("give the child its birth", error.errno or 0, "it has ended") from error
+            pidfds.kill(child.pidfd)
+            raise StepFailed("give the child its birth", error.errno or 0, error.strerror or "") from error
         send_report(report, Launched(child.launched_pid, child.pidfd))
 
     def prepare_spare(self) -> None:
@@ -148,7 +148,14 @@ class Zygote:
         self.requests.detach()
         self.run_child(link_fd, share_network)
 
-    def _attend(self, fd: int, child: Child) -> None:
+    def settle(self) -> None:
+        """Collect garbage and freeze the rest: a collection in a child would copy every page that it shares."""
+        gc.collect()
+        gc.freeze()
+
+    def attend(self, fd: int) -> None:
+        """Something happened to the child that *fd* belongs to."""
+        child = self.children[fd]
         if fd == child.pidfd:
             self._reap(child)
         else:
@@ -156,6 +163,9 @@ class Zygote:
 
     def hear(self, child: Child) -> None:
         """Something came over the link: its end, for this zygote's child seals itself, or has ended."""
+        self.bury()  # what early init has left to itself would not be sealed; the child waits for this
+        with suppress(OSError):  # ENOTCONN: it has ended. Not just closed, for a child just forked may have a copy
+            child.link.shutdown(socket.SHUT_RDWR)
         self.forget_link(child)
         self.prepare_spare()  # now: the host verifies and the child waits for it, so nobody waits for this process
 
@@ -181,16 +191,7 @@ class Zygote:
             child.report.close()
 
     def bury(self) -> None:
-        """Kill what a child has left behind when it ended, if it could start processes at all."""
-        kill_strays(keep={child.launched_pid for child in self.children.values()})
-
-
-def run_plain_zygote(requests_fd: int, prepare: Callable[[], None], run_child: RunChild) -> NoReturn:
-    """Be a zygote that isolates nothing: its children do that to themselves."""
-    requests = socket.socket(fileno=requests_fd)
-    requests.set_inheritable(False)
-    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    serve(Zygote(requests, run_child), prepare)
+        """Nothing: a child was pid 1, and all that it started ended with it."""
 
 
 def serve(zygote: Zygote, prepare: Callable[[], None]) -> NoReturn:
@@ -199,12 +200,6 @@ def serve(zygote: Zygote, prepare: Callable[[], None]) -> NoReturn:
     datagram.send(zygote.requests, b"ready")
     zygote.run()
     os._exit(0)
-
-
-def settle() -> None:
-    """Collect garbage and freeze the rest: a collection in a child would copy every page that it shares."""
-    gc.collect()
-    gc.freeze()
 
 
 def preload(module: str) -> Preloaded:

@@ -43,7 +43,7 @@ def capabilities() -> str:
 def rlimits() -> str:
     """Set limits, read them back, and see one enforced."""
     confine.set_limits(Limits(open_files=64, file_size=4096))
-    for which, most in ((resource.RLIMIT_NOFILE, 64), (resource.RLIMIT_FSIZE, 4096), (resource.RLIMIT_CORE, 0)):
+    for which, most in ((resource.RLIMIT_NOFILE, 64), (resource.RLIMIT_FSIZE, 4096), (resource.RLIMIT_CORE, 1)):
         soft, hard = resource.getrlimit(which)
         if not 0 <= soft == hard <= most:
             raise SandboxError(f"rlimit {which} is {soft}, {hard} although it was set to {most}")

@@ -17,6 +17,7 @@ from ...ipc.messages import Landlock
 from ..layers import Layer
 from ..policy import Policy
 from ..seccomp.answers import Answer, Rights, Rules
+from ..seccomp.rules import executes
 
 
 class Verdict(StrEnum):
@@ -118,9 +119,9 @@ def _judge(operation: Operation, held: Held) -> OperationStatus:
     partly = {layer: answer for layer, answer in answers.items() if answer}
     if partly:
         return OperationStatus(operation, Verdict.PARTLY, tuple(partly), granted, "; ".join(partly.values()))
-    if granted:
+    if granted and operation not in GROUPS["files"] and operation is not Operation.STAT:
         return OperationStatus(operation, Verdict.GRANTED, (), granted)
-    return OperationStatus(operation, Verdict.OPEN, ())
+    return OperationStatus(operation, Verdict.OPEN, (), granted)  # a path that is granted, and all others too
 
 
 def _wholly(held: Held) -> str:
@@ -215,7 +216,7 @@ def _nothing(policy: Policy) -> str:
 
 
 def _execution(policy: Policy) -> str:
-    return _paths("read_only", "read_write")(policy) if policy.subprocesses else ""
+    return _paths("read_only", "read_write")(policy) if policy.subprocesses and policy.executable_memory else ""
 
 
 # The view of files that bubblewrap leaves: a mount namespace of its own without an empty root.
@@ -267,7 +268,7 @@ _TABLE: Mapping[Operation, _Row] = {
         {
             Layer.EMPTY_ROOT: _wholly,
             Layer.LANDLOCK: _executed_by_landlock,
-            Layer.SECCOMP: _unless(lambda rights: rights.subprocesses and rights.reads),
+            Layer.SECCOMP: _unless(executes),
         },
         _execution,
     ),

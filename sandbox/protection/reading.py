@@ -29,6 +29,11 @@ NAMESPACES = {
     Layer.CGROUP_NS: "cgroup",
 }
 
+_PF_EXITING = 0x4
+
+
+_PF_IO_WORKER = 0x10  # include/linux/sched.h
+
 
 @dataclass(frozen=True, slots=True)
 class Thread:
@@ -39,11 +44,15 @@ class Thread:
     namespaces: Mapping[str, str]
     root: tuple[int, int]
     cwd: tuple[int, int]
+    serves_io_uring: bool
 
 
 @dataclass(slots=True)
 class Reading:
-    """What /proc says of one process; ``own`` and ``own_filters`` are the host's namespaces and number of filters."""
+    """What /proc says of one process; ``own`` and ``own_filters`` are the host's namespaces and number of filters.
+
+    ``processes`` are those that it has started, and orphans of those: pid -> name.
+    """
 
     threads: list[Thread]
     limits: Mapping[str, str]
@@ -53,6 +62,7 @@ class Reading:
     root_is_read_only: bool
     own: Mapping[str, str]
     own_filters: int
+    processes: Mapping[int, str]
 
 
 def read(outer_pid: int) -> Reading:
@@ -72,6 +82,7 @@ def read(outer_pid: int) -> Reading:
         root_is_read_only=_is_read_only(f"{base}/root/"),
         own={name: _link(f"/proc/self/ns/{name}") for name in NAMESPACES.values()},
         own_filters=int(_fields("/proc/self/status").get("Seccomp_filters", "0")),
+        processes=_processes(outer_pid, threads[0]),
     )
 
 
@@ -83,13 +94,60 @@ def _read_thread(base: str, tid: int) -> Thread | None:
     try:
         status = _fields(f"{base}/status")
         namespaces = {name: os.readlink(f"{base}/ns/{name}") for name in NAMESPACES.values()}
-        return Thread(tid, status, namespaces, _identity(f"{base}/root"), _identity(f"{base}/cwd"))
+        is_served = bool(_flags(f"{base}/stat") & _PF_IO_WORKER)
+        return Thread(tid, status, namespaces, _identity(f"{base}/root"), _identity(f"{base}/cwd"), is_served)
     except (FileNotFoundError, ProcessLookupError):
         return None
+    except PermissionError:  # also for a moment of a thread that is on its way out: it has no memory to judge by
+        if _is_exiting(base):
+            return None
+        raise
+
+
+def _is_exiting(base: str) -> bool:
+    """Whether a thread runs no code of its own any more: PF_EXITING of linux/sched.h in field 9 of stat, proc(5)."""
+    try:
+        flags = int(Path(f"{base}/stat").read_text().rpartition(")")[2].split()[6])
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return bool(flags & _PF_EXITING)
+
+
+def _flags(path: str) -> int:
+    """Return the flags of a thread, field 9; the name before them, in parentheses, may hold anything. See proc(5)."""
+    return int(Path(path).read_bytes().rpartition(b")")[2].split()[6])
+
+
+def _processes(outer_pid: int, thread: Thread) -> dict[int, str]:
+    """Return the processes that a child has started, by pid; orphans become children of pid 1 of the namespace.
+
+    That is the child itself, or else its launcher, if that one is in the child's pid namespace and not in ours.
+    """
+    found = {pid for tid in os.listdir(f"/proc/{outer_pid}/task") for pid in _children(outer_pid, int(tid))}
+    launcher = int(thread.status["PPid"])
+    own = thread.namespaces["pid"]
+    if own != _link("/proc/self/ns/pid") and own == _link(f"/proc/{launcher}/ns/pid"):
+        found |= {pid for tid in os.listdir(f"/proc/{launcher}/task") for pid in _children(launcher, int(tid))}
+    return {pid: _name(pid) for pid in sorted(found - {outer_pid})}
+
+
+def _children(pid: int, tid: int) -> list[int]:
+    """Return the pids that thread *tid* has started; none if it has ended. See proc_tid_children(5)."""
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{tid}/children").read_text("ascii").split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _name(pid: int) -> str:
+    try:
+        return _fields(f"/proc/{pid}/status")["Name"]
+    except (FileNotFoundError, ProcessLookupError):
+        return "ended"
 
 
 def _fields(path: str) -> dict[str, str]:
-    pairs = (line.partition(":") for line in Path(path).read_text().splitlines())
+    pairs = (line.partition(":") for line in Path(path).read_text("utf-8", "replace").splitlines())
     return {key: value.strip() for key, _, value in pairs}
 
 

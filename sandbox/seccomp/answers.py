@@ -50,13 +50,17 @@ class Rights(NamedTuple):
     covert_channels: tuple[CovertChannel, ...] = ()
     syscalls: tuple[str, ...] = ()
     own_pid_only: bool = False
+    own_pid_but_signals: bool = False
+    keeps_attributes: bool = False
 
     @classmethod
     def of(cls, policy: Policy, *, own_pid_only: bool = False) -> Rights:
         """Reduce *policy*, so that policies that differ in paths and limits only share one filter.
 
-        With *own_pid_only*, for a child without a pid namespace, the filter lets it name no process but itself.
-        A child that may start processes must signal them, and no filter knows their pids: then it stays false.
+        With *own_pid_only*, for a child without namespaces, the filter lets it name no process but itself. A child
+        that may start processes must signal them, and no filter knows their pids: then it stays false, and only
+        what is no signal keeps to the own pid. Nor can it change modes and times of files then: no other layer
+        limits these to the paths of the policy.
         """
         return cls(
             reads=bool(policy.read_only or policy.read_write or policy.devices),
@@ -71,6 +75,8 @@ class Rights(NamedTuple):
             covert_channels=tuple(sorted(set(policy.covert_channels))),
             syscalls=tuple(sorted(set(policy.syscalls))),
             own_pid_only=own_pid_only and not policy.subprocesses,
+            own_pid_but_signals=own_pid_only and policy.subprocesses,
+            keeps_attributes=own_pid_only,
         )
 
 

@@ -3,8 +3,8 @@
 A filter that somebody else can write is no filter, so nothing here is believed without a look: the folder must be ours,
 no link, and closed to all others; an entry must be a plain file of ours that nobody else can write, and must carry the
 digest of its key and its content. Whatever does not fit is built anew. Each file is opened relative to the folder that
-was checked, and looked at through its fd, so that nothing can be swapped in between. A child cannot write here: it has
-no files, and a policy that named this folder as writable would be the user's own doing.
+was checked, and looked at through its fd, so that nothing can be swapped in between. A child cannot write here: stage 1
+refuses a policy that names this folder as writable.
 
 An entry's name says all that it depends on: the rules themselves (so a new belljar never runs an old filter, and
 policies that differ in paths or limits share one), the listener, libseccomp's version, the architecture and the format.
@@ -94,6 +94,14 @@ def _folder() -> Generator[int]:
         yield folder
     finally:
         os.close(folder)
+
+
+def folder_path() -> str | None:
+    """Return where the filters are kept, or None if they are kept in memory only. It need not exist."""
+    try:
+        return f"{_base()}/belljar"
+    except (OSError, _Unusable):
+        return None
 
 
 def _base() -> str:

@@ -16,7 +16,7 @@ GRANTABLE: Final = frozenset(groups.KERNEL_COPIES + groups.PRIORITY + groups.RIS
 
 _BY_A_KEY: Final[dict[str, tuple[str, ...]]] = {
     "read_only": groups.FILE_READS,
-    "read_write": groups.FILE_WRITES,
+    "read_write": groups.FILE_WRITES + groups.FILE_TIMES,
     "local_channels": groups.CHANNELS,
     "network": groups.NETWORK,
     "subprocesses": groups.PROCESSES,

@@ -42,8 +42,15 @@ _BY_KIND: Final = {"getpriority": 0, "setpriority": 0, "ioprio_get": 1, "ioprio_
 """Calls that say what their number is -> the kind that is a process: PRIO_PROCESS, IOPRIO_WHO_PROCESS."""
 
 
-def own_pid_rules(allowed: Container[str]) -> Rules:
-    """Return the rules of those *allowed* calls that name a process: only this one, or 0, which means it too."""
+_OF_FAMILY: Final = ("kill", "tgkill", "tkill", "getpgid", "getsid")
+"""What a child that starts processes does to them. Whom it signals is then for landlock's scope."""
+
+
+def own_pid_rules(allowed: Container[str], *, but_signals: bool = False) -> Rules:
+    """Return the rules of those *allowed* calls that name a process: only this one, or 0, which means it too.
+
+    With *but_signals*, calls that a child makes on processes which it has started have no rule.
+    """
     itself = _own_or_zero(0)
     clocks = Choice(((Bits(0, _OF_A_PROCESS, 0),),), Answer.EPERM)
     reads_limits = tuple((*case, Bits(2, _POINTER, 0)) for case in itself)
@@ -58,7 +65,8 @@ def own_pid_rules(allowed: Container[str]) -> Rules:
         **dict.fromkeys(_QUESTIONS, Choice(itself, Answer.EPERM)),
         **{name: Choice(_of_kind(kind), Answer.EPERM) for name, kind in _BY_KIND.items()},
     }
-    return {name: rule for name, rule in rules.items() if name in allowed}
+    free = _OF_FAMILY if but_signals else ()
+    return {name: rule for name, rule in rules.items() if name in allowed and name not in free}
 
 
 def _own_or_zero(arg: int) -> tuple[tuple[Bits, ...], ...]:

@@ -88,7 +88,9 @@ def rules_for(rights: Rights) -> Rules:
         **_covert(rights),
     }
     allowed = {name for name, rule in rules.items() if isinstance(rule, Choice) or rule is Answer.ALLOW}
-    return {**rules, **own_pid_rules(allowed)} if rights.own_pid_only else rules
+    if not rights.own_pid_only | rights.own_pid_but_signals:
+        return rules
+    return {**rules, **own_pid_rules(allowed, but_signals=rights.own_pid_but_signals)}
 
 
 def _constants(rights: Rights) -> Rules:
@@ -96,6 +98,7 @@ def _constants(rights: Rights) -> Rules:
         **dict.fromkeys(groups.ALWAYS, Answer.ALLOW),
         **dict.fromkeys(groups.FILE_READS, _granted(rights.reads, Answer.EACCES)),
         **dict.fromkeys(groups.FILE_WRITES, _granted(rights.writes, Answer.EACCES)),
+        **dict.fromkeys(groups.FILE_TIMES, _granted(_sets_attributes(rights), Answer.EACCES)),
         **dict.fromkeys(groups.FILE_NEVER + groups.WATCHING, Answer.EACCES),
         **dict.fromkeys(groups.CHANNELS, _granted(rights.local_channels, Answer.EACCES)),
         **dict.fromkeys(groups.NETWORK, _granted(_makes_sockets(rights), Answer.EACCES)),
@@ -115,11 +118,15 @@ def _memory(rights: Rights) -> Rules:
     return dict.fromkeys(protected, Choice(((Bits(2, mmap.PROT_EXEC, 0),),), Answer.EACCES))
 
 
+def executes(rights: Rights) -> bool:
+    """Tell whether programs can be executed: one brings its own executable memory, from a memfd if need be."""
+    return rights.subprocesses and rights.reads and rights.executable_memory
+
+
 def _process(rights: Rights) -> Rules:
-    executes = rights.subprocesses and rights.reads
     return {
         "clone": _clone(rights),
-        "execve": _granted(executes, Answer.REPORT),
+        "execve": _granted(executes(rights), Answer.REPORT),
         "execveat": Answer.REPORT,
         "prctl": Choice(_any_of(0, _PRCTLS), Answer.EPERM),
         "arch_prctl": Choice(_any_of(0, _ARCH_PRCTLS), Answer.EPERM),
@@ -152,7 +159,8 @@ def _descriptors(rights: Rights) -> Rules:
 def _files(rights: Rights) -> Rules:
     """Calls that name files: which files is not to be seen here, what for is.
 
-    A mode with set-id bits is refused, because a set-id file outlives the child and its seal.
+    A mode with set-id bits is refused, because a set-id file outlives the child and its seal. So is an access mode of
+    O_WRONLY|O_RDWR, which opens neither to read nor to write, and so passes landlock whatever the path is.
     """
     fstat = Choice(((Bits(3, _AT_EMPTY_PATH, _AT_EMPTY_PATH),),), Answer.EACCES)
     return {
@@ -161,17 +169,21 @@ def _files(rights: Rights) -> Rules:
         "openat2": Answer.ENOSYS if rights.reads else Answer.REPORT,  # flags and mode lie behind a pointer
         "newfstatat": Answer.ALLOW if rights.reads else fstat,
         "creat": _mode(rights, 1),
-        "chmod": _mode(rights, 1),
-        "fchmod": _mode(rights, 1),
-        "fchmodat": _mode(rights, 2),
+        **{
+            name: _mode(rights, arg) if _sets_attributes(rights) else Answer.EACCES
+            for name, arg in (("chmod", 1), ("fchmod", 1), ("fchmodat", 2))
+        },
     }
 
 
 def _open(rights: Rights, *, flags: int) -> Answer | Choice:
+    not_both = (os.O_WRONLY, os.O_RDWR)
     if rights.writes:
-        return Choice(((Bits(flags, _O_MAKES, 0),), (Bits(flags + 1, _SET_ID, 0),)), Answer.REPORT)
+        makes_nothing = tuple((Bits(flags, mode | _O_MAKES, 0),) for mode in not_both)
+        without_set_id = tuple((Bits(flags, mode, 0), Bits(flags + 1, _SET_ID, 0)) for mode in not_both)
+        return Choice(makes_nothing + without_set_id, Answer.REPORT)
     if rights.devices:
-        return Choice(((Bits(flags, _O_CHANGES, 0),),), Answer.REPORT)
+        return Choice(tuple((Bits(flags, mode | _O_CHANGES, 0),) for mode in not_both), Answer.REPORT)
     if rights.reads:
         return Choice(((Bits(flags, _O_CHANGES | os.O_ACCMODE, 0),),), Answer.REPORT)
     return Answer.REPORT
@@ -179,6 +191,10 @@ def _open(rights: Rights, *, flags: int) -> Answer | Choice:
 
 def _mode(rights: Rights, arg: int) -> Answer | Choice:
     return Choice(((Bits(arg, _SET_ID, 0),),), Answer.EACCES) if rights.writes else Answer.EACCES
+
+
+def _sets_attributes(rights: Rights) -> bool:
+    return rights.writes and not rights.keeps_attributes
 
 
 def _sockets(rights: Rights) -> Rules:

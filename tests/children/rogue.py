@@ -10,7 +10,7 @@ import struct
 import sys
 
 from belljar.child.stages import run_executed
-from belljar.ipc.messages import VERSION, Hello, Ready, Sealed, encode
+from belljar.ipc.messages import VERSION, Hello, Landlock, Ready, Sealed, encode
 from belljar.sandbox.base import Birth
 from belljar.sandbox.policy import Policy
 
@@ -104,6 +104,12 @@ def fork_seals() -> None:
     control.send(HELLO)
     if os.fork() == 0:
         control.send(encode(Sealed({})))
+
+
+def boasts_of_landlock() -> None:
+    """The hello is right, but no backend told it to use landlock."""
+    control.send(HELLO)
+    control.send(encode(Sealed({}, Landlock(7, ("file", "all-threads"), (), True))))
 
 
 def garbage_after_hello() -> None:

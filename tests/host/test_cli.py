@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -285,10 +286,39 @@ def test_inspect_shows_what_the_kernel_shows(folder: Path) -> None:
 
 
 def test_inspect_draws_tables(folder: Path) -> None:
-    """For people there are three tables: pids, timeline, protection."""
+    """For people there are four tables: pids, timeline, and the protection by layers and by operations."""
     out = result(folder, "inspect", "belljar.toml", "open")
-    for word in ("launched", "claimed", "timeline", "early init", "protection", "no-new-privs"):
+    for word in ("launched", "claimed", "timeline", "early init", "layer by layer", "no-new-privs"):
         assert word in out
+    assert re.search(r"read a file +│ open", out)
+
+
+@pytest.mark.parametrize("backend", ["landlock", "seccomp", "auto"])
+def test_another_backend_is_tried_without_editing(folder: Path, backend: str) -> None:
+    """``--backend`` takes the place of the file's, for ``run`` and ``inspect``; the report says which it became."""
+    assert result(folder, "run", "belljar.toml", "open", "greet", "x", "--backend", backend) == "hello x"
+    (process,) = json.loads(result(folder, "inspect", "belljar.toml", "open", "--backend", backend, "--json"))[
+        "processes"
+    ]
+    assert process["asked_backend"] == backend
+    assert process["backend"] == process["protection"]["backend"] == ("namespaces" if backend == "auto" else backend)
+    verdicts = {row["operation"]: row["verdict"] for row in process["protection"]["operations"]}
+    assert verdicts["read a file"] == "enforced"
+
+
+@pytest.mark.parametrize("command", [["run", "belljar.toml", "open", "greet", "x"], ["inspect", "belljar.toml"]])
+def test_unknown_backend_is_one_sentence(folder: Path, command: list[str]) -> None:
+    """A backend that does not exist is refused with the nearest that does."""
+    line = sentence(folder, *command, "--backend", "bublewrap")
+    assert line == "--backend: no such backend: 'bublewrap'; did you mean 'bubblewrap'?"
+
+
+def test_floor_holds_for_another_backend(folder: Path) -> None:
+    """What the file requires is required of the backend of the option too."""
+    floor = '\nrequire = ["empty-root"]\nprefer = ["namespaces"]\nbackend = "auto"\n'
+    (folder / "belljar.toml").write_text(f'[process.sealed]\nplugin = "plugin.py:Plugin"{floor}')
+    line = sentence(folder, "run", "belljar.toml", "sealed", "greet", "x", "--backend", "seccomp")
+    assert "it has no empty-root" in line
 
 
 def test_inspect_shows_the_others_when_one_fails(folder: Path) -> None:

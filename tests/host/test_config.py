@@ -14,6 +14,7 @@ from belljar.host.errors import ConfigError
 from belljar.host.process_type import Process
 from belljar.sandbox.backends import BACKENDS
 from belljar.sandbox.policy import Policy
+from belljar.sandbox.probes.forked import in_fork
 
 EXAMPLE = """
 [process.thumbnailer]
@@ -325,6 +326,26 @@ def test_a_process_made_in_python_is_checked_alike(folder: Path) -> None:
         Process(plugin="nothing.py:X").resolve(folder)
     with pytest.raises(ConfigError, match="process thumbnailer: backend: no such backend: 'jail'"):
         Process(plugin="plugins/thumbnailer.py:Thumbnailer", backend="jail").resolve(folder)
+
+
+def test_a_folder_that_is_gone_matters_to_relative_paths_only(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Where the current folder was deleted, a process type with absolute paths resolves, and another says why not."""
+    gone = tmp_path_factory.mktemp("gone")
+
+    def resolve() -> str:
+        os.chdir(gone)
+        gone.rmdir()
+        Process(plugin=f"{folder}/plugins/thumbnailer.py:Thumbnailer").resolve()
+        try:
+            Process(plugin="plugins/thumbnailer.py:Thumbnailer").resolve()
+        except ConfigError as error:
+            return str(error)
+        return "resolved"
+
+    said = in_fork(resolve).removeprefix("process thumbnailer: plugin: ")
+    assert said == "the current folder is gone, so 'plugins/thumbnailer.py' must be a path from the root"
 
 
 def test_a_trusted_plugin_may_warm_itself_up(folder: Path) -> None:

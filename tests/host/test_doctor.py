@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from io import StringIO
 
 import pytest
@@ -13,7 +14,7 @@ from belljar.sandbox.backends import names
 from belljar.sandbox.probe import FEATURES, LOST_WITHOUT, LayerProbe, Machine, probe, requirements
 from belljar.sandbox.user import resolve_user
 
-ALL_WORK = Machine({name: LayerProbe(name, True) for name in FEATURES})
+ALL_WORK = Machine({name: LayerProbe(name, True, detail="ABI 7" if name == "landlock" else "") for name in FEATURES})
 
 
 def without(name: str) -> Machine:
@@ -21,9 +22,9 @@ def without(name: str) -> Machine:
     return Machine({**ALL_WORK.results, name: LayerProbe(name, False, f"no {name} here", f"get {name}")})
 
 
-def text_of(report: DoctorReport) -> str:
-    """Return the rendered report with its words on as few lines as possible."""
-    console = Console(file=StringIO(), width=400)
+def text_of(report: DoctorReport, width: int = 400) -> str:
+    """Return the rendered report, by default with its words on as few lines as possible."""
+    console = Console(file=StringIO(), width=width)
     console.print(render(report))
     file = console.file
     assert isinstance(file, StringIO)
@@ -93,6 +94,50 @@ def test_cause_is_text_and_not_markup() -> None:
     rendered = text_of(doctor_report(odd))
     assert "[red]a" in rendered
     assert "\x1b" not in rendered
+
+
+def test_narrow_terminal_loses_nothing() -> None:
+    """At 80 columns no name, path or sentence is cut; what is long goes on in the next line."""
+    path = LayerProbe("chrome-sandbox", True, detail="/usr/lib/chromium/chrome-sandbox")
+    odd = Machine({**without("userns").results, "chrome-sandbox": path})
+    lines = text_of(doctor_report(odd), 80).splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert not any("…" in line for line in lines)
+    assert "/usr/lib/chromium/chrome-sandbox" in "".join(line.rstrip("│ ").rpartition("│ ")[2] for line in lines)
+
+
+def test_causes_are_told_once() -> None:
+    """Features that are missing for one reason share one paragraph."""
+    lost = {name: LayerProbe(name, False, "no such kernel", "get one") for name in ("pidns", "netns")}
+    rendered = text_of(doctor_report(Machine({**ALL_WORK.results, **lost})))
+    assert rendered.count("remedy: get one") == 1
+    assert "pidns, netns\n" in rendered
+
+
+@pytest.mark.parametrize(
+    ("missing", "chosen"),
+    [
+        ((), "namespaces"),
+        (("userns",), "chrome-sandbox"),
+        (("userns", "chrome-sandbox"), "bubblewrap"),
+        (("userns", "chrome-sandbox", "bwrap"), "landlock"),
+        (("userns", "chrome-sandbox", "landlock"), "seccomp"),
+        (("seccomp",), ""),
+    ],
+)
+def test_choice_of_auto_is_told(missing: tuple[str, ...], chosen: str) -> None:
+    """The report names the backend that ``auto`` takes for the default policy, or says that there is none."""
+    lost = {name: LayerProbe(name, False, "gone", "get it") for name in missing}
+    report = doctor_report(Machine({**ALL_WORK.results, **lost}))
+    assert report.auto == chosen
+    (line,) = (line for line in text_of(report).splitlines() if line.startswith("auto "))
+    assert line.strip() == (f"auto takes {chosen} for the default policy" if chosen else "auto finds no backend here")
+
+
+def test_user_of_children_is_told() -> None:
+    """The report says whom children run as: root's run as somebody else, and another user's as that user."""
+    assert f"uid {resolve_user('').uid}" in text_of(doctor_report(ALL_WORK))
+    assert ("nobody" in doctor_report(ALL_WORK).user) == (os.geteuid() == 0)
 
 
 def test_real_machine_is_reported() -> None:

@@ -40,7 +40,7 @@ def test_what_the_host_did_is_the_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cpu", "limit", "named"), [(2.0, 2, True), (1.99, 2, True), (1.5, 2, False), (9.0, None, False)]
+    ("cpu", "limit", "named"), [(2.0, 2, True), (1.99, 2, True), (1.6, 2, True), (1.4, 2, False), (9.0, None, False)]
 )
 def test_a_used_up_cpu_limit_is_named(cpu: float, limit: int | None, named: bool) -> None:
     """SIGKILL after about as much processor time as the limit allows is told as the limit."""

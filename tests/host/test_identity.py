@@ -115,6 +115,7 @@ async def test_another_uid_is_refused() -> None:
     ("mode", "reason"),
     [
         ("fork_seals", "a message came from process"),
+        ("boasts_of_landlock", "it speaks of landlock ABI 7 instead of 0"),
         ("garbage_after_hello", "does not fit the protocol"),
         ("stuffed_after_hello", "more fds than the channel allows"),
     ],

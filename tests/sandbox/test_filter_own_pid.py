@@ -106,12 +106,17 @@ def test_libraries_still_find_themselves(tmp_path: Path) -> None:
     assert run(MEDIA, "abort", tmp_path, own_pid_only=True) == "SIGUSR1"
 
 
-def test_subprocesses_open_signals_again() -> None:
-    """A child that may start processes must signal them, so the rights say that others can be named."""
+def test_subprocesses_open_signals_again_and_nothing_else(tmp_path: Path) -> None:
+    """A child that may start processes may signal others, but not ask about them or move them to other processors."""
     forking = Policy(subprocesses=True)
     assert Rights.of(MEDIA, own_pid_only=True).own_pid_only
     assert not Rights.of(forking, own_pid_only=True).own_pid_only
-    assert compile_policy(forking, listener=False, own_pid_only=True) is compile_policy(forking, listener=False)
+    calls = [call for call, _ in ANSWERS if number(call[0]) >= 0]
+    signals = ("kill", "tgkill", "tkill", "getpgid", "getsid")
+    found = dict(zip(calls, answers(forking, calls, tmp_path, own_pid_only=True), strict=True))
+    expected = {call: answer for call, answer in ANSWERS if call in calls and call[0] not in signals}
+    assert {call: found[call] for call in expected} == expected
+    assert found["kill", "@host", 0] == "done"
 
 
 def test_is_compiled_tells_the_two_apart() -> None:

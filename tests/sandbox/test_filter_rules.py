@@ -57,6 +57,7 @@ rights = st.builds(
         (
             *("reads", "writes", "devices", "graphics"),
             *("subprocesses", "threads", "executable_memory", "local_channels", "own_pid_only"),
+            *("own_pid_but_signals", "keeps_attributes"),
         ),
         st.booleans(),
     ),

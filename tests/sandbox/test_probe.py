@@ -157,7 +157,7 @@ def test_dependents_of_faked_userns_point_to_it(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("BELLJAR_FAKE_MISSING", "userns")
     missing = probe().missing(FEATURES)
     assert {result.name for result in missing if result.cause.startswith("it needs userns")} == DEPENDENTS
-    assert explain(missing) == "userns: faked by BELLJAR_FAKE_MISSING; unset BELLJAR_FAKE_MISSING"
+    assert explain(missing) == "userns, bwrap: faked by BELLJAR_FAKE_MISSING; unset BELLJAR_FAKE_MISSING"
 
 
 def test_fakes_are_read_at_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,6 +203,22 @@ def test_explain_names_each_cause_once() -> None:
     missing.append(LayerProbe("seccomp-tsync", False, "C", "R"))
     assert explain(missing) == "seccomp, seccomp-tsync: C; R; pidfd: D; S"
     assert explain([]) == ""
+
+
+def test_explain_names_each_remedy_once() -> None:
+    """What one remedy mends is said in one clause, with the first cause."""
+    missing = [LayerProbe("userns", False, "C", "R"), LayerProbe("pidns", False, "D", "R")]
+    assert explain([*missing, LayerProbe("pidfd", False, "E", "S")]) == "userns, pidns: C; R; pidfd: E; S"
+
+
+def test_without_proc_nothing_else_is_worth_saying() -> None:
+    """A missing /proc makes much else fail, so only it is told; a faked one stands beside the rest."""
+    userns = LayerProbe("userns", False, "could not write setgroups", "R")
+    assert explain([userns, LayerProbe("proc", False, "it is not mounted", "mount it")]) == (
+        "proc: it is not mounted; mount it"
+    )
+    faked = LayerProbe("proc", False, "faked by BELLJAR_FAKE_MISSING", "unset BELLJAR_FAKE_MISSING")
+    assert "userns" in explain([userns, faked])
 
 
 def test_namespace_limit_is_named() -> None:

@@ -6,16 +6,22 @@ import os
 import pwd
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 
+from belljar import LaunchError, Policy, Process, ProcessHost, Stage
 from belljar.sandbox.errors import SandboxError
 from belljar.sandbox.user import User, closed_to, resolve_user
 
 IS_ROOT = os.geteuid() == 0
 as_root = pytest.mark.skipif(not IS_ROOT, reason="only root becomes another user")
 ROOT = Path(__file__).parents[2]
+OTHER = User(12345, 12345)
+PLUGIN = f"{ROOT}/tests/children/plain.py:Plain"
 
 ASK_BY_ANOTHER_NAME = """
 import sys
@@ -23,6 +29,14 @@ sys.path[:0] = sys.argv[1:]
 from belljar.sandbox.user import closed_to, resolve_user
 print(closed_to(resolve_user("")))
 """
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that all may enter: pytest's own are closed to others."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
 
 
 def test_by_default_root_becomes_nobody_and_others_stay() -> None:
@@ -89,3 +103,44 @@ def test_a_python_in_a_closed_folder_is_named(tmp_path: Path) -> None:
     assert "who may not use /" in said
     assert "(mode 0700), where this Python lives" in said
     assert "let that user in, use a Python that it can run, or set run_as = 'root'" in said
+
+
+@as_root
+def test_file_that_keeps_the_user_out_is_named(folder: Path) -> None:
+    """A file that another user cannot read, or a folder that it cannot enter, is named; root enters all."""
+    file = folder / "warm.py"
+    file.touch(0o644)
+    assert closed_to(OTHER, str(file)) == ""
+    file.chmod(0o640)
+    assert f"who may not use {file} (mode 0640), which they need; let that user in" in closed_to(OTHER, str(file))
+    folder.chmod(0o700)
+    assert f"who may not use {folder} (mode 0700), which they need" in closed_to(OTHER, str(file))
+    assert closed_to(User(0, 0), str(file)) == ""
+    assert closed_to(User.current(), str(file)) == ""
+
+
+@as_root
+def test_closed_folder_behind_a_link_is_found(folder: Path) -> None:
+    """The folders on the way that the links lead count too."""
+    (folder / "real").mkdir(0o700)
+    (folder / "real/warm.py").touch(0o644)
+    (folder / "warm.py").symlink_to("real/warm.py")
+    assert f"{folder}/real (mode 0700)" in closed_to(OTHER, str(folder / "warm.py"))
+
+
+@as_root
+def test_closed_warm_up_is_refused_before_any_process(folder: Path) -> None:
+    """A warm-up that root's children cannot read is refused in stage 1, with what to do."""
+    (folder / "closed").mkdir(0o700)
+    warm = folder / "closed/warm.py"
+    warm.write_text("def up(): pass\n")
+
+    async def launch() -> None:
+        async with ProcessHost(Process(plugin=PLUGIN, policy=Policy.compute(), warm_up=(f"{warm}:up",))):
+            pass
+
+    with pytest.raises(
+        LaunchError, match=r"closed \(mode 0700\), which they need; let that user in, or set run_as = 'root'"
+    ) as caught:
+        anyio.run(launch)
+    assert caught.value.stage is Stage.PREPARE

@@ -73,7 +73,7 @@ def _attempt(action: Callable[[], str]) -> Attempt:
     except OSError as error:
         name = errno.errorcode.get(error.errno or 0, "error")
         step = f"{error.filename}: " if error.filename else ""
-        return Attempt("refused", f"{step}{name} ({os.strerror(error.errno or 0)})")
+        return Attempt("refused", f"{step}{name} ({os.strerror(error.errno or 0)})", name)
 
 
 def _checked(result: int, step: str) -> int:

@@ -54,7 +54,7 @@ def threads() -> list[int]:
 
 def thread_pool() -> int:
     with ThreadPoolExecutor(4) as pool:
-        return sum(pool.map(abs, range(100)))
+        return sum(pool.map(int, range(100)))
 
 
 def thread_ids() -> list[bool]:

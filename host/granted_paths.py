@@ -1,0 +1,60 @@
+"""Stage 1: paths of a policy that a child could turn against the next launch.
+
+Two ways lead from files that a child may write to what is not its to have. It can rewrite what runs unsealed: belljar's
+own code, the interpreter's, a warm-up, the filter that the next child gets. And it can put a link where another process
+type's policy names a file, which then leads anywhere. So neither is granted: the user is told which path, and why. The
+zygote follows no link either (`sandbox.launch.rootfs`), because this look is not the last moment.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..sandbox.errors import SandboxError
+from ..sandbox.policy import Policy
+from ..sandbox.seccomp.cache import folder_path
+from .process_type import Process
+
+
+def check_granted_paths(process: Process) -> None:
+    """Raise `SandboxError` for the first path of the policy of a resolved *process* that must not be granted."""
+    for path in _paths(process.policy):
+        if (real := os.path.realpath(path)) != path:
+            raise SandboxError(f"the policy names {path}, which leads through a symbolic link; write {real}")
+    trusted = list(_trusted(process))
+    for granted in process.policy.read_write:
+        for path, is_code in trusted:
+            if _is_within(path, granted) or (is_code and _is_within(granted, path)):
+                what = "what runs unsealed, or what seals the next child"
+                raise SandboxError(f"the policy lets the child write {granted}, and {path} is {what}; grant less")
+
+
+def _paths(policy: Policy) -> tuple[str, ...]:
+    return (*policy.read_only, *policy.read_write, *policy.devices)
+
+
+def _trusted(process: Process) -> Iterator[tuple[str, bool]]:
+    """Yield real paths that no child may change; with True, folders of code, below which nothing may be written."""
+    packages = Path(__file__).parents[1]  # belljar/, whose links lead to the four packages
+    code = [packages, *(packages / name for name in ("child", "host", "ipc", "sandbox"))]
+    code += map(Path, sysconfig.get_paths().values())
+    yield from ((os.path.realpath(path), True) for path in code if path.name != "data")
+    if (cache := folder_path()) is not None:
+        yield os.path.realpath(cache), True
+    files = [sys.executable, *(entry for entry in sys.path if entry), *_unsealed(process)]
+    yield from ((os.path.realpath(path), False) for path in files)
+
+
+def _unsealed(process: Process) -> Iterator[str]:
+    """Yield the files whose code runs before the seal."""
+    yield from (entry.rpartition(":")[0] for entry in process.warm_up)
+    if process.load == "early":
+        yield from (str(process.path), *process.files)
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder}/")
