@@ -143,8 +143,6 @@ class ChildSide:
             os.setsid()
         confine.die_with(signal.SIGKILL)  # once more: the setuid exec cleared it, and the helper waits in one thread
         confine.close_fds_except({CONTROL_FD, self.chroot_fd})
-        with step("start a session"):
-            os.setsid()  # out of the outer half's process group, which kill(0, ...) would reach and end
         confine.drop_own_capabilities()
         confine.forbid_new_privileges()
         confine.set_limits(birth.policy.limits)

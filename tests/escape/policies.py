@@ -13,7 +13,7 @@ SHARED: Final[tuple[str, ...]] = ("media", "forks", "talks", "reads", "programs"
 """The policies of children that take all attacks on operations together; the others are for attacks that get their own
 child."""
 
-_SYSTEM: Final = tuple(path for path in ("/bin", "/lib", "/lib64", "/usr") if os.path.exists(path))
+_SYSTEM: Final = tuple(path for path in ("/bin", "/lib", "/lib64", "/usr") if os.path.realpath(path) == path)
 _MEDIA: Final = Policy.media()
 
 

@@ -50,7 +50,7 @@ class Scene:
 
     def _make_files(self) -> None:
         self._stack.callback(self._remove_names)
-        base = Path(tempfile.mkdtemp(prefix="belljar-attacked-"))
+        base = Path(tempfile.mkdtemp(prefix="belljar-attacked-")).resolve()
         self._stack.callback(shutil.rmtree, base)
         self.folder, self.shared = base / "host", base / "shared"
         for folder in (self.folder, self.shared):
@@ -135,6 +135,8 @@ class Scene:
             udp=self.udp.getsockname()[1],
             key=self.key,
             word=self.word,
+            program=os.path.realpath("/bin/true"),
+            loader=os.path.realpath("/lib64/ld-linux-x86-64.so.2"),
             interpreter=os.path.realpath(sys.executable),
             package=os.path.realpath(belljar.__file__),
         )

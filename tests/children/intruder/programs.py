@@ -116,7 +116,7 @@ def _expect(wanted: int, execute: Callable[[], object]) -> None:
 
 @attack("execute /bin/true", EXECUTE, granted=("programs",))
 def execute_true(target: Target) -> None:
-    _expect(0, lambda: os.execv("/bin/true", ["true"]))
+    _expect(0, lambda: os.execv(target.program, ["true"]))
 
 
 @attack("execute the interpreter", EXECUTE, granted=("programs",))
@@ -131,7 +131,7 @@ def execute_host_file(target: Target) -> None:
 
 @attack("execute a program through the loader", EXECUTE, granted=("programs",))
 def execute_by_loader(target: Target) -> None:
-    _expect(0, lambda: os.execv("/lib64/ld-linux-x86-64.so.2", ["ld.so", "/bin/true"]))
+    _expect(0, lambda: os.execv(target.loader, ["ld.so", target.program]))
 
 
 def _memfd_program() -> int:
@@ -160,7 +160,7 @@ def execute_memfd_path(target: Target) -> None:
 
 @attack("execute a program by execveat and its name", EXECUTE)
 def execute_at(target: Target) -> None:
-    _expect(0, lambda: call("execveat", AT_FDCWD, b"/bin/true", _vector(b"true"), 0, 0))
+    _expect(0, lambda: call("execveat", AT_FDCWD, target.program.encode(), _vector(b"true"), 0, 0))
 
 
 def _vector(word: bytes) -> ctypes.Array[ctypes.c_char]:
