@@ -21,12 +21,15 @@ from belljar.host.process_type import Process
 from belljar.ipc.pidfds import ancestors
 from belljar.sandbox.backends import host_half, names
 from belljar.sandbox.policy import Policy
+from belljar.sandbox.probe import explain, probe
 from belljar.sandbox.user import User
 
 CHILDREN = Path(__file__).parent / "children"
 
 SOON = 1.0
 """Seconds within which a process must have ended after whatever should end it."""
+
+MUST_WORK = os.environ.get("BELLJAR_MUST_WORK", "")
 
 on_both = pytest.mark.parametrize("backend", ["namespaces", "none"])
 on_all = pytest.mark.parametrize("backend", names())
@@ -44,6 +47,15 @@ def process(plugin: str = "plain.py:Plain", **fields: Any) -> Process:
 def launch(plugin: str = "plain.py:Plain", **fields: Any) -> ProcessHost:
     """Return a host for `process`, not entered yet."""
     return ProcessHost(process(plugin, **fields))
+
+
+def require(backend: str, user: User | None = None) -> None:
+    """Fail if *backend* does not work here and ``BELLJAR_MUST_WORK`` names it; skip, saying why, if it does not."""
+    missing = explain(probe(user).missing(host_half(backend).requires))
+    if missing and backend in MUST_WORK.split(","):
+        pytest.fail(f"BELLJAR_MUST_WORK names {backend}, which does not work here: {missing}")
+    if missing:
+        pytest.skip(f"{backend} does not work here: {missing}")
 
 
 def write_plugin(folder: Path, source: str, *, name: str = "written") -> str:

@@ -1,4 +1,4 @@
-"""Somebody else's process: holds a secret, and says on demand what was done to it. ``victim.py SECRET FD``; fd 0 is a file.
+"""Somebody else's process: holds a secret, and tells what was done to it. ``victim.py SECRET FD``; fd 0 is a file.
 
 Prints the address of the secret, then answers each line that comes over FD with a line of JSON.
 """

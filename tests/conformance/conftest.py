@@ -6,7 +6,8 @@ import pytest
 
 from belljar.sandbox.backends import BACKENDS
 
-from .observe import Seen, require, see
+from ..helpers import require
+from .observe import Seen, see
 
 
 @pytest.fixture(scope="module", params=list(BACKENDS))

@@ -29,7 +29,7 @@ from belljar.sandbox.backends import host_half
 from belljar.sandbox.layers import Layer
 from belljar.sandbox.policy import Policy
 from belljar.sandbox.policy_check import dangers
-from belljar.sandbox.probe import explain, probe
+from belljar.sandbox.probe import probe
 from belljar.sandbox.protection import Operation, Protection, Verdict
 
 from ..helpers import guard_of, launch, open_fds
@@ -43,8 +43,6 @@ PRELOAD = (
     *("zoneinfo",),
 )
 """What the plugin imports: it is loaded after the seal."""
-
-MUST_WORK = os.environ.get("BELLJAR_MUST_WORK", "")
 
 
 @dataclass(frozen=True)
@@ -75,15 +73,6 @@ class Seen:
     guard_session: int = 0
     protection: Protection = field(default_factory=lambda: Protection((), 0))
     outside: Outside = Outside({}, 0, 0, {}, "")
-
-
-def require(backend: str) -> None:
-    """Fail if *backend* does not work here and ``BELLJAR_MUST_WORK`` names it; skip, saying why, if it does not."""
-    missing = explain(probe().missing(host_half(backend).requires))
-    if missing and backend in MUST_WORK.split(","):
-        pytest.fail(f"BELLJAR_MUST_WORK names {backend}, which does not work here: {missing}")
-    if missing:
-        pytest.skip(f"{backend} does not work here: {missing}")
 
 
 def able(backend: str, policy: Policy) -> None:

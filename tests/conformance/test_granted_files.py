@@ -25,8 +25,8 @@ from belljar.ipc.stage import Stage
 from belljar.sandbox.policy import Policy
 from belljar.sandbox.protection import Operation, Protection
 
-from ..helpers import launch
-from .observe import PLUGIN, PRELOAD, able, dangerous, once, refused_by_report, require
+from ..helpers import launch, require
+from .observe import PLUGIN, PRELOAD, able, dangerous, once, refused_by_report
 
 Attempt = tuple[str, tuple[Any, ...]]
 

@@ -30,10 +30,11 @@ from ..helpers import (
     launch,
     nothing_left,
     process_tree,
+    require,
     running_host,
     write_plugin,
 )
-from .observe import outside, refused_by_report, require
+from .observe import outside, refused_by_report
 
 VICTIMS = [(backend, name, "busy") for backend in BACKENDS for name in PROCESSES[backend]]
 VICTIMS += [(backend, "host", "stopped") for backend in BACKENDS]

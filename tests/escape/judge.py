@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from belljar import Protection
 from belljar.sandbox.protection import Operation, Verdict
 from belljar.sandbox.user import resolve_user
-from tests.children.attacks import ATTACKS, Attack
+from tests.children.intruder import ATTACKS, Attack
 
 from .policies import SHARED
 from .runs import Run
@@ -17,7 +16,7 @@ def overstated(run: Run) -> Iterator[str]:
     """Yield a sentence for each attack that succeeded although the report says that it cannot."""
     for name, outcome in run.outcomes.items():
         if not outcome.kept and (why := _should_be_kept(run, ATTACKS[name])):
-            yield f"{run.case.backend}, {run.case.run_as or 'same user'}, {run.case.policy}: {name!r} escaped, but {why}"
+            yield f"{_child(run)}: {name!r} escaped, but {why}"
 
 
 def _should_be_kept(run: Run, attack: Attack) -> str:
@@ -27,19 +26,16 @@ def _should_be_kept(run: Run, attack: Attack) -> str:
         return ""
     if attack.operation:
         status = report.operation(Operation(attack.operation))
-        is_granted = run.case.policy in attack.granted
-        return (
-            f"the report says {status.operation}: enforced ({status})"
-            if is_enforced(report, attack) and not is_granted
-            else ""
-        )
+        if status.verdict is not Verdict.ENFORCED or run.case.policy in attack.granted:
+            return ""
+        return f"the report says {status.operation}: enforced ({status})"
     held = sorted(layer.value for layer in report.engaged() if layer.value in attack.layers)
     return f"{', '.join(held)} should stop it" if held else ""
 
 
-def is_enforced(report: Protection, attack: Attack) -> bool:
-    """Whether *report* says of the attack's operation that it is enforced."""
-    return report.operation(Operation(attack.operation)).verdict is Verdict.ENFORCED
+def _child(run: Run) -> str:
+    case = run.case
+    return f"{case.backend}, {case.run_as or 'the same user'}, {case.policy}"
 
 
 def understated(run: Run) -> Iterator[str]:
@@ -47,7 +43,7 @@ def understated(run: Run) -> Iterator[str]:
     if run.protection is None or run.case.policy not in SHARED or len(run.outcomes) == 1:
         return
     for status in run.protection.operations:
-        where = f"{run.case.backend}, {run.case.run_as or 'same user'}, {run.case.policy}: {status.operation}"
+        where = f"{_child(run)}: {status.operation}"
         if status.verdict is Verdict.PARTLY and not status.why:
             yield f"{where}: partly, and the report does not say why"
         if status.verdict is not Verdict.ENFORCED and not _is_shown(run, status.operation):

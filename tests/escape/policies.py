@@ -9,11 +9,11 @@ from typing import Final
 from belljar import Limits, Policy
 from belljar.sandbox.danger import COVERT_CHANNELS, EXECUTABLE_MEMORY, NETWORK
 
-SHARED: Final[tuple[str, ...]] = ("media", "talks", "reads", "programs", "online", "covert", "older thread")
+SHARED: Final[tuple[str, ...]] = ("media", "forks", "talks", "reads", "programs", "online", "covert", "older thread")
 """The policies of children that take all attacks on operations together; the others are for attacks that get their own
 child."""
 
-_SYSTEM: Final = tuple(path for path in ("/bin", "/lib", "/lib64", "/usr") if os.path.exists(path))
+_SYSTEM: Final = tuple(path for path in ("/bin", "/lib", "/lib64", "/usr") if os.path.realpath(path) == path)
 _MEDIA: Final = Policy.media()
 
 
@@ -24,7 +24,8 @@ def _programs(shared: str) -> Policy:
 
 POLICIES: Final[dict[str, Callable[[str], Policy]]] = {
     "media": lambda shared: _MEDIA,
-    "talks": lambda shared: _MEDIA.allow_subprocesses().allow_local_channels().allow_local_sockets(),
+    "forks": lambda shared: _MEDIA.allow_subprocesses().allow_local_channels(),
+    "talks": lambda shared: _MEDIA.allow_local_channels().allow_local_sockets(),
     "reads": lambda shared: _MEDIA.allow_files(shared),
     "programs": _programs,
     "online": lambda shared: _MEDIA.allow_network(("inet", "inet6", "netlink"), NETWORK),
@@ -40,7 +41,8 @@ POLICIES: Final[dict[str, Callable[[str], Policy]]] = {
 
 MEANING: Final[dict[str, str]] = {
     "media": "the preset of that name",
-    "talks": "media, and sub-processes, local channels and unix sockets",
+    "forks": "media, and sub-processes and local channels",
+    "talks": "media, and local channels and unix sockets",
     "reads": "media, and one folder to read",
     "programs": "media, sub-processes and local channels; the system's programs to read, one folder to write",
     "online": "media, and inet, inet6 and netlink sockets",

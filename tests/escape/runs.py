@@ -17,8 +17,8 @@ from belljar.ipc.stage import Stage
 from belljar.sandbox.backends import BACKENDS, host_half
 from belljar.sandbox.probe import probe
 from belljar.sandbox.user import resolve_user
-from tests.children.attacks import ATTACKS, Outcome
-from tests.children.attacks.inherited import SECRET_VARIABLE
+from tests.children.intruder import ATTACKS, Outcome
+from tests.children.intruder.inherited import SECRET_VARIABLE
 
 from .policies import EVERYWHERE, POLICIES, SHARED, WARM_UP
 from .scene import CHILDREN, Scene
@@ -96,12 +96,12 @@ async def _run(run: Run) -> None:
             run.outcomes = dict.fromkeys(case.attacks, Outcome(NO_SUCH_CHILD))
             return
         process = Process(
-            plugin=f"{CHILDREN / 'attacks'}:Attacks",
+            plugin=f"{CHILDREN / 'intruder'}:Intruder",
             backend=case.backend,
             policy=policy,
             run_as=case.run_as,
             preload=PRELOAD,
-            warm_up=tuple(f"{CHILDREN / 'attack_warm.py'}:{name}" for name in WARM_UP.get(case.policy, EVERYWHERE)),
+            warm_up=tuple(f"{CHILDREN / 'intruder_warm.py'}:{name}" for name in WARM_UP.get(case.policy, EVERYWHERE)),
         )
         try:
             async with ProcessHost(process) as host:

@@ -17,16 +17,16 @@ from typing import Any, Self
 
 import belljar
 from belljar.sandbox.user import User
-from tests.children.attacks import Target
-from tests.children.attacks.calls import call, libc
-from tests.children.attacks.programs import TINY_PROGRAM
+from tests.children.intruder import Target
+from tests.children.intruder.calls import call, libc
+from tests.children.intruder.programs import TINY_PROGRAM
 
 CHILDREN = Path(__file__).parent.parent / "children"
 _CHANGED = ("victim", "removable", "movable", "moded", "owned", "timed")
 
 
 class Scene:
-    """A context manager; all in it belongs to *user*, so that only the sandbox is in the way of a child of that user."""
+    """A context manager; all in it belongs to *user*, so that only the sandbox is in the way of that user's child."""
 
     def __init__(self, user: User) -> None:
         self.user = user
@@ -50,7 +50,7 @@ class Scene:
 
     def _make_files(self) -> None:
         self._stack.callback(self._remove_names)
-        base = Path(tempfile.mkdtemp(prefix="belljar-attacked-"))
+        base = Path(tempfile.mkdtemp(prefix="belljar-attacked-")).resolve()
         self._stack.callback(shutil.rmtree, base)
         self.folder, self.shared = base / "host", base / "shared"
         for folder in (self.folder, self.shared):
@@ -89,7 +89,7 @@ class Scene:
     def _start_victim(self) -> None:
         """Its fd 0 is the secret file, and its environment and memory hold the secret too."""
         reader, writer = os.pipe()
-        self._questions = self._stack.enter_context(open(writer, "w", buffering=1))
+        self._questions = self._stack.enter_context(os.fdopen(writer, "w", buffering=1))
         ids: dict[str, Any] = {}
         if self.user.uid != os.geteuid():
             ids = {"user": self.user.uid, "group": self.user.gid, "extra_groups": self.user.groups}
@@ -135,6 +135,8 @@ class Scene:
             udp=self.udp.getsockname()[1],
             key=self.key,
             word=self.word,
+            program=os.path.realpath("/bin/true"),
+            loader=os.path.realpath("/lib64/ld-linux-x86-64.so.2"),
             interpreter=os.path.realpath(sys.executable),
             package=os.path.realpath(belljar.__file__),
         )

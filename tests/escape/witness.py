@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from tests.children.attacks import processes
-from tests.children.attacks.calls import call
+from tests.children.intruder import processes
+from tests.children.intruder.calls import call
 
 from .scene import Scene
 

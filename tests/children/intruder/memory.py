@@ -104,7 +104,7 @@ def attached(target: Target) -> str:
 
 @attack("write into code through /proc/self/mem", CODE)
 def write_code(target: Target) -> str:
-    """The page of the warm-up (tests/children/attack_warm.py) is executable and read-only."""
+    """The page of the warm-up (tests/children/intruder_warm.py) is executable and read-only."""
     page = int(os.environ.get("BELLJAR_ATTACK_CODE", "0"))
     if not page:
         raise Kept("no code page")
@@ -129,10 +129,9 @@ def enter_as_i386(target: Target) -> None:
         raise Kept("ENOSYS")
 
 
-@attack(
-    "enter the kernel with the bit of x32",
-    apart=True,
-    proof="a kernel without x32 knows no such call; tests/escape/test_filters.py shows what a filter must see",
-)
+_NO_X32 = "a kernel without x32 knows no such call; tests/escape/test_filters.py shows what a filter must see"
+
+
+@attack("enter the kernel with the bit of x32", apart=True, proof=_NO_X32)
 def enter_as_x32(target: Target) -> None:
     call(0x4000_0000 | 39)

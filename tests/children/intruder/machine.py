@@ -68,7 +68,7 @@ def keep_group(target: Target) -> None:
         raise Kept("not a member")
 
 
-@attack("gain privileges by a set-user-id program", layers=("no-new-privs",), policy="programs")
+@attack("gain privileges by a set-user-id program", layers=("no-new-privs",), policy="forks")
 def set_user_id(target: Target) -> None:
     """no_new_privs must be set; exec of a set-id program then changes nothing."""
     if call("prctl", 39, 0, 0, 0, 0) == 1:

@@ -266,7 +266,11 @@ def list_cwd(target: Target) -> None:
 
 @attack("change root to a folder of the host", LIST, needs_root=True)
 def list_after_chroot(target: Target) -> None:
-    in_fork(lambda: (os.chroot(target.folder), os.listdir("/")))
+    def list_inside() -> None:
+        os.chroot(target.folder)
+        os.listdir("/")
+
+    in_fork(list_inside)
 
 
 @attack("lock a file")

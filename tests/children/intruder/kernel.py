@@ -24,8 +24,8 @@ attack("join a keyring by name", KEYS)(lambda target: in_fork(lambda: call("keyc
 
 @attack("give the session keyring to the launcher", KEYS)
 def key_to_parent(target: Target) -> None:
-    """KEYCTL_SESSION_TO_PARENT; in a fork, whose launcher is this process."""
-    in_fork(lambda: reach("keyctl", 18, 0, 0, 0, 0))
+    """KEYCTL_SESSION_TO_PARENT, in a fork of a fork: the kernel wants a launcher with one thread."""
+    in_fork(lambda: in_fork(lambda: reach("keyctl", 18, 0, 0, 0, 0)))
 
 
 @attack("make a ring, io_uring_setup", RING)
@@ -78,8 +78,8 @@ def overlay_inside(target: Target) -> None:
     def mount() -> None:
         ids = os.getuid(), os.getgid()
         call("unshare", _NEWUSER | _NEWNS)
-        for name, text in ("setgroups", "deny"), ("uid_map", f"0 {ids[0]} 1"), ("gid_map", f"0 {ids[1]} 1"):
-            with open(f"/proc/self/{name}", "w") as file:
+        for table, text in ("setgroups", "deny"), ("uid_map", f"0 {ids[0]} 1"), ("gid_map", f"0 {ids[1]} 1"):
+            with open(f"/proc/self/{table}", "w") as file:
                 file.write(text)
         folder = target.folder.encode()
         call("mount", b"x", folder, b"tmpfs", 0, 0)

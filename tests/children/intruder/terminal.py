@@ -1,4 +1,4 @@
-"""Typing for the user. The warm-up of every attacked child opens a terminal where it can, and keeps it over the seal."""
+"""Typing for the user. The warm-up of each attacked child opens a terminal where it can, and keeps it open."""
 
 from __future__ import annotations
 

@@ -63,12 +63,12 @@ def clone_vfork(target: Target) -> None:
     _clone(0x4000 | signal.SIGCHLD)  # CLONE_VFORK; with CLONE_VM the two would share this very stack
 
 
-@attack("make a process that no tracer follows", layers=("seccomp",), policy="programs")
+@attack("make a process that no tracer follows", layers=("seccomp",), policy="forks")
 def clone_untraced(target: Target) -> None:
     _clone(_CLONE_UNTRACED | signal.SIGCHLD)
 
 
-@attack("make a process with a pidfd", layers=("seccomp",), policy="programs")
+@attack("make a process with a pidfd", layers=("seccomp",), policy="forks")
 def clone_pidfd(target: Target) -> None:
     pidfd = buffer(bytes(4))
     pid = call("clone", _CLONE_PIDFD | signal.SIGCHLD, 0, pidfd, 0, 0)
@@ -78,7 +78,7 @@ def clone_pidfd(target: Target) -> None:
     os.close(int.from_bytes(pidfd.raw, "little"))
 
 
-@attack("make a brother instead of a child", layers=("seccomp",), policy="programs")
+@attack("make a brother instead of a child", layers=("seccomp",), policy="forks")
 def clone_parent(target: Target) -> None:
     in_fork(lambda: call("clone", _CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0) or os._exit(0))
 
@@ -116,7 +116,7 @@ def _expect(wanted: int, execute: Callable[[], object]) -> None:
 
 @attack("execute /bin/true", EXECUTE, granted=("programs",))
 def execute_true(target: Target) -> None:
-    _expect(0, lambda: os.execv("/bin/true", ["true"]))
+    _expect(0, lambda: os.execv(target.program, ["true"]))
 
 
 @attack("execute the interpreter", EXECUTE, granted=("programs",))
@@ -131,7 +131,7 @@ def execute_host_file(target: Target) -> None:
 
 @attack("execute a program through the loader", EXECUTE, granted=("programs",))
 def execute_by_loader(target: Target) -> None:
-    _expect(0, lambda: os.execv("/lib64/ld-linux-x86-64.so.2", ["ld.so", "/bin/true"]))
+    _expect(0, lambda: os.execv(target.loader, ["ld.so", target.program]))
 
 
 def _memfd_program() -> int:
@@ -160,7 +160,7 @@ def execute_memfd_path(target: Target) -> None:
 
 @attack("execute a program by execveat and its name", EXECUTE)
 def execute_at(target: Target) -> None:
-    _expect(0, lambda: call("execveat", AT_FDCWD, b"/bin/true", _vector(b"true"), 0, 0))
+    _expect(0, lambda: call("execveat", AT_FDCWD, target.program.encode(), _vector(b"true"), 0, 0))
 
 
 def _vector(word: bytes) -> ctypes.Array[ctypes.c_char]:

@@ -27,12 +27,13 @@ from .book import Target as Target
 from .book import attempt as attempt
 
 
-class Attacks:
+class Intruder:
     """Tries what it is told to, one after the other."""
 
     def attempt_all(self, names: list[str], target: Target) -> dict[str, Outcome]:
         """Return what came of each attack of *names*; in a thread of early init, if that left one for it."""
-        run = next((thread.run_in_it for thread in threading.enumerate() if hasattr(thread, "run_in_it")), _run)
+        older = (getattr(thread, "run_in_it", None) for thread in threading.enumerate())
+        run = next(filter(None, older), _run)
         outcomes: dict[str, Outcome] = run(lambda: {name: attempt(ATTACKS[name].act, target) for name in names})
         return outcomes
 

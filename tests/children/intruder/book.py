@@ -33,6 +33,7 @@ class Target:
         abstract: The name of a listening abstract socket, without the leading null byte.
         tcp, udp: Ports on 127.0.0.1 where the host listens.
         key: A number for keys of System V IPC; ``word`` is the same for names.
+        program, loader, interpreter, package: /bin/true, the dynamic loader, Python, and a file of belljar.
     """
 
     folder: str
@@ -46,6 +47,8 @@ class Target:
     udp: int
     key: int
     word: str
+    program: str
+    loader: str
     interpreter: str
     package: str
 

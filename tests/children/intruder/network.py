@@ -101,7 +101,7 @@ def bind_abstract(target: Target) -> None:
 _KEPT: list[socket.socket] = []
 
 
-@attack("make a pair of datagram sockets", policy="talks")
+@attack("make a pair of datagram sockets", policy="forks")
 def pair_of_datagrams(target: Target) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     ours.close()
@@ -146,13 +146,13 @@ def attach_filter(target: Target) -> None:
         sock.setsockopt(socket.SOL_SOCKET, 27, 0)  # SO_DETACH_FILTER
 
 
-@attack("forge the credentials of a message", layers=("capabilities", "user-namespace"), needs_root=True)
+@attack("forge the credentials of a message", layers=("capabilities",), policy="forks", needs_root=True)
 def forge(target: Target) -> None:
     """Over a socket of one's own: the kernel's answer is the same on the control channel, where it ends the child."""
     _forge(target.host_pid, os.getuid())
 
 
-@attack("forge another user in a message", layers=("capabilities", "user-namespace"), needs_root=True)
+@attack("forge another user in a message", layers=("capabilities",), policy="forks", needs_root=True)
 def forge_user(target: Target) -> None:
     _forge(os.getpid(), 12345)
 
