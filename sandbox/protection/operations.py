@@ -169,8 +169,8 @@ def _landlock(feature: str, partly: str = "") -> Closer:
 
 
 def _landlock_writes(held: Held) -> str | None:
-    """Closed by ABI 3, but for what landlock has no access for and the filter lets pass once the policy writes."""
-    modes = "modes and times of files elsewhere can be changed" if held.rights.writes else ""
+    """Closed by ABI 3, but for what landlock has no access for, unless the filter refuses it."""
+    modes = "" if _calls("fchmodat", "utimensat")(held) == "" else "modes and times of files elsewhere can be changed"
     if held.landlock is None or "truncate" in held.landlock.granted:
         return _landlock("truncate", modes)(held)
     older = "before ABI 3, truncate(2) empties any file that the child's user may write"
@@ -179,19 +179,7 @@ def _landlock_writes(held: Held) -> str | None:
 
 def _executed_by_landlock(held: Held) -> str | None:
     """A memfd lies on no mount that landlock looks at; where the filter lets execve pass, /proc/self/fd names it."""
-    return _landlock("file", "a program in a memfd can be executed" if _executes(held) else "")(held)
-
-
-def _new_code(held: Held) -> str | None:
-    """The filter sees each mmap; the kernel's own mapping of a program that is executed it does not see."""
-    if held.rights.executable_memory:
-        return None
-    makes_programs = held.rights.writes or Layer.EMPTY_ROOT not in held.layers  # without /proc no memfd has a name
-    return "code that the child wrote into a program can be executed" if _executes(held) and makes_programs else ""
-
-
-def _executes(held: Held) -> bool:
-    return held.rights.subprocesses and held.rights.reads
+    return _landlock("file", "a program in a memfd can be executed" if executes(held.rights) else "")(held)
 
 
 def _outer_landlock(feature: str) -> Closer:
@@ -281,7 +269,7 @@ _TABLE: Mapping[Operation, _Row] = {
         _right("threads", "threads"),
     ),
     Operation.EXECUTABLE_MEMORY: (
-        {Layer.SECCOMP: _new_code},
+        {Layer.SECCOMP: _unless(lambda rights: rights.executable_memory)},
         _right("executable_memory", "executable memory"),
     ),
     Operation.INET: (
