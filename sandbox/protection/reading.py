@@ -121,12 +121,12 @@ def _flags(path: str) -> int:
 def _processes(outer_pid: int, thread: Thread) -> dict[int, str]:
     """Return the processes that a child has started, by pid; orphans become children of pid 1 of the namespace.
 
-    That is the child itself, or else its launcher, if that one is in the child's pid namespace and not in ours.
+    That is the child itself, or else its launcher (`bubblewrap`). Without a pid namespace, orphans become the zygote's.
     """
     found = {pid for tid in os.listdir(f"/proc/{outer_pid}/task") for pid in _children(outer_pid, int(tid))}
     launcher = int(thread.status["PPid"])
-    own = thread.namespaces["pid"]
-    if own != _link("/proc/self/ns/pid") and own == _link(f"/proc/{launcher}/ns/pid"):
+    is_first = thread.status["NSpid"].split()[-1] == "1"
+    if not is_first and thread.namespaces["pid"] != _link("/proc/self/ns/pid"):
         found |= {pid for tid in os.listdir(f"/proc/{launcher}/task") for pid in _children(launcher, int(tid))}
     return {pid: _name(pid) for pid in sorted(found - {outer_pid})}
 

@@ -36,11 +36,11 @@ from ..helpers import (
 )
 from .observe import outside, refused_by_report
 
-VICTIMS = [(backend, name) for backend in BACKENDS for name in PROCESSES[backend]]
+VICTIMS = [(backend, name, "busy") for backend in BACKENDS for name in PROCESSES[backend]]
+VICTIMS += [(backend, "host", "stopped") for backend in BACKENDS]
 
 
-@pytest.mark.parametrize("work", ["busy", "stopped"])
-@pytest.mark.parametrize(("backend", "name"), VICTIMS)
+@pytest.mark.parametrize(("backend", "name", "work"), VICTIMS)
 def test_killing_one_process_leaves_nothing_below_it(backend: str, name: str, work: str) -> None:
     """Within a second of SIGKILL to any process of the tree, all that it carried is gone, whatever the child does."""
     require(backend)

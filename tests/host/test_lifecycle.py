@@ -86,15 +86,14 @@ async def test_a_child_killed_before_it_reads_its_birth_costs_only_itself() -> N
 
 
 @pytest.mark.anyio
-@on_both
-async def test_launches_leave_nothing(backend: str) -> None:
+async def test_launches_leave_nothing() -> None:
     """Many launches leave processes and fds as they were, and the memory of this process about so."""
-    async with launch(backend=backend) as host:
+    async with launch() as host:
         await host.call("add", 1)
-    with nothing_left(backend):
+    with nothing_left():
         before = resident()
-        for _ in range(200 if backend == "namespaces" else 10):
-            async with launch(backend=backend) as host:
+        for _ in range(200):
+            async with launch() as host:
                 assert await host.call("add", 1) == 3
     assert resident() - before < 16 << 20
 
