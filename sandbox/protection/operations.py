@@ -169,9 +169,8 @@ def _landlock(feature: str, partly: str = "") -> Closer:
 
 
 def _landlock_writes(held: Held) -> str | None:
-    """Closed by ABI 3, but for what landlock has no access for and the filter lets pass once the policy writes."""
-    rights = held.rights
-    modes = "" if rights.keeps_attributes or not rights.writes else "modes and times of files elsewhere can be changed"
+    """Closed by ABI 3, but for what landlock has no access for, unless the filter refuses it."""
+    modes = "" if _calls("fchmodat", "utimensat")(held) == "" else "modes and times of files elsewhere can be changed"
     if held.landlock is None or "truncate" in held.landlock.granted:
         return _landlock("truncate", modes)(held)
     older = "before ABI 3, truncate(2) empties any file that the child's user may write"

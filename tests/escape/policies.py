@@ -9,7 +9,17 @@ from typing import Final
 from belljar import Limits, Policy
 from belljar.sandbox.danger import COVERT_CHANNELS, EXECUTABLE_MEMORY, NETWORK
 
-SHARED: Final[tuple[str, ...]] = ("media", "forks", "talks", "reads", "programs", "online", "covert", "older thread")
+SHARED: Final[tuple[str, ...]] = (
+    "media",
+    "forks",
+    "talks",
+    "reads",
+    "writes",
+    "programs",
+    "online",
+    "covert",
+    "older thread",
+)
 """The policies of children that take all attacks on operations together; the others are for attacks that get their own
 child."""
 
@@ -17,7 +27,7 @@ _SYSTEM: Final = tuple(path for path in ("/bin", "/lib", "/lib64", "/usr") if os
 _MEDIA: Final = Policy.media()
 
 
-def _programs(shared: str) -> Policy:
+def _writes(shared: str) -> Policy:
     able = _MEDIA.allow_subprocesses().allow_local_channels()
     return able.allow_files(*_SYSTEM).allow_files_read_write(shared)
 
@@ -27,7 +37,8 @@ POLICIES: Final[dict[str, Callable[[str], Policy]]] = {
     "forks": lambda shared: _MEDIA.allow_subprocesses().allow_local_channels(),
     "talks": lambda shared: _MEDIA.allow_local_channels().allow_local_sockets(),
     "reads": lambda shared: _MEDIA.allow_files(shared),
-    "programs": _programs,
+    "writes": _writes,
+    "programs": lambda shared: _writes(shared).allow_executable_memory(EXECUTABLE_MEMORY),
     "online": lambda shared: _MEDIA.allow_network(("inet", "inet6", "netlink"), NETWORK),
     "covert": lambda shared: _MEDIA.allow_covert_channels(
         ("keys", "locks", "vsock", "sysv-ipc", "posix-queues"), COVERT_CHANNELS
@@ -44,7 +55,8 @@ MEANING: Final[dict[str, str]] = {
     "forks": "media, and sub-processes and local channels",
     "talks": "media, and local channels and unix sockets",
     "reads": "media, and one folder to read",
-    "programs": "media, sub-processes and local channels; the system's programs to read, one folder to write",
+    "writes": "media, and sub-processes and local channels; the system's programs to read, one folder to write",
+    "programs": "what *writes* grants, and executable memory, without which no program runs",
     "online": "media, and inet, inet6 and netlink sockets",
     "covert": "media, and all covert channels, and executable memory",
     "bombs": "sub-processes, 64 at most",

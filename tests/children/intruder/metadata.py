@@ -28,7 +28,7 @@ def stat_empty_path(target: Target) -> str:
     return _size(f"{target.folder}/secret")
 
 
-@attack("stat the interpreter, which may be in view", STAT, granted=("programs",))
+@attack("stat the interpreter, which may be in view", STAT, granted=("writes", "programs"))
 def stat_interpreter(target: Target) -> str:
     return _size(target.interpreter)
 
@@ -46,7 +46,7 @@ def ask_access(target: Target) -> None:
         raise OSError(ctypes.get_errno(), "access")
 
 
-@attack("read where a link leads", STAT, granted=("reads", "programs"))
+@attack("read where a link leads", STAT, granted=("reads", "writes", "programs"))
 def read_link(target: Target) -> str:
     return os.readlink(f"{target.shared}/link")
 
