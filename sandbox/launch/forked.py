@@ -94,10 +94,12 @@ def leave_the_zygote(link_fd: int) -> None:
     """Stage 3, as soon as a child is forked: its own session, no fd but the link, and no life without the zygote."""
     confine.die_with(signal.SIGKILL)
     confine.close_fds_except({link_fd})
-    with step("open an input of its own"):  # the zygote's would be shared: its flags are a channel between siblings
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        os.dup2(null, 0)
-        os.close(null)
+    # The zygote's would be shared, and its flags be a channel between siblings. No device: see `spawn`.
+    with step("open an input of its own"):
+        nothing, end = os.pipe2(os.O_CLOEXEC)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+        os.close(end)
     with step("start a session"):
         os.setsid()
 
