@@ -47,7 +47,6 @@ GRANTED: dict[str, tuple[Attempt, object]] = {
     "a file in a new folder": (("create", ("write/folder/file", "in it")), 5),
     "renaming": (("rename", ("write/new", "write/renamed")), None),
     "removing": (("unlink", ("write/third",)), None),
-    "a mode": (("chmod", ("write/renamed", 0o640)), None),
 }
 """What must work, in this order."""
 
@@ -84,6 +83,7 @@ REFUSALS = {"EACCES", "EPERM", "EROFS", "ENOENT", "EXDEV"}
 class Visit:
     """What came of each attempt, and the folder as the child left it, by name: content, mode, uid, gid."""
 
+    backend: str
     protection: Protection
     found: dict[str, Any]
     left: dict[str, tuple[str, int, int, int]]
@@ -124,6 +124,7 @@ def visit(backend: str, loop: str) -> Visit:
     """Have one child under *backend* make all attempts."""
     attempts = {name: attempt for name, (attempt, _) in (*GRANTED.items(), *BESIDE.items())}
     attempts["the folder of all"] = ("listing", ("",))
+    attempts["a mode"] = ("chmod", ("write/renamed", 0o640))
 
     async def run(folder: Path) -> tuple[Protection, dict[str, Any]]:
         async with launch(PLUGIN, backend=backend, preload=PRELOAD, policy=policy_for(folder)) as host:
@@ -136,7 +137,7 @@ def visit(backend: str, loop: str) -> Visit:
         folder = Path(name)
         furnish(folder)
         protection, found = anyio.run(run, folder, backend=loop)
-        return Visit(protection, found, dict(_contents(folder)))
+        return Visit(backend, protection, found, dict(_contents(folder)))
 
 
 def _contents(folder: Path) -> Iterator[tuple[str, tuple[str, int, int, int]]]:
@@ -147,6 +148,12 @@ def _contents(folder: Path) -> Iterator[tuple[str, tuple[str, int, int, int]]]:
                 str(path.relative_to(folder)),
                 (path.read_text(), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid),
             )
+
+
+def own_umask() -> int:
+    """Return the mask of this process."""
+    os.umask(mask := os.umask(0))
+    return mask
 
 
 @pytest.fixture(scope="module")
@@ -177,14 +184,22 @@ def test_the_folder_around_shows_only_what_is_granted(visited: Visit) -> None:
 
 
 def test_the_host_sees_what_the_child_wrote(visited: Visit) -> None:
-    """New and changed files are there for the host, with the child's user as their owner and the modes it gave."""
-    umask = os.umask(0)
-    os.umask(umask)
+    """New and changed files are there for the host, with the child's user as their owner and the modes of any file."""
+    umask = own_umask()
     owner = (os.geteuid(), os.getegid())
-    assert visited.left["write/renamed"] == ("new", 0o640, *owner)
+    assert visited.left["write/renamed"][::2] == ("new", owner[0])
     assert visited.left["write/folder/file"] == ("in it", 0o666 & ~umask, *owner)
     assert visited.left["read/inner write/new"] == ("inner", 0o666 & ~umask, *owner)
     assert "write/third" not in visited.left
+
+
+def test_a_mode_is_set_where_only_granted_files_have_one(visited: Visit) -> None:
+    """chmod(2) works on what is writable; where no layer could keep it to that, it is refused for every file."""
+    mode = visited.left["write/renamed"][1]
+    if visited.backend == "landlock":  # which knows no access for modes
+        assert (visited.found["a mode"], mode & 0o777) == ("EACCES", 0o666 & ~own_umask())
+    else:
+        assert (visited.found["a mode"], mode) == (None, 0o640)
 
 
 def test_the_host_finds_the_rest_as_it_was(visited: Visit) -> None:

@@ -84,8 +84,8 @@ def fork(code: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def run(path: str) -> int:
-    pid = os.posix_spawn(path, [path], {})
+def run(path: str, *arguments: str) -> int:
+    pid = os.posix_spawn(path, [path, *arguments], {})
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
