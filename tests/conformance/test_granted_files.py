@@ -248,7 +248,7 @@ async def test_a_path_that_is_not_there_is_an_error(backend: str, tmp_path: Path
         refused_by_report(await once(PLUGIN, backend=backend, preload=PRELOAD, policy=policy), Operation.READ_FILE)
 
 
-READS, WRITES = Policy(read_only=("/usr",)), Policy(read_write=("/tmp",))
+READS, WRITES = Policy(read_only=("/usr",)), Policy(read_write=("/var/tmp",))
 USES, REACHES = dangerous(devices=("/dev/zero",)), dangerous(network=("inet",))
 UNABLE = [(backend, policy) for backend in ("chrome-sandbox", "seccomp") for policy in (READS, WRITES, USES)]
 
