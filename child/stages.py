@@ -169,8 +169,8 @@ class Child:
     def confine_early(self) -> None:
         """Stage 3: all that needs a single thread."""
         with self.stage(Stage.CONFINE_EARLY):
-            os.environ.update(self.birth.env)
             self.half.confine_early(self.birth)
+            os.environ.update(self.birth.env)  # after what a helper says in variables, which it must not cover
             # New objects: a zygote's remember that its own fds were files that seek, and the child's are pipes.
             sys.stdout, sys.stderr = _text_stream(1), _text_stream(2)
             faulthandler.enable()  # a crash in C leaves its Python stack in the last lines of stderr

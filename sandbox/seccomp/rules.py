@@ -53,7 +53,7 @@ _SOCK_STREAM, _SOCK_DGRAM, _SOCK_SEQPACKET, _SOCK_TYPE = 1, 2, 5, 0xF
 _IP_PROTOCOLS: Final = {_SOCK_STREAM: (0, 6), _SOCK_DGRAM: (0, 17)}  # the default, TCP, UDP
 _SOL_SOCKET: Final = 1
 _SO_HARMLESS: Final = (7, 8, 20, 21, 66, 67)  # SO_SNDBUF SO_RCVBUF, and the two timeouts in their two forms
-_SO_PASSPIDFD, _SO_PEERPIDFD = 76, 77
+_SO_LINGER, _SO_PASSPIDFD, _SO_PEERPIDFD = 13, 76, 77
 _SO_PROGRAMS: Final = (26, 50, 51, 52)  # SO_ATTACH_FILTER SO_ATTACH_BPF SO_ATTACH_REUSEPORT_CBPF and _EBPF
 
 # shmat(2), keyctl(2): KEYCTL_SESSION_TO_PARENT changes the keys of the process that started the child.
@@ -201,11 +201,12 @@ def _sockets(rights: Rights) -> Rules:
     """Sockets that are there work. New ones are of the families that the policy lists, and of known protocols.
 
     Pairs are streams or sequences: over half a datagram pair, sendto() reaches any socket that has an address.
-    A pidfd of the peer would be a handle on the host: SO_PEERPIDFD and SO_PASSPIDFD are refused to all.
+    A pidfd of the peer would be a handle on the host: SO_PEERPIDFD and SO_PASSPIDFD are refused to all. So is
+    SO_LINGER: a socket that lingers, sent to the host, holds it in close(2) as long as the child has chosen (tried).
     """
     pair = tuple((Bits(0, _INT, _AF_UNIX), Bits(1, _SOCK_TYPE, kind)) for kind in (_SOCK_STREAM, _SOCK_SEQPACKET))
     harmless = Choice(_options(*_SO_HARMLESS), Answer.EACCES)
-    risky = Choice(_options(_SO_PASSPIDFD, *_SO_PROGRAMS), Answer.ALLOW, then=Answer.EACCES)
+    risky = Choice(_options(_SO_PASSPIDFD, _SO_LINGER, *_SO_PROGRAMS), Answer.ALLOW, then=Answer.EACCES)
     unaddressed = Choice(((Bits(4, _POINTER, 0),),), Answer.EACCES)
     families = tuple(case for family in rights.families for case in _family(family))
     if "vsock" in rights.covert_channels:

@@ -82,6 +82,13 @@ class Finder:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         return buffer.value.decode()
 
+    def linger(self, family: int, option: int) -> None:
+        """Make a socket that holds up whoever closes it last."""
+        import socket
+
+        with socket.socket(family) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ii", 1, 3600))
+
     def forge_log_line(self) -> None:
         """Have the host log the name of a module that could not be imported."""
         name = "module\nCRITICAL forged\x1b[2J"

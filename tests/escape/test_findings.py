@@ -7,6 +7,7 @@ import io
 import os
 import platform
 import re
+import socket
 import subprocess
 import sysconfig
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from anyio.lowlevel import checkpoint
 from belljar import Policy, ProcessHost
 from belljar.host.errors import ChildEnded, LaunchError, PluginError, ProtectionError
 from belljar.sandbox.backends import host_half, names
-from belljar.sandbox.danger import COVERT_CHANNELS, DEVICES
+from belljar.sandbox.danger import COVERT_CHANNELS, DEVICES, NETWORK
 from belljar.sandbox.launch import client
 from belljar.sandbox.layers import Layer
 from belljar.sandbox.policy import CovertChannel
@@ -90,6 +91,15 @@ async def test_output_without_end_does_not_hold_the_event_loop() -> None:
             await host.call("flood")
         tasks.cancel_scope.cancel()
     assert turns > 20
+
+
+async def test_socket_that_lingers_cannot_be_made() -> None:
+    """A child with sockets cannot make one whose close, by the host that it sends it to, takes an hour."""
+    policy = Policy.compute().allow_network("inet", NETWORK)
+    async with finder(policy=policy, preload=("socket",)) as host:
+        await host.call("linger", int(socket.AF_INET), int(socket.SO_KEEPALIVE))  # other options are allowed
+        with pytest.raises(PluginError, match="Permission denied"):
+            await host.call("linger", int(socket.AF_INET), int(socket.SO_LINGER))
 
 
 @on_namespaces

@@ -334,7 +334,8 @@ def test_the_inner_ruleset_denies_what_the_policy_does_not_grant(
 ) -> None:
     """Every feature is denied but those that stand in the way of a granted family."""
     paths = {"read_only": ("/r",), "read_write": ("/w",), "devices": ("/dev/d",)}
-    wish = inner(Policy(network=network, subprocesses=subprocesses, **paths))  # type: ignore[arg-type]
+    executes = {"subprocesses": subprocesses, "executable_memory": subprocesses}
+    wish = inner(Policy(network=network, **executes, **paths))  # type: ignore[arg-type]
     left_open = {"tcp", "udp"} if {"inet", "inet6"} & set(network) else set()
     assert set(wish.features) == set(NAMES) - left_open
     access = dict(wish.paths)

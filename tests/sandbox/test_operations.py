@@ -105,7 +105,7 @@ def test_what_is_unmet_is_said_in_words() -> None:
     problems = unmet(("empty-root", "seccomp", "files", "stat a file"), dict.fromkeys(engaged, ""), operations)
     assert problems[0] == "it has no empty-root"
     assert problems[1].startswith("read a file: partly (by landlock; the policy grants /usr; threads that were there")
-    assert problems[-1] == "stat a file: granted (the policy grants /usr)"
+    assert problems[-1] == "stat a file: open (the policy grants /usr)"
     assert unmet((), {}, operations) == []
 
 
