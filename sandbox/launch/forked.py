@@ -95,9 +95,10 @@ def leave_the_zygote(link_fd: int) -> None:
     confine.die_with(signal.SIGKILL)
     confine.close_fds_except({link_fd})
     with step("open an input of its own"):  # the zygote's would be shared: its flags are a channel between siblings
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        os.dup2(null, 0)
-        os.close(null)
+        nothing, end = os.pipe2(os.O_CLOEXEC)  # and not /dev/null, whose mode its owner could change for all
+        os.dup2(nothing, 0)
+        for fd in (nothing, end):
+            os.close(fd)
     with step("start a session"):
         os.setsid()
 
