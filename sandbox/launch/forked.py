@@ -59,7 +59,8 @@ class ForkedHost:
     def start(self, launch: Launch) -> Started:
         """Send the launch to its zygote, which forks the child."""
         policy = launch.policy
-        view = {"read_only": policy.read_only, "read_write": policy.read_write, "devices": policy.devices}
+        view = {key: getattr(policy, key) for key in ("read_only", "read_write", "devices")}
+        view["real_paths"] = launch.birth.real_paths
         body = {"view": view, "share_network": self.isolated and shares_network(policy)}
         # Sealed memory that the zygote passes on unread: what it reads stays in its memory, of which every later child
         # gets a copy, and a birth holds the environment, perhaps with secrets.
