@@ -129,7 +129,7 @@ LIMITED = {
     "RLIMIT_NOFILE": LIMITS.open_files,
     "RLIMIT_NPROC": LIMITS.processes,
     "RLIMIT_FSIZE": LIMITS.file_size,
-    "RLIMIT_CORE": 0,
+    "RLIMIT_CORE": 1,
 }
 
 
