@@ -158,7 +158,7 @@ def visited(backend: str, anyio_backend: str) -> Visit:
 
 
 def keeps_modes(visited: Visit) -> bool:
-    """Whether the filter refuses to change modes at all, for without a mount namespace nothing limits to which files."""
+    """Whether the filter refuses to change modes at all: without a mount namespace nothing says of which files."""
     return host_half(visited.protection.backend).own_pid_only and visited.protection.backend != "none"
 
 
