@@ -22,8 +22,9 @@ from .process_type import Process
 
 def check_granted_paths(process: Process) -> None:
     """Raise `SandboxError` for the first path of the policy of a resolved *process* that must not be granted."""
-    for path in _paths(process.policy):
-        if (real := os.path.realpath(path)) != path:
+    policy = process.policy
+    for path in (*policy.read_only, *policy.read_write, *policy.devices):
+        if (real := os.path.realpath(path)) != path and not (path in policy.read_only and _begins_with_a_link(path)):
             raise SandboxError(f"the policy names {path}, which leads through a symbolic link; write {real}")
     trusted = list(_trusted(process))
     for granted in process.policy.read_write:
@@ -33,8 +34,16 @@ def check_granted_paths(process: Process) -> None:
                 raise SandboxError(f"the policy lets the child write {granted}, and {path} is {what}; grant less")
 
 
-def _paths(policy: Policy) -> tuple[str, ...]:
-    return (*policy.read_only, *policy.read_write, *policy.devices)
+def real_paths(policy: Policy) -> dict[str, str]:
+    """Return where those paths of a checked *policy* lead that begin with a link: /lib64 to /usr/lib64."""
+    reals = {path: os.path.realpath(path) for path in policy.read_only}
+    return {path: real for path, real in reals.items() if real != path}
+
+
+def _begins_with_a_link(path: str) -> bool:
+    """Whether the only link in *path* lies in / itself, which no policy grants: /lib64 and others of a merged /usr."""
+    first = "/".join(path.split("/")[:2])
+    return os.path.realpath(path) == os.path.realpath(first) + path[len(first) :]
 
 
 def _trusted(process: Process) -> Iterator[tuple[str, bool]]:

@@ -52,7 +52,7 @@ from .bundle import make_bundle
 from .choose import below_floor, choose, rights_of
 from .connection import Connection
 from .errors import LaunchError, ProtectionError
-from .granted_paths import check_granted_paths
+from .granted_paths import check_granted_paths, real_paths
 from .process_type import Process
 
 
@@ -136,7 +136,8 @@ class Launching:
     def launch(self, report: socket.socket, stdout: int, stderr: int) -> None:
         """Stage 2: ask the backend for the process. What becomes of it comes over the report socket."""
         process = self.process
-        birth = Birth(self.half.name, process.name, process.policy, process.env, self._landlock_abi())
+        real = real_paths(process.policy)
+        birth = Birth(self.half.name, process.name, process.policy, process.env, self._landlock_abi(), real)
         files = self._warm_up_files()
         request = Launch(self.childs_end, report, stdout, stderr, birth, process.preload, self.user, files)
         self.started = self.half.start(request)

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 class Birth(msgspec.Struct, frozen=True):
     """What a child must know before its hello, because it acts on it in stage 3.
 
-    ``landlock_abi`` is the highest ABI that it may use, 0 for none.
+    ``landlock_abi`` is the highest ABI that it may use, 0 for none. ``real_paths`` says where those paths of the policy
+    lead that begin with a link in /; no other link is followed.
     """
 
     backend: str
@@ -34,6 +35,7 @@ class Birth(msgspec.Struct, frozen=True):
     policy: Policy
     env: dict[str, str]
     landlock_abi: int = 0
+    real_paths: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,10 @@ from __future__ import annotations
 import operator
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import reduce
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import msgspec
@@ -91,8 +92,8 @@ def outer() -> Wish:
     return Wish(("signal-scope", "log"))
 
 
-def inner(policy: Policy) -> Wish:
-    """What a sealed child under *policy* does not need."""
+def inner(policy: Policy, real_paths: Mapping[str, str] = MappingProxyType({})) -> Wish:
+    """What a sealed child under *policy*, of whose paths some are links to *real_paths*, does not need."""
     families = set(policy.network)
     left_open = {"tcp", "udp"} if families & {"inet", "inet6"} else set[str]()
     sockets = FS_MAKE_SOCK | FS_RESOLVE_UNIX if "unix" in families else 0  # of others, only those below named paths
@@ -101,7 +102,7 @@ def inner(policy: Policy) -> Wish:
     writing = reading | _WRITE | sockets
     device = FS_READ_FILE | FS_WRITE_FILE | FS_IOCTL_DEV
     ways = ((policy.read_only, reading), (policy.read_write, writing), (policy.devices, device))
-    return Wish(features, tuple((path, access) for paths, access in ways for path in paths))
+    return Wish(features, tuple((real_paths.get(path, path), access) for paths, access in ways for path in paths))
 
 
 def grant(wish: Wish, abi: int) -> Landlock:

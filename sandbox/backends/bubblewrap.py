@@ -166,7 +166,7 @@ def view(launch: Launch) -> Iterator[str]:
     for path in readable(launch):
         yield from ("--symlink", os.readlink(path), path) if _is_system_link(path) else ("--ro-bind", path, path)
     for path in policy.read_only:
-        yield from ("--ro-bind", path, path)
+        yield from ("--ro-bind", launch.birth.real_paths.get(path, path), path)
     for path in policy.read_write:
         yield from ("--bind", path, path)
     for path in (*_DEVICES, *policy.devices):
@@ -251,4 +251,4 @@ class ChildSide:
 
     def take_files(self) -> Landlock:
         """Landlock's inner ruleset closes the view."""
-        return landlock.restrict(landlock.inner(self.birth.policy), self.birth.landlock_abi)
+        return landlock.restrict(landlock.inner(self.birth.policy, self.birth.real_paths), self.birth.landlock_abi)

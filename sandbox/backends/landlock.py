@@ -64,4 +64,4 @@ class ChildSide(seccomp.ChildSide):
     def take_files(self) -> Landlock:
         """The inner ruleset."""
         super().take_files()
-        return landlock.restrict(landlock.inner(self.birth.policy), self.birth.landlock_abi)
+        return landlock.restrict(landlock.inner(self.birth.policy, self.birth.real_paths), self.birth.landlock_abi)

@@ -59,7 +59,8 @@ class ForkedHost:
     def start(self, launch: Launch) -> Started:
         """Send the launch to its zygote, which forks the child."""
         policy = launch.policy
-        view = {"read_only": policy.read_only, "read_write": policy.read_write, "devices": policy.devices}
+        view = {key: getattr(policy, key) for key in ("read_only", "read_write", "devices")}
+        view["real_paths"] = launch.birth.real_paths
         body = {"view": view, "share_network": self.isolated and shares_network(policy)}
         # Sealed memory that the zygote passes on unread: what it reads stays in its memory, of which every later child
         # gets a copy, and a birth holds the environment, perhaps with secrets.
@@ -94,12 +95,11 @@ def leave_the_zygote(link_fd: int) -> None:
     """Stage 3, as soon as a child is forked: its own session, no fd but the link, and no life without the zygote."""
     confine.die_with(signal.SIGKILL)
     confine.close_fds_except({link_fd})
-    # The zygote's would be shared, and its flags be a channel between siblings. No device: see `spawn`.
-    with step("open an input of its own"):
-        nothing, end = os.pipe2(os.O_CLOEXEC)
+    with step("open an input of its own"):  # the zygote's would be shared: its flags are a channel between siblings
+        nothing, end = os.pipe2(os.O_CLOEXEC)  # and not /dev/null, whose mode its owner could change for all
         os.dup2(nothing, 0)
-        os.close(nothing)
-        os.close(end)
+        for fd in (nothing, end):
+            os.close(fd)
     with step("start a session"):
         os.setsid()
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .. import syscalls as sc
 from ..steps import step
@@ -25,11 +25,15 @@ _LOCKED_DOWN = sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The paths that a policy names and that stay visible: everything else is gone."""
+    """The paths that a policy names and that stay visible: everything else is gone.
+
+    ``real_paths`` says where those lead that begin with a link in /; no other link is followed.
+    """
 
     read_only: Sequence[str] = ()
     read_write: Sequence[str] = ()
     devices: Sequence[str] = ()
+    real_paths: Mapping[str, str] = field(default_factory=dict)
 
 
 def replace_root(pidfd: int, own_mount_namespace: int, view: View) -> None:
@@ -42,7 +46,7 @@ def replace_root(pidfd: int, own_mount_namespace: int, view: View) -> None:
         with step("mount the empty root"):
             sc.mount("belljar", _ANY_DIRECTORY, "tmpfs", _LOCKED_DOWN, "mode=0755,size=64k")
         for path in view.read_only:
-            _bind(path, sc.MS_RDONLY | sc.MS_NOSUID | sc.MS_NODEV)
+            _bind(path, sc.MS_RDONLY | sc.MS_NOSUID | sc.MS_NODEV, view.real_paths.get(path, path))
         for path in view.read_write:
             _bind(path, sc.MS_NOSUID | sc.MS_NODEV)
         for path in view.devices:  # a device can be written all the same; its mode and its owner cannot
@@ -66,7 +70,7 @@ def _inside(pidfd: int, own_mount_namespace: int) -> Iterator[None]:
         sc.setns(own_mount_namespace, sc.CLONE_NEWNS)  # if this fails, the zygote ends rather than stay in there
 
 
-def _bind(path: str, flags: int) -> None:
+def _bind(path: str, flags: int, real: str = "") -> None:
     """Bind *path*, and all that is mounted below it, at the same place below the new root, with *flags* on each.
 
     By fds, which are opened without following any link: a child that may write above *path* could have put one there.
@@ -74,7 +78,7 @@ def _bind(path: str, flags: int) -> None:
     """
     target = _ANY_DIRECTORY + path
     with step(f"make {path} visible"), ExitStack() as fds:
-        source = _opened(fds, sc.open_without_links(path))
+        source = _opened(fds, sc.open_without_links(real or path))
         if stat.S_ISDIR(os.fstat(source).st_mode):
             os.makedirs(target, exist_ok=True)
         else:

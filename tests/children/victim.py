@@ -29,11 +29,11 @@ def main() -> None:
             print(
                 json.dumps(
                     {
-                        "signals": sorted(set(came)),
                         "memory": memory.raw[len(secret) :].rstrip(b"\0").decode(errors="replace"),
                         "nice": os.getpriority(os.PRIO_PROCESS, 0),
                         "affinity": sorted(os.sched_getaffinity(0)),
                         "open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+                        "signals": sorted(set(came)),  # last: Python runs its handlers after the calls above
                     }
                 ),
                 flush=True,

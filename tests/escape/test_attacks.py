@@ -81,7 +81,7 @@ def own_capabilities() -> int:
 @pytest.mark.parametrize("name", CARELESS)
 def test_attack_works_where_nobody_takes_care(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What ``none`` itself does not leave to a child is there for a program that was started the usual way."""
-    ids: dict[str, Any] = {"start_new_session": True}
+    ids: dict[str, Any] = {"start_new_session": True, "stdin": subprocess.DEVNULL}
     if name == "keep a group of the host":
         if os.geteuid() != 0:
             pytest.skip("only root can give up its uid and keep its groups")

@@ -54,6 +54,13 @@ def find_variable(target: Target) -> str:
     return os.environ[SECRET_VARIABLE]
 
 
+@attack("find a device of the machine as its input or output", layers=("seccomp",), proof="careless")
+def find_device(target: Target) -> None:
+    """Whoever owns a device, as root does, can change its mode for all through an fd of it, fchmod(2)."""
+    if not any(stat.S_ISCHR(os.fstat(fd).st_mode) for fd in range(_EXPECTED)):
+        raise Kept("none there")
+
+
 @attack("find an open directory", layers=("seccomp",), proof="careless")
 def find_directory(target: Target) -> None:
     if not any(stat.S_ISDIR(os.fstat(fd).st_mode) for fd in _fds()):

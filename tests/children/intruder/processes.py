@@ -247,8 +247,9 @@ def attach(target: Target) -> None:
 def seize(target: Target) -> None:
     call("ptrace", _SEIZE, target.victim_pid, 0, 0)
     call("ptrace", 0x4207, target.victim_pid, 0, 0)  # PTRACE_INTERRUPT
-    os.waitpid(target.victim_pid, _WALL)
-    call("ptrace", _DETACH, target.victim_pid, 0, 0)
+    status = os.waitpid(target.victim_pid, _WALL)[1]
+    was_interrupted = status >> 16 == 128  # PTRACE_EVENT_STOP; else a signal came first, and must not be lost
+    call("ptrace", _DETACH, target.victim_pid, 0, 0 if was_interrupted else os.WSTOPSIG(status))
 
 
 @attack("read another's memory by process_vm_readv", PTRACE)
