@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
@@ -21,6 +21,13 @@ from .user import User
 
 if TYPE_CHECKING:
     from .probe import Machine
+
+
+FOR_A_CHILD: Final = ("pidfd", "memfd-seal", "proc")
+"""The features of `probe` without which no child can be launched and looked at."""
+
+FOR_A_SEAL: Final = ("no-new-privs", "seccomp", "seccomp-tsync", "rlimits", *FOR_A_CHILD)
+"""Those of every backend that confines."""
 
 
 class Birth(msgspec.Struct, frozen=True):

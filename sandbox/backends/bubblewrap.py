@@ -28,7 +28,7 @@ from pathlib import Path
 from ...ipc import pidfds
 from ...ipc.messages import Landlock
 from .. import confine, landlock
-from ..base import Birth, Launch, Started, shares_network
+from ..base import FOR_A_SEAL, Birth, Launch, Started, shares_network
 from ..hints import hint
 from ..launch.executed import CONTROL_FD, Command, ExecutedHost
 from ..layers import Layer
@@ -68,13 +68,7 @@ class HostSide(ExecutedHost):
     requires = (
         "bwrap",
         "landlock",
-        "no-new-privs",
-        "seccomp",
-        "seccomp-tsync",
-        "pidfd",
-        "memfd-seal",
-        "proc",
-        "rlimits",
+        *FOR_A_SEAL,
     )
 
     def promises(self, policy: Policy) -> Mapping[Layer, str]:

@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 from .. import confine
-from ..base import Birth, Launch, first_path
+from ..base import FOR_A_SEAL, Birth, Launch, first_path
 from ..errors import SandboxError
 from ..launch.executed import CONTROL_FD, Command, ExecutedHost
 from ..layers import Layer
@@ -67,13 +67,7 @@ class HostSide(ExecutedHost):
     own_pid_only = False
     requires = (
         "chrome-sandbox",
-        "no-new-privs",
-        "seccomp",
-        "seccomp-tsync",
-        "pidfd",
-        "memfd-seal",
-        "proc",
-        "rlimits",
+        *FOR_A_SEAL,
     )
 
     def unable(self, policy: Policy, machine: Machine) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from .. import confine
 from .. import syscalls as sc
-from ..base import Birth, shares_network
+from ..base import FOR_A_SEAL, Birth, shares_network
 from ..launch.forked import ForkedHost, leave_the_zygote
 from ..launch.namespace_zygote import SEAL_DONE, SEAL_REQUEST
 from ..layers import Layer
@@ -38,13 +38,7 @@ class HostSide(ForkedHost):
         "cgroupns",
         "empty-root",
         "capabilities",
-        "no-new-privs",
-        "seccomp",
-        "seccomp-tsync",
-        "pidfd",
-        "memfd-seal",
-        "proc",
-        "rlimits",
+        *FOR_A_SEAL,
     )
 
     def promises(self, policy: Policy) -> Mapping[Layer, str]:

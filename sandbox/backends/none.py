@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import socket
 
-from ..base import Birth, Launch, Started
+from ..base import FOR_A_CHILD, Birth, Launch, Started
 from ..launch.executed import ExecutedHost
 
 log = logging.getLogger("belljar.sandbox")
@@ -19,7 +19,7 @@ class HostSide(ExecutedHost):
     """Has the guard start each child by exec, and says aloud what that means."""
 
     name = "none"
-    requires = ("pidfd", "memfd-seal", "proc")
+    requires = FOR_A_CHILD
 
     def start(self, launch: Launch) -> Started:
         """Start ``python -I -m belljar.child``."""

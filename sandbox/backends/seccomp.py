@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from ...ipc.messages import Landlock
 from .. import confine
-from ..base import Birth, first_path
+from ..base import FOR_A_SEAL, Birth, first_path
 from ..launch.forked import ForkedHost
 from ..layers import Layer
 from ..policy import Policy
@@ -43,15 +43,7 @@ class HostSide(ForkedHost):
     """Promises what a process can do to itself without any privilege."""
 
     name = "seccomp"
-    requires: ClassVar[tuple[str, ...]] = (
-        "no-new-privs",
-        "seccomp",
-        "seccomp-tsync",
-        "pidfd",
-        "memfd-seal",
-        "proc",
-        "rlimits",
-    )
+    requires: ClassVar[tuple[str, ...]] = FOR_A_SEAL
 
     def unable(self, policy: Policy, machine: Machine) -> str:
         """A filter cannot tell one path, socket or process from another."""
