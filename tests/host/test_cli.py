@@ -126,7 +126,10 @@ def ends_soon(outer_pid: int) -> bool:
 
 
 def start(folder: Path, *words: str | Path, **environment: str) -> subprocess.Popen[bytes]:
-    """Start a command in a process group of its own, as a shell does."""
+    """Start a command in a process group of its own that takes Ctrl-C, as a shell does.
+
+    A shell that runs tests in the background ignores SIGINT in them, and what is ignored stays so over an exec.
+    """
     return subprocess.Popen(
         [sys.executable, "-m", "belljar", *map(str, words)],
         cwd=folder,
@@ -135,6 +138,7 @@ def start(folder: Path, *words: str | Path, **environment: str) -> subprocess.Po
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         process_group=0,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
