@@ -131,14 +131,13 @@ def start(folder: Path, *words: str | Path, **environment: str) -> subprocess.Po
     A shell that runs tests in the background ignores SIGINT in them, and what is ignored stays so over an exec.
     """
     return subprocess.Popen(
-        [sys.executable, "-m", "belljar", *map(str, words)],
+        ["env", "--default-signal=INT", sys.executable, "-m", "belljar", *map(str, words)],
         cwd=folder,
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         process_group=0,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
