@@ -9,6 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .child.step import StepError as StepError
+    from .child.step import around_seal as around_seal
+    from .child.step import early_init as early_init
+    from .child.step import handed as handed
+    from .child.step import require_after_seal as require_after_seal
     from .host.config import Config as Config
     from .host.config import load_config as load_config
     from .host.ended import Ended as Ended
@@ -18,10 +23,12 @@ if TYPE_CHECKING:
     from .host.errors import ChildEnded as ChildEnded
     from .host.errors import ConfigError as ConfigError
     from .host.errors import LaunchError as LaunchError
+    from .host.errors import PlanError as PlanError
     from .host.errors import PluginError as PluginError
     from .host.errors import ProtectionError as ProtectionError
     from .host.errors import ResultError as ResultError
     from .host.errors import UnknownMethod as UnknownMethod
+    from .host.plan.step import Step as Step
     from .host.process_host import ProcessHost as ProcessHost
     from .host.process_type import Process as Process
     from .host.state import State as State
@@ -52,6 +59,7 @@ _HOMES = {
     "Layer": "sandbox.layers",
     "Limits": "sandbox.policy",
     "PeerProtocolError": "ipc.errors",
+    "PlanError": "host.errors",
     "PluginError": "host.errors",
     "Policy": "sandbox.policy",
     "PolicyError": "sandbox.errors",
@@ -63,9 +71,15 @@ _HOMES = {
     "SandboxError": "sandbox.errors",
     "Stage": "ipc.stage",
     "State": "host.state",
+    "Step": "host.plan.step",
+    "StepError": "child.step",
     "UnknownMethod": "host.errors",
+    "around_seal": "child.step",
+    "early_init": "child.step",
+    "handed": "child.step",
     "load_config": "host.config",
     "probe": "sandbox.probe",
+    "require_after_seal": "child.step",
     "stop": "sandbox.launch.client",
 }
 
@@ -82,6 +96,7 @@ __all__ = [
     "Layer",
     "Limits",
     "PeerProtocolError",
+    "PlanError",
     "PluginError",
     "Policy",
     "PolicyError",
@@ -93,9 +108,15 @@ __all__ = [
     "SandboxError",
     "Stage",
     "State",
+    "Step",
+    "StepError",
     "UnknownMethod",
+    "around_seal",
+    "early_init",
+    "handed",
     "load_config",
     "probe",
+    "require_after_seal",
     "stop",
 ]
 

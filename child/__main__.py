@@ -18,16 +18,18 @@ from ..sandbox.launch.forked import MAX_BIRTH
 
 def main(arguments: list[str]) -> None:
     """Be what *arguments* say; does not return."""
-    from . import stages
+    from . import early_init, stages
 
     if arguments[0] == "zygote":
         from ..sandbox.launch.helper import run_helper
+        from ..sandbox.launch.zygote import Runtime
 
-        run_helper(int(arguments[1]), prepare_zygote, stages.run_isolated)
+        run_helper(int(arguments[1]), Runtime(prepare_zygote, stages.run_isolated, early_init.run_shared))
     if arguments[0] == "plain-zygote":
         from ..sandbox.launch.plain_zygote import run_plain_zygote
+        from ..sandbox.launch.zygote import Runtime
 
-        run_plain_zygote(int(arguments[1]), prepare_zygote, stages.run_forked)
+        run_plain_zygote(int(arguments[1]), Runtime(prepare_zygote, stages.run_forked, early_init.run_shared))
     birth = msgspec.json.decode(read_sealed(int(arguments[2]), MAX_BIRTH), type=Birth)
     stages.run_executed(birth, int(arguments[1]))
 

@@ -1,65 +1,173 @@
 """Stage 6, early init: the named steps that need files, devices or threads, while the child is still trusted.
 
-Each step is announced before it runs, so that the host knows which one hangs, and timed. The host holds the
-deadline: a step that is stuck in C cannot be interrupted from inside.
+Each step is announced before it runs, so that the host knows which one hangs, timed, and looked at afterwards for what
+it left. The host holds the deadline: a step that is stuck in C cannot be interrupted from inside. A zygote runs the
+steps that it may share beforehand (`run_shared`); a child of it does not run them again.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 import time
+import types
+import typing
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
 
-from ..ipc.messages import Step, StepBegan
+import msgspec
+
+from ..ipc.messages import Left, Phase, RunStep, StepBegan, StepEnded, shorten
+from ..sandbox.policy import Policy
+from .left import left, look
 from .link import Link
+from .step import Around, scene
+
+_shared: Final[set[RunStep]] = set()
+"""The steps that this process, or the zygote that forked it, has run for all children."""
 
 
-def run_steps(link: Link, steps: tuple[Step, ...]) -> dict[str, float]:
-    """Run *steps* in order and return the milliseconds of each by its name.
+class EarlyInit:
+    """The steps of one child, and what they want done around its seal."""
 
-    Raises:
-        Whatever a step raises; the caller names the stage and asks `current_step` for the step.
-    """
-    took: dict[str, float] = {}
-    for step in steps:
-        began = time.perf_counter()
-        action = _ACTIONS[step.kind]
-        if not (step.kind == "preload" and step.name in sys.modules):
-            link.send(StepBegan(label(step)))
-        try:
-            action(step.name)
-        except BaseException as error:
-            error.add_note(label(step))
+    def __init__(self, link: Link, steps: tuple[RunStep, ...], policy: Policy) -> None:
+        self.link = link
+        self.steps = steps
+        scene.policy = policy
+
+    def run(self, *, late: bool = False) -> None:
+        """Run the steps of stage 6 in their order, or the *late* ones, which stand after the seal.
+
+        Raises:
+            Whatever a step raises that is not optional, with the step's name as a note.
+        """
+        waiting = [
+            (number, step) for number, step in enumerate(self.steps) if step.late == late and step not in _shared
+        ]
+        before = look() if waiting and not late else None
+        for number, step in waiting:
+            began = self._announce(number, "run")
+            failure = _attempt(step)
+            took = (time.perf_counter() - began) * 1000
+            if before is None:  # after the seal there is no /proc to look at
+                found = Left()
+            else:
+                after = look()
+                found, before = left(before, after), after
+            self.link.send(StepEnded(number, took, found, failure))
+
+    def quiesce(self) -> None:
+        """Stage 7, first: let each step that asked for it stop what must not run while the seal is made."""
+        for around in reversed(scene.arounds):
+            self._call(around, "quiesce", around.quiesce)
+
+    def resume(self) -> None:
+        """Stage 9, first: the host has verified the seal."""
+        for around in scene.arounds:
+            if around.resume is not None:
+                self._call(around, "resume", around.resume)
+
+    def _call(self, around: Around, phase: Phase, function: Callable[[], object]) -> None:
+        number = next(number for number, step in enumerate(self.steps) if step.name == around.step)
+        self._announce(number, phase)
+        with _named(f"{phase} of {around.step}"):
+            function()
+
+    def _announce(self, number: int, phase: Phase) -> float:
+        self.link.send(StepBegan(number, phase))
+        return time.perf_counter()
+
+
+def run_shared(step: RunStep) -> None:
+    """Run *step* in a zygote, for all its children. Raises whatever the step raises."""
+    _run(step)
+    _shared.add(step)
+
+
+def _attempt(step: RunStep) -> str:
+    """Run *step*; return why it failed, if it did and was optional."""
+    try:
+        _run(step)
+    except Exception as error:
+        if not step.optional:
             raise
-        took[label(step)] = (time.perf_counter() - began) * 1000
-    return took
+        failure = scene.failed[step.name] = shorten(_words(error), 4096)
+        return failure
+    return ""
 
 
-def label(step: Step) -> str:
-    """Return the step as people know it, such as ``preload PIL.Image`` or ``warm-up warm.py:pillow``."""
-    return f"{step.kind} {step.name.rpartition('/')[2]}"
+def _run(step: RunStep) -> None:
+    scene.running = step.name
+    try:
+        with _named(step.name):
+            function = _function(step.function)
+            scene.handed[step.name] = function(**_arguments(function, dict(step.options)))
+    finally:
+        scene.running = ""
 
 
-def _preload(module: str) -> None:
-    importlib.import_module(module)
+class _named:
+    """Give whatever the block raises the note that says in which step."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            error.add_note(self.name)
 
 
-def _warm_up(reference: str) -> None:
-    _function(reference)()
+def _words(error: Exception) -> str:
+    text = str(error)
+    return f"{type(error).__name__}{f': {text}' if text else ''}"
 
 
-def _function(reference: str) -> Callable[[], object]:
-    """Return the function of ``/path/FILE.py:name``; the file's module is private to this step."""
-    path, _, name = reference.rpartition(":")
-    spec = importlib.util.spec_from_file_location("belljar_warm_up", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    function: Callable[[], object] = getattr(module, name)
+def _arguments(function: Callable[..., object], options: dict[str, Any]) -> dict[str, Any]:
+    """Return *options* as the types that the function's annotations name; a wrong one is a `TypeError`."""
+    kinds = typing.get_type_hints(function) if options else {}
+    converted: dict[str, Any] = {}
+    for name, value in options.items():
+        try:
+            converted[name] = msgspec.convert(value, kinds.get(name, Any), dec_hook=_path)
+        except msgspec.ValidationError as error:
+            raise TypeError(f"option {name}: {error}") from None
+    inspect.signature(function).bind(**converted)
+    return converted
+
+
+def _path(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise NotImplementedError(f"an option cannot be a {kind.__name__}")
+
+
+def _function(reference: str) -> Callable[..., object]:
+    """Return the function of ``/path/file.py:name`` or ``module:name``."""
+    place, _, name = reference.rpartition(":")
+    module = _file(place) if place.startswith("/") else importlib.import_module(place)
+    function: Callable[..., object] = getattr(module, name)
     return function
 
 
-_ACTIONS: dict[str, Callable[[str], None]] = {"preload": _preload, "warm-up": _warm_up}
+def _file(path: str) -> types.ModuleType:
+    """Return the module of the file *path*, loaded once and under a name that no other module has."""
+    name = f"belljar_step:{path}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and annotations look a class's module up there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

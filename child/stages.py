@@ -41,9 +41,10 @@ from ..sandbox.errors import SandboxError
 from ..sandbox.launch.forked import await_birth, leave_the_zygote
 from ..sandbox.seccomp.install import install
 from ..sandbox.steps import StepFailed
-from . import early_init, warm
+from . import warm
 from .bundle import BundleImporter, load_attribute
 from .dispatch import Dispatcher, Method, methods_of
+from .early_init import EarlyInit
 from .link import HostGone, Link
 from .refused import RefusedImports
 
@@ -192,15 +193,17 @@ class Child:
         """Stage 6: what needs files, devices or threads, while this process is still trusted."""
         with self.stage(Stage.EARLY_INIT):
             warm.standard_library()
-            self.took |= early_init.run_steps(self.link, configuration.steps)
+            self.steps = EarlyInit(self.link, configuration.steps, self.birth.policy)
+            self.steps.run()
             if configuration.early is not None:
                 self._load(configuration.early, received)
 
     def seal(self, configuration: Configure) -> None:
-        """Stage 7: no directory left open, the root emptied, then the filter on every thread."""
+        """Stage 7: what must rest is stopped, no directory left open, the root emptied, the filter on every thread."""
         listener: int | None = None
         with self.stage(Stage.SEAL):
-            if configuration.bpf:
+            self.steps.quiesce()
+            if configuration.bpf and not self.birth.policy.open_directories:
                 refuse_directories()
             landlock = self.half.take_files()
             if configuration.bpf:
@@ -213,11 +216,13 @@ class Child:
         self.link.send(Sealed(self.took, landlock))
 
     def load(self) -> None:
-        """Stage 9: the plugin's own code, after the host has verified the seal and said so."""
+        """Stage 9: what rested goes on, late steps, then the plugin's own code; the host has verified the seal."""
         message, received = self.link.receive()
         with self.stage(Stage.LOAD):
             if not isinstance(message, Load):
                 raise PeerProtocolError(f"the host sent {type(message).__name__} instead of the plugin")
+            self.steps.resume()
+            self.steps.run(late=True)
             if message.plugin is not None:
                 self._load(message.plugin, received)
 

@@ -20,6 +20,7 @@ from ..sandbox.errors import PolicyError
 from ..sandbox.policy import Limits, Policy
 from ..sandbox.quantities import format_size, parse_duration, parse_size
 from .place import Place, nearest
+from .plan.step import Step
 from .process_type import LOADS, Process, check, choice
 
 __all__ = ["Config", "Process", "load_config", "load_policy"]
@@ -35,7 +36,7 @@ NAMED: Mapping[str, Callable[[], Policy]] = {**PRESETS, "empty": Policy, "defaul
 # The keys of tables; "name" is the table's own key, "limits" belongs to the policy and is set here for brevity.
 _PROCESS_KEYS = (*(key for key in Process.__struct_fields__ if key != "name"), "limits")
 _POLICY_KEYS = (*Policy.__struct_fields__, "base")
-_LISTS = frozenset({"preload", "warm_up", "files", "prefer", "require"})
+_LISTS = frozenset({"preload", "files", "prefer", "require"})
 _PATHS = frozenset({"read_only", "read_write", "devices"})
 
 Table: TypeAlias = dict[str, Any]
@@ -188,6 +189,11 @@ def _process_value(place: Place, key: str, value: object) -> Any:
         return _quantity(place, value, parse_duration)
     if key == "max_payload":
         return _quantity(place, value, parse_size)
+    if key == "early_init":
+        entries = _convert(place, value, list[str | Table])
+        return tuple(_step(place.at(f"[{index}]"), entry) for index, entry in enumerate(entries))
+    if key == "force_plan":
+        return _convert(place, value, bool)
     if key in ("policy", "load"):
         text = _convert(place, value, str)
         if key == "load":
@@ -196,6 +202,16 @@ def _process_value(place: Place, key: str, value: object) -> Any:
     if key == "env":
         return {name: _convert(place.at(name), text, str) for name, text in _table(place, value).items()}
     return _convert(place, value, tuple[str, ...] if key in _LISTS else str)
+
+
+def _step(place: Place, entry: str | Table) -> str | Step:
+    if isinstance(entry, str):
+        return entry
+    if "step" not in entry:
+        raise place.error("step is missing; expected a table such as { step = 'fonts', files = ['text.ttf'] }")
+    for key in ("step", "name"):
+        _convert(place.at(key), entry.get(key, ""), str)
+    return Step.from_table(entry)
 
 
 def _check_sums(place: Place, values: Table) -> None:

@@ -16,6 +16,10 @@ class ConfigError(BelljarError):
     """A configuration cannot be used; the text names file, key path, what was expected and the nearest valid name."""
 
 
+class PlanError(ConfigError):
+    """The early-init steps cannot run in their order; the text names both sides and the remedy."""
+
+
 class LaunchError(BelljarError):
     """A launch failed at ``stage``; ``errno`` is 0 where no call of the kernel failed, ``text`` says what happened."""
 

@@ -1,9 +1,9 @@
 """Stage 1: paths of a policy that a child could turn against the next launch.
 
 Two ways lead from files that a child may write to what is not its to have. It can rewrite what runs unsealed: belljar's
-own code, the interpreter's, a warm-up, the filter that the next child gets. And it can put a link where another process
-type's policy names a file, which then leads anywhere. So neither is granted: the user is told which path, and why. The
-zygote follows no link either (`sandbox.launch.rootfs`), because this look is not the last moment.
+own code, the interpreter's, an early-init step, the filter that the next child gets. And it can put a link where
+another process type's policy names a file, which then leads anywhere. So neither is granted: the user is told which
+path, and why. The zygote follows no link either (`sandbox.launch.rootfs`), because this look is not the last moment.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from ..sandbox.errors import SandboxError
 from ..sandbox.policy import Policy
 from ..sandbox.seccomp.cache import folder_path
-from .process_type import Process
+from .process_type import Process, plan_of
 
 
 def check_granted_paths(process: Process) -> None:
@@ -60,7 +60,7 @@ def _trusted(process: Process) -> Iterator[tuple[str, bool]]:
 
 def _unsealed(process: Process) -> Iterator[str]:
     """Yield the files whose code runs before the seal."""
-    yield from (entry.rpartition(":")[0] for entry in process.warm_up)
+    yield from (str(step.file) for step in plan_of(process).steps)
     if process.load == "early":
         yield from (str(process.path), *process.files)
 

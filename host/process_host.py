@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -33,6 +33,7 @@ from .denials import Denials
 from .ended import Ended, ended_from
 from .errors import ChildEnded, LaunchError
 from .output import Output
+from .plan.compare import StepReport
 from .process_type import Process
 from .proxy import Proxy
 from .stages import Launching
@@ -65,6 +66,7 @@ class ProcessHost:
         claimed_pid: The pid that the child claimed in its hello; for logs, never used.
         protection: What is enforced, as read from outside in stage 8; None before.
         timeline: Milliseconds of each stage by name; early-init steps have entries of their own.
+        early_init: How each early-init step went and what it left, by name; not those that a zygote has done before.
     """
 
     def __init__(self, process: Process) -> None:
@@ -99,6 +101,11 @@ class ProcessHost:
     def timeline(self) -> dict[str, float]:
         """Milliseconds of each stage by name."""
         return self._launching.timeline
+
+    @property
+    def early_init(self) -> Mapping[str, StepReport]:
+        """How each early-init step went, by name."""
+        return self._launching.steps
 
     def __repr__(self) -> str:
         return f"<ProcessHost {self.process.name} {self.state.name.lower()} child_pid={self.child_pid}>"
@@ -288,8 +295,8 @@ class ProcessHost:
         return LaunchError(self._stage, 0, f"the child ended{self._in_step()}: {ended}")
 
     def _in_step(self) -> str:
-        step = self._launching.step
-        return f" in {step}" if self._stage is Stage.EARLY_INIT and step else ""
+        step = self._launching.running_words()
+        return f" in {step}" if step else ""
 
     async def call(self, method: str, *arguments: Any, returns: Any = Any, timeout: float | None = None) -> Any:
         """Call *method* of the plugin and return its result.

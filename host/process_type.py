@@ -8,7 +8,6 @@ answer bad input with the same `ConfigError`.
 from __future__ import annotations
 
 import keyword
-import os
 import sys
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -18,16 +17,13 @@ import msgspec
 from ..sandbox.errors import PolicyError, SandboxError
 from ..sandbox.policy import Policy
 from ..sandbox.user import resolve_user
-from .place import Place, nearest, quoted
+from .files import MAX_NAME, existing, split_entry
+from .place import Place, quoted
+from .plan.plan import Plan, make_plan
+from .plan.step import Step
 
 Load: TypeAlias = Literal["after-seal", "early"]
 LOADS: tuple[str, ...] = ("after-seal", "early")
-
-MAX_STEPS = 128
-"""How many preload and warm-up steps one child may have (`belljar.ipc.messages.Configure`)."""
-
-MAX_NAME = 256
-"""Characters of a module's, class's or function's name (`belljar.ipc.messages.Name`)."""
 
 MAX_PAYLOAD = 1 << 40
 
@@ -47,9 +43,11 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             ``nobody``; to let them stay root takes the word ``root``.
         policy: What the child may do once it is sealed.
         preload: Modules to import before the seal.
-        warm_up: ``file.py:function`` each, called in this order before the seal. This code is trusted.
+        early_init: Steps to take before the seal: names of steps that ship or that a package declares,
+            ``file.py:function``, or a `Step` with options. This code is trusted. See docs/early-init.md.
+        force_plan: Launch even though the plan is refused, to see what becomes of it; what speaks against it is logged.
         launch_timeout: Seconds from the start of a launch until the child is ready.
-        step_timeout: Seconds that one preload or warm-up step may take; at most ``launch_timeout`` counts.
+        step_timeout: Seconds that an early-init step may take that declares no deadline; at most ``launch_timeout``.
         files: More files and folders that the plugin finds beside its own.
         env: The child's environment, on top of the few variables that every child gets.
         max_payload: Bytes that one argument list or one result may have.
@@ -64,7 +62,8 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     run_as: str = ""
     policy: Policy = Policy.compute()
     preload: tuple[str, ...] = ()
-    warm_up: tuple[str, ...] = ()
+    early_init: tuple[str | Step, ...] = ()
+    force_plan: bool = False
     launch_timeout: float = 10.0
     step_timeout: float = 10.0
     files: tuple[str, ...] = ()
@@ -105,16 +104,16 @@ def check(process: Process, base: Path, place: Place) -> Process:
     """Return *process* with absolute paths, or raise the `ConfigError` that says what is wrong at *place*."""
     _check_values(process, place)
     plugin = _plugin(process, base, place.at("plugin"))
-    warm_up = [_warm_up(entry, base, place.at("warm_up")) for entry in process.warm_up]
+    plan = make_plan(process.preload, process.early_init, base, place)
     files = [str(existing(place.at("files"), base, entry)) for entry in process.files]
     resolved = msgspec.structs.replace(
         process,
         plugin=plugin,
-        warm_up=tuple(warm_up),
+        early_init=plan.entries,
         files=tuple(files),
         step_timeout=min(process.step_timeout, process.launch_timeout),
     )
-    _check_order(resolved, place)
+    _check_origins(resolved, plan, place)
     return resolved
 
 
@@ -153,36 +152,6 @@ def choice(place: Place, what: str, value: str, valid: tuple[str, ...]) -> None:
         raise place.unknown(what, value, valid)
 
 
-def existing(place: Place, base: Path, entry: str) -> Path:
-    """Return the absolute path of *entry*, which must exist below or beside *base*."""
-    if not entry or "\0" in entry:
-        raise place.error(f"expected a path, got {quoted(entry)}")
-    try:
-        path = Path(base, entry).absolute()
-    except FileNotFoundError:
-        raise place.error(f"the current folder is gone, so {quoted(entry)} must be a path from the root") from None
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        raise place.error(f"no such file or folder: {quoted(str(path))}{_nearest_file(path)}") from None
-    except (OSError, ValueError) as error:
-        raise place.error(f"could not look at {quoted(str(path))}: {_reason(error)}") from None
-    return path
-
-
-def _nearest_file(path: Path) -> str:
-    try:
-        beside = os.listdir(path.parent)
-    except (OSError, ValueError):
-        return f" (there is no folder {quoted(str(path.parent))})"
-    hint = nearest(path.name, beside)
-    return hint if "did you mean" in hint else ""
-
-
-def _reason(error: OSError | ValueError) -> str:
-    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-
-
 def _check_values(process: Process, place: Place) -> None:
     choice(place.at("load"), "way to load", process.load, LOADS)
     _check_backend(process, place)
@@ -197,8 +166,6 @@ def _check_values(process: Process, place: Place) -> None:
     for module in process.preload:
         if len(module) > MAX_NAME or not all(part.isidentifier() for part in module.split(".")):
             raise place.at("preload").error(f"expected the name of a module such as 'PIL.Image', got {quoted(module)}")
-    if (steps := len(process.preload) + len(process.warm_up)) > MAX_STEPS:
-        raise place.at("warm_up").error(f"expected at most {MAX_STEPS} steps with preload, got {steps}")
     _check_env(process.env, place.at("env"))
     _check_user(process.run_as, place.at("run_as"))
     try:
@@ -221,7 +188,7 @@ def _check_env(env: dict[str, str], place: Place) -> None:
 
 
 def _plugin(process: Process, base: Path, place: Place) -> str:
-    entry, attribute = _split(process.plugin, place, "a plugin such as 'thumbnailer.py:Thumbnailer'")
+    entry, attribute = split_entry(process.plugin, place, "a plugin such as 'thumbnailer.py:Thumbnailer'")
     path = existing(place, base, entry)
     if path.is_dir():
         if not (path / "__init__.py").is_file():
@@ -240,22 +207,7 @@ def check_module_name(place: Place, name: str) -> None:
         raise place.error(f"the name {quoted(name)} belongs to a module of Python or belljar: rename the file")
 
 
-def _warm_up(entry: str, base: Path, place: Place) -> str:
-    file, function = _split(entry, place, "a warm-up such as 'warm.py:pillow'")
-    path = existing(place, base, file)
-    if path.suffix != ".py" or not path.is_file():
-        raise place.error(f"expected a .py file, got {quoted(str(path))}")
-    return f"{path}:{function}"
-
-
-def _split(entry: str, place: Place, expected: str) -> tuple[str, str]:
-    path, _, name = entry.rpartition(":")
-    if not path or len(name) > MAX_NAME or not name.isidentifier() or keyword.iskeyword(name):
-        raise place.error(f"expected {expected}, got {quoted(entry)}")
-    return path, name
-
-
-def _check_order(process: Process, place: Place) -> None:
+def _check_origins(process: Process, plan: Plan, place: Place) -> None:
     """Refuse what would run the code of a sealed plugin before the seal, by mistake or by a shared name."""
     for module in process.preload:
         if module.partition(".")[0] == process.module:
@@ -264,10 +216,16 @@ def _check_order(process: Process, place: Place) -> None:
             )
     if process.load == "early":
         return
-    bundled = [process.path, *map(Path, process.files)]
-    for entry in process.warm_up:
-        file = Path(entry.rpartition(":")[0]).resolve()
-        if any(file.is_relative_to(path.resolve()) for path in bundled):
-            raise place.at("warm_up").error(
-                f"{quoted(entry)} belongs to the plugin and would run before the seal: move it, or set load = 'early'"
+    bundled = [path.resolve() for path in (process.path, *map(Path, process.files))]
+    for step in plan.steps:
+        if any(step.file.resolve().is_relative_to(path) for path in bundled):
+            raise place.at("early_init").error(
+                f"{quoted(step.name)} belongs to the plugin and would run before the seal: "
+                "move it, or set load = 'early'"
             )
+
+
+def plan_of(process: Process) -> Plan:
+    """Return the plan of a resolved *process*. Raises `ConfigError`: a file has changed since it was resolved."""
+    place = Place(f"process {process.name}")
+    return make_plan(process.preload, process.early_init, Path("/"), place, env=bool(process.env))

@@ -7,6 +7,7 @@ One `Launching` is one launch. It holds what the launch needs until the child is
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 import time
@@ -27,17 +28,19 @@ from ..ipc.messages import (
     Landlock,
     Listening,
     Load,
+    Phase,
     Plugin,
     Ready,
     Sealed,
     StageFailed,
-    Step,
     StepBegan,
+    StepEnded,
 )
 from ..ipc.stage import Stage
 from ..sandbox import landlock, protection
 from ..sandbox.base import Birth, HostHalf, Launch
 from ..sandbox.errors import SandboxError
+from ..sandbox.graphics import find_driver
 from ..sandbox.hints import hint
 from ..sandbox.launch.client import LaunchFailed
 from ..sandbox.launch.wire import Launched
@@ -51,9 +54,15 @@ from ..sandbox.user import closed_to, resolve_user
 from .bundle import make_bundle
 from .choose import below_floor, choose, rights_of
 from .connection import Connection
-from .errors import LaunchError, ProtectionError
+from .errors import LaunchError, PlanError, ProtectionError
 from .granted_paths import check_granted_paths, real_paths
-from .process_type import Process
+from .place import Place
+from .plan.check import check_plan, surroundings
+from .plan.compare import StepReport
+from .plan.plan import Planned
+from .process_type import Process, plan_of
+
+log = logging.getLogger("belljar.host")
 
 
 class Launching:
@@ -66,7 +75,8 @@ class Launching:
         self.listener: int | None = None
         self.landlock: Landlock | None = None
         self.pidfd: int | None = None
-        self.step = ""
+        self.steps: dict[str, StepReport] = {}
+        self.running: tuple[Planned, Phase] | None = None
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
@@ -89,8 +99,9 @@ class Launching:
         """Stage 1: resolve and check everything, and make the channel, before any process exists."""
         with self.stage(Stage.PREPARE):
             self.process = self.process.resolve()
+            self.plan = plan_of(self.process)
             self.user = resolve_user(self.process.run_as)
-            if closed := closed_to(self.user, *self._warm_up_files()):
+            if closed := closed_to(self.user, *self.plan.files):
                 raise SandboxError(closed)
             if not is_probed(self.user):
                 await _in_thread(partial(probe, self.user))
@@ -98,6 +109,7 @@ class Launching:
             check_granted_paths(self.process)
             self.half: HostHalf = choose(self.process, self.machine)
             self.promised = self.half.promises(self.process.policy)
+            self._check_plan()
             if not self._is_warm():
                 # Compiling a filter and starting a zygote take 0.1 s and more: not in the event loop.
                 await _in_thread(self._warm)
@@ -107,11 +119,17 @@ class Launching:
             self.connection = Connection(ours)
             self.fds.callback(self.childs_end.close)
 
-    def _warm_up_files(self) -> tuple[str, ...]:
-        return tuple(entry.rpartition(":")[0] for entry in self.process.warm_up)
+    def _check_plan(self) -> None:
+        around = surroundings(self.process, self.half, self.machine)
+        try:
+            check_plan(self.plan, around, find_driver(self.user), Place(f"process {self.process.name}"))
+        except PlanError as error:
+            if not self.process.force_plan:
+                raise
+            log.warning("force_plan: launched although the plan is refused: %s", error)
 
     def _is_warm(self) -> bool:
-        if not self.half.is_warm(self.process.preload, self.user):
+        if not self.half.is_warm(self.plan.shared, self.user):
             return False
         if not self._filters():
             return True
@@ -121,7 +139,7 @@ class Launching:
     def _warm(self) -> None:
         if self._filters():
             self._filter()
-        self.half.warm(self.process.preload, self.user)
+        self.half.warm(self.plan.shared, self.user)
 
     def _filters(self) -> bool:
         return Layer.SECCOMP in self.promised
@@ -138,8 +156,8 @@ class Launching:
         process = self.process
         real = real_paths(process.policy)
         birth = Birth(self.half.name, process.name, process.policy, process.env, self._landlock_abi(), real)
-        files = self._warm_up_files()
-        request = Launch(self.childs_end, report, stdout, stderr, birth, process.preload, self.user, files)
+        shared, files = self.plan.shared, self.plan.files
+        request = Launch(self.childs_end, report, stdout, stderr, birth, shared, self.user, files)
         self.started = self.half.start(request)
         self.fds.callback(self.started.close)
         self.childs_end.close()
@@ -203,13 +221,11 @@ class Launching:
         process = self.process
         with self.stage(Stage.CONFIGURE):
             early = self._plugin() if process.load == "early" else None
-            steps = [Step("preload", name) for name in process.preload]
-            steps += [Step("warm-up", name) for name in process.warm_up]
             message = Configure(
                 outer_pid=self.connection.sender_pid,
                 bpf=bind_pid(self.bpf, self.connection.sender_pid),
                 listener=self._awaits_listener(),
-                steps=tuple(steps),
+                steps=tuple(step.to_run() for step in self.plan.steps),
                 early=early,
                 max_payload=process.max_payload,
             )
@@ -238,8 +254,8 @@ class Launching:
             self.fds.callback(self._close_listener)
             return message
         received.expect_no_fd()
-        if isinstance(message, StepBegan):
-            self.step = message.step
+        if isinstance(message, (StepBegan, StepEnded)):
+            self._take_step(message)
         elif isinstance(message, StageFailed):
             raise failed(message)
         elif not isinstance(message, Sealed):
@@ -257,17 +273,44 @@ class Launching:
         except PeerProtocolError as error:
             raise LaunchError(stage, 0, str(error)) from error
 
+    def _take_step(self, message: StepBegan | StepEnded) -> None:
+        """A step began or ended, or one of its calls around the seal began."""
+        if message.number >= len(self.plan.steps):
+            raise PeerProtocolError(f"the child speaks of step {message.number} of {len(self.plan.steps)}")
+        step = self.plan.steps[message.number]
+        if isinstance(message, StepBegan):
+            self.running = step, message.phase
+            return
+        self.running = None
+        self.timeline[step.name] = message.took
+        self.steps[step.name] = report = StepReport.of(step, message)
+        if report.failure:
+            log.warning("%s: the optional step %s failed: %s", self.process.name, step.name, report.failure)
+        if report.undeclared is not None:
+            text = "%s: the step %s left what it does not declare: %s"
+            log.warning(text, self.process.name, step.name, report.undeclared.sentence)
+
     @contextmanager
     def _step_deadline(self) -> Iterator[None]:
-        if not self.step:
+        if self.running is None:
             yield
             return
+        step, phase = self.running
+        seconds = min(step.declaration.deadline or self.process.step_timeout, self.process.launch_timeout)
         try:
-            with anyio.fail_after(self.process.step_timeout):
+            with anyio.fail_after(seconds):
                 yield
         except TimeoutError:
-            text = f"{self.step} did not finish within {self.process.step_timeout:g} s"
-            raise LaunchError(Stage.EARLY_INIT, 0, text) from None
+            stage = {"run": Stage.EARLY_INIT, "quiesce": Stage.SEAL, "resume": Stage.LOAD}[phase]
+            text = f"{self.running_words()} did not finish within {seconds:g} s"
+            raise LaunchError(Stage.LOAD if step.late else stage, 0, text) from None
+
+    def running_words(self) -> str:
+        """Return the step that runs, or the call of it around the seal, as words; empty if none does."""
+        if self.running is None:
+            return ""
+        step, phase = self.running
+        return step.name if phase == "run" else f"{phase} of {step.name}"
 
     def _close_listener(self) -> None:
         if self.listener is not None:
@@ -312,8 +355,13 @@ class Launching:
     async def await_ready(self) -> Ready:
         """Stage 10: the plugin is loaded, calls may flow."""
         with self.stage(Stage.READY):
-            message, received = await self.connection.receive()
-            received.expect_no_fd()
+            while True:
+                with self._step_deadline():
+                    message, received = await self.connection.receive()
+                received.expect_no_fd()
+                if not isinstance(message, (StepBegan, StepEnded)):
+                    break
+                self._take_step(message)
             if isinstance(message, StageFailed):
                 raise failed(message)
             if not isinstance(message, Ready):

@@ -19,6 +19,9 @@ VERSION = 1
 MAX_INLINE = MAX_DATAGRAM - 1024
 """The largest payload that travels in the message itself; a larger one is a sealed memfd."""
 
+MAX_STEPS = 128
+"""How many early-init steps one child may have."""
+
 Name = Annotated[str, msgspec.Meta(max_length=256)]
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
 Long = Annotated[str, msgspec.Meta(max_length=16384)]
@@ -26,6 +29,9 @@ Names = Annotated[tuple[Annotated[str, msgspec.Meta(max_length=128)], ...], msgs
 Inline = Annotated[bytes, msgspec.Meta(max_length=MAX_INLINE)]
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Millis = Annotated[float, msgspec.Meta(ge=0)]
+StepNumber = Annotated[int, msgspec.Meta(ge=0, lt=MAX_STEPS)]
+Phase: TypeAlias = Literal["run", "quiesce", "resume"]
+Option: TypeAlias = str | int | float | bool | tuple[Annotated[str, msgspec.Meta(max_length=4096)], ...]
 Timings = Annotated[dict[Text, Millis], msgspec.Meta(max_length=128)]
 
 
@@ -51,9 +57,42 @@ class StageFailed(_Message, frozen=True, tag="stage-failed"):
 
 
 class StepBegan(_Message, frozen=True, tag="step-began"):
-    """An early-init step starts now; the host's deadline for it runs from here."""
+    """The step with this number in `Configure.steps` starts now, or one of its calls around the seal does.
 
-    step: Text
+    The host's deadline for it runs from here.
+    """
+
+    number: StepNumber
+    phase: Phase = "run"
+
+
+class Fd(_Message, frozen=True):
+    """An open fd: its kind (`sandbox.declaration.FdKind`) and what /proc calls it."""
+
+    kind: Name
+    what: Name
+
+
+class Left(_Message, frozen=True):
+    """What a step left behind, as the child itself saw it; each list is cut at its longest.
+
+    ``threads`` counts new threads by name, ``executable_memory`` is in bytes that no file stands behind.
+    """
+
+    threads: Annotated[dict[Name, Natural], msgspec.Meta(max_length=64)] = {}
+    fds: Annotated[tuple[Fd, ...], msgspec.Meta(max_length=64)] = ()
+    executable_memory: Natural = 0
+    environment: Names = ()
+    signals: Names = ()
+
+
+class StepEnded(_Message, frozen=True, tag="step-ended"):
+    """A step is done; ``failure`` says why it failed if it was optional and did."""
+
+    number: StepNumber
+    took: Millis
+    left: Left
+    failure: Text = ""
 
 
 class Listening(_Message, frozen=True, tag="listening"):
@@ -102,11 +141,19 @@ class CallFailed(_Message, frozen=True, tag="call-failed"):
     refused: Names = ()
 
 
-class Step(_Message, frozen=True):
-    """One early-init step: ``preload`` imports a module, ``warm-up`` calls ``FILE.py:function``."""
+class RunStep(_Message, frozen=True):
+    """One early-init step: ``function`` of ``/path/file.py:name`` or ``module:name``, called with ``options``.
 
-    kind: Literal["preload", "warm-up"]
-    name: Text
+    ``late`` ones run after the seal. ``version`` differs once a file of it has changed, so that no zygote is taken that
+    has run an older one.
+    """
+
+    name: Name
+    function: Text
+    options: Annotated[tuple[tuple[Name, Option], ...], msgspec.Meta(max_length=64)] = ()
+    optional: bool = False
+    late: bool = False
+    version: Text = ""
 
 
 class Plugin(_Message, frozen=True):
@@ -122,7 +169,7 @@ class Configure(_Message, frozen=True, tag="configure"):
     outer_pid: Natural
     bpf: Annotated[bytes, msgspec.Meta(max_length=MAX_INLINE)]
     listener: bool
-    steps: Annotated[tuple[Step, ...], msgspec.Meta(max_length=128)] = ()
+    steps: Annotated[tuple[RunStep, ...], msgspec.Meta(max_length=MAX_STEPS)] = ()
     early: Plugin | None = None
     max_payload: Natural = 64 << 20
 
@@ -145,7 +192,7 @@ class Shutdown(_Message, frozen=True, tag="shutdown"):
     """End the dispatch loop and exit with code 0."""
 
 
-FromChild: TypeAlias = Hello | StageFailed | StepBegan | Listening | Sealed | Ready | Reply | CallFailed
+FromChild: TypeAlias = Hello | StageFailed | StepBegan | StepEnded | Listening | Sealed | Ready | Reply | CallFailed
 FromHost: TypeAlias = Configure | Load | Call | Shutdown
 
 # A string that is not UTF-8 and nesting without end are not DecodeErrors of msgspec.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from ..ipc.messages import Landlock
+from ..ipc.messages import Landlock, RunStep
 from .layers import Layer
 from .policy import Policy
 from .user import User
@@ -53,7 +53,7 @@ class Launch:
         control: the child's end of the control channel.
         report: the end over which the process that waits for the child reports (`launch.wire`).
         stdout, stderr: write ends of the pipes that the host reads.
-        preload: modules to import before the child exists, where the backend can.
+        shared: early-init steps that may run before the child exists, once for many, where the backend can.
         files: paths that early init reads, for a backend that narrows the view from the start.
     """
 
@@ -62,7 +62,7 @@ class Launch:
     stdout: int
     stderr: int
     birth: Birth
-    preload: tuple[str, ...]
+    shared: tuple[RunStep, ...]
     user: User
     files: tuple[str, ...] = ()
 
@@ -118,11 +118,11 @@ class HostHalf(Protocol):
         """
         ...
 
-    def is_warm(self, preload: tuple[str, ...], user: User) -> bool:
+    def is_warm(self, shared: tuple[RunStep, ...], user: User) -> bool:
         """Whether `warm` would return at once."""
         ...
 
-    def warm(self, preload: tuple[str, ...], user: User) -> None:
+    def warm(self, shared: tuple[RunStep, ...], user: User) -> None:
         """Start the processes that launches need beforehand, once for all of them. Blocks; safe in any thread.
 
         Raises:
@@ -158,6 +158,15 @@ class ChildHalf(Protocol):
 def shares_network(policy: Policy) -> bool:
     """Whether *policy* needs the host's network namespace, because it allows more than local sockets."""
     return bool({"inet", "inet6", "netlink"} & set(policy.network))
+
+
+def empty_root_limit(policy: Policy) -> str:
+    """Return what the empty root lacks under *policy*, empty for nothing: directories that may stay open."""
+    return (
+        "directories that early init left open lead around it, and only the filter closes them"
+        if policy.open_directories
+        else ""
+    )
 
 
 def first_path(policy: Policy) -> str:

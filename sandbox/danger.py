@@ -28,6 +28,9 @@ class Danger(StrEnum):
     COVERT_CHANNELS = "covert-channels"
     """Names and locks that two sealed children could share, to talk past the host."""
 
+    OPEN_DIRECTORIES = "open-directories"
+    """Directories that stay open over the seal: a way around an empty root, which only the filter then closes."""
+
     SYSCALLS = "syscalls"
     """Single system calls by name, which belljar's groups leave out on purpose."""
 
@@ -36,4 +39,5 @@ EXECUTABLE_MEMORY: Final = Danger.EXECUTABLE_MEMORY
 NETWORK: Final = Danger.NETWORK
 DEVICES: Final = Danger.DEVICES
 COVERT_CHANNELS: Final = Danger.COVERT_CHANNELS
+OPEN_DIRECTORIES: Final = Danger.OPEN_DIRECTORIES
 SYSCALLS: Final = Danger.SYSCALLS

@@ -30,6 +30,9 @@ from .steps import step
 
 LATEST_ABI: Final = 10
 
+ALL_THREADS_ABI: Final = 8
+"""The first ABI whose rules reach threads that run already."""
+
 FS_EXECUTE, FS_WRITE_FILE, FS_READ_FILE, FS_READ_DIR = (1 << bit for bit in range(4))
 FS_REMOVE_DIR, FS_REMOVE_FILE = 1 << 4, 1 << 5
 FS_MAKE_DIR, FS_MAKE_REG, FS_MAKE_SOCK, FS_MAKE_FIFO = 1 << 7, 1 << 8, 1 << 9, 1 << 10
@@ -67,7 +70,7 @@ FEATURES: Final = (
     Feature("signal-scope", 6, scoped=SCOPE_SIGNAL),
     # Denials of a sealed child are told by the seccomp listener; the audit log of the machine is spared them.
     Feature("log", 7, flags=_LOG_SAME_EXEC_OFF),
-    Feature("all-threads", 8, flags=_ALL_THREADS),
+    Feature("all-threads", ALL_THREADS_ABI, flags=_ALL_THREADS),
     Feature("unix-path", 9, fs=FS_RESOLVE_UNIX),
     Feature("udp", 10, net=NET_UDP),
 )

@@ -29,7 +29,7 @@ Family = Literal["unix", "inet", "inet6", "netlink"]
 CovertChannel = Literal["keys", "locks", "vsock", "sysv-ipc", "posix-queues"]
 
 # Part of every hash. Raise it whenever a field is added or the meaning of one changes.
-_HASH_VERSION: Final = 2
+_HASH_VERSION: Final = 3
 _LISTS: Final = ("read_only", "read_write", "devices", "network", "covert_channels", "syscalls", "danger")
 
 
@@ -82,6 +82,8 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             in the child, as asyncio needs.
         covert_channels: Ways for two sealed children to talk past the host: kernel ``keys``, file ``locks`` and leases
             (databases need them), ``vsock``, System V and POSIX IPC. Needs COVERT_CHANNELS.
+        open_directories: May keep directories open that early init opened. Needs OPEN_DIRECTORIES, and goes with no
+            file: that the filter refuses all opening is then what closes this way around an empty root.
         syscalls: Single calls by name that no other key grants. Needs SYSCALLS.
         danger: The tokens for the rights above that need one, and no others.
         limits: Resource limits.
@@ -96,6 +98,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     executable_memory: bool = False
     local_channels: bool = False
     covert_channels: tuple[CovertChannel, ...] = ()
+    open_directories: bool = False
     syscalls: tuple[str, ...] = ()
     danger: tuple[Danger, ...] = ()
     limits: Limits = Limits()
@@ -197,6 +200,10 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """May use *channels*, over which two children could talk past the host. The token is COVERT_CHANNELS."""
         return self._with(danger, covert_channels=_added(self.covert_channels, channels))
 
+    def allow_open_directories(self, danger: Danger) -> Self:
+        """May keep directories open that early init opened. The token is OPEN_DIRECTORIES."""
+        return self._with(danger, open_directories=True)
+
     def allow_syscalls(self, names: str | tuple[str, ...], danger: Danger) -> Self:
         """May make the calls *names*, which no other word grants. The token is SYSCALLS."""
         return self._with(danger, syscalls=_added(self.syscalls, names))
@@ -225,6 +232,18 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if _convert(Policy, dict(_fields(self)), "policy") != self:
             raise PolicyError("policy: paths and families must be tuples of str; write read_only=('/srv/fonts',)")
         check_rules(self, place="policy")
+
+    def grants(self, right: str) -> bool:
+        """Whether a sealed child has *right*, one of `belljar.sandbox.declaration.RIGHTS`, at least for some names."""
+        return {
+            "files": bool(self.read_only or self.read_write),
+            "devices": bool(self.devices),
+            "network": bool({"inet", "inet6", "netlink"} & set(self.network)),
+            "local-sockets": "unix" in self.network,
+            "threads": self.threads,
+            "subprocesses": self.subprocesses,
+            "executable-memory": self.executable_memory,
+        }[right]
 
     def hash(self) -> str:
         """Return 64 hex digits, the same for the same rights in every process, whatever their order or spelling."""

@@ -52,6 +52,11 @@ def _problems(policy: Policy) -> Iterator[str]:
     yield from _danger_problems(policy)
     yield from (f"limits.{problem}" for problem in _limit_problems(policy.limits))
     yield from _process_problems(policy)
+    if policy.open_directories and (policy.read_only or policy.read_write or policy.devices):
+        yield (
+            "open_directories: with files granted, the filter would open whatever lies below such a directory; "
+            "grant its path instead"
+        )
 
 
 def _path_problems(path: str) -> Iterator[str]:
@@ -108,6 +113,7 @@ def dangers(policy: Policy) -> dict[Danger, str]:
         Danger.NETWORK: ("network", set(policy.network) - {"unix"}),
         Danger.DEVICES: ("devices", policy.devices),
         Danger.COVERT_CHANNELS: ("covert_channels", policy.covert_channels),
+        Danger.OPEN_DIRECTORIES: ("open_directories", policy.open_directories),
         Danger.SYSCALLS: ("syscalls", policy.syscalls),
     }
     return {danger: key for danger, (key, granted) in needed.items() if granted}

@@ -16,8 +16,11 @@ from typing import Any
 
 import pytest
 
+from belljar.host.place import Place
+from belljar.host.plan.plan import make_plan
 from belljar.host.process_host import ProcessHost
 from belljar.host.process_type import Process
+from belljar.ipc.messages import RunStep
 from belljar.ipc.pidfds import ancestors
 from belljar.sandbox.backends import host_half, names
 from belljar.sandbox.policy import Policy
@@ -47,6 +50,11 @@ def process(plugin: str = "plain.py:Plain", **fields: Any) -> Process:
 def launch(plugin: str = "plain.py:Plain", **fields: Any) -> ProcessHost:
     """Return a host for `process`, not entered yet."""
     return ProcessHost(process(plugin, **fields))
+
+
+def preloaded(*modules: str) -> tuple[RunStep, ...]:
+    """Return what a zygote is told to run that shall import *modules*."""
+    return make_plan(modules, (), Path("/"), Place("a test")).shared
 
 
 def require(backend: str, user: User | None = None) -> None:
@@ -176,7 +184,7 @@ def footprint() -> list[list[str]]:
 @contextmanager
 def nothing_left(backend: str = "namespaces", preload: tuple[str, ...] = ()) -> Iterator[None]:
     """Fail unless the block leaves the processes below this one, and the fds of each, as they were."""
-    host_half(backend).warm(preload, User.current())
+    host_half(backend).warm(preloaded(*preload), User.current())
     gc.collect()  # what holds an fd in a cycle is garbage of an earlier test
     before = footprint()
     yield

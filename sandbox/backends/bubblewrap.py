@@ -26,7 +26,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ...ipc import pidfds
-from ...ipc.messages import Landlock
+from ...ipc.messages import Landlock, RunStep
 from .. import confine, landlock
 from ..base import FOR_A_SEAL, Birth, Launch, Started, shares_network
 from ..hints import hint
@@ -78,13 +78,13 @@ class HostSide(ExecutedHost):
         promised = dict.fromkeys(set(Layer) - absent, "")
         return {**promised, Layer.LANDLOCK: "" if named else OLDER_THREADS}
 
-    def is_warm(self, preload: tuple[str, ...], user: User) -> bool:
+    def is_warm(self, shared: tuple[RunStep, ...], user: User) -> bool:
         """Whether the guard runs and the child's import path is known."""
-        return super().is_warm(preload, user) and bool(import_path.cache_info().currsize)
+        return super().is_warm(shared, user) and bool(import_path.cache_info().currsize)
 
-    def warm(self, preload: tuple[str, ...], user: User) -> None:
+    def warm(self, shared: tuple[RunStep, ...], user: User) -> None:
         """Start the guard and ask an interpreter for its import path."""
-        super().warm(preload, user)
+        super().warm(shared, user)
         import_path()
 
     def start(self, launch: Launch) -> Started:

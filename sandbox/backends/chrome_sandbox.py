@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 from .. import confine
-from ..base import FOR_A_SEAL, Birth, Launch, first_path
+from ..base import FOR_A_SEAL, Birth, Launch, empty_root_limit, first_path
 from ..errors import SandboxError
 from ..launch.executed import CONTROL_FD, Command, ExecutedHost
 from ..layers import Layer
@@ -84,7 +84,7 @@ class HostSide(ExecutedHost):
         return {
             Layer.PID_NS: "",
             Layer.NET_NS: "",
-            Layer.EMPTY_ROOT: "",
+            Layer.EMPTY_ROOT: empty_root_limit(policy),
             Layer.CAPABILITIES: BOUNDING_SET,
             Layer.NO_NEW_PRIVS: "",
             Layer.SECCOMP: "",

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from .. import confine
 from .. import syscalls as sc
-from ..base import FOR_A_SEAL, Birth, shares_network
+from ..base import FOR_A_SEAL, Birth, empty_root_limit, shares_network
 from ..launch.forked import ForkedHost, leave_the_zygote
 from ..launch.namespace_zygote import SEAL_DONE, SEAL_REQUEST
 from ..layers import Layer
@@ -44,7 +44,7 @@ class HostSide(ForkedHost):
     def promises(self, policy: Policy) -> Mapping[Layer, str]:
         """Everything but landlock, and but the network namespace when the policy grants the host's network."""
         absent = {Layer.LANDLOCK} | ({Layer.NET_NS} if shares_network(policy) else set())
-        return dict.fromkeys(set(Layer) - absent, "")
+        return {**dict.fromkeys(set(Layer) - absent, ""), Layer.EMPTY_ROOT: empty_root_limit(policy)}
 
 
 class ChildSide:

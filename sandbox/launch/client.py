@@ -1,4 +1,4 @@
-"""The host's connections to its guard and its zygotes: one guard an application, one zygote a set of modules.
+"""The host's connections to its guard and its zygotes: one guard an application, one zygote a set of shared steps.
 
 Starting them blocks (an interpreter starts, 50 ms and more) and is done under a lock, in any thread; asking a
 running one for a process is one sendmsg, which needs no lock and does not block. Nothing here belongs to an event
@@ -18,19 +18,22 @@ import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 
+import msgspec
+
 from ...ipc import datagram, pidfds
+from ...ipc.messages import RunStep
 from ..errors import SandboxError
 from ..steps import step
 from ..user import User
-from .wire import Failed, Launched, Preloaded, receive_report, send_request
+from .wire import Failed, Launched, Shared, receive_report, send_request
 
 log = logging.getLogger("belljar.sandbox")
 
 BOOT_TIMEOUT = 20.0
 """Seconds that a guard or a zygote may take to start."""
 
-PRELOAD_TIMEOUT = 30.0
-"""Seconds that one module may take to be imported in a zygote; a slower one is left to each child."""
+SHARE_TIMEOUT = 30.0
+"""Seconds that one step may take in a zygote; a slower one is left to each child."""
 
 BURIAL_TIMEOUT = 5.0
 """Seconds that a zygote without a guard has to kill what its children have left behind."""
@@ -114,21 +117,21 @@ class ZygoteClient:
             raise LaunchFailed(failure)
         raise SandboxError("could not start a zygote: it ended at once")
 
-    def preload(self, module: str) -> Preloaded | None:
-        """Import *module* in the zygote; None if it hung or the zygote did not outlive it."""
+    def share(self, step: RunStep) -> Shared | None:
+        """Run *step* in the zygote; None if it hung or the zygote did not outlive it."""
         report, theirs = datagram.control_pair()
         with report:
             with theirs:
-                send_request(self.requests, {"preload": module}, [theirs.fileno()])
-            report.settimeout(PRELOAD_TIMEOUT)
+                send_request(self.requests, {"share": msgspec.to_builtins(step)}, [theirs.fileno()])
+            report.settimeout(SHARE_TIMEOUT)
             try:
                 answer = receive_report(report)
             except TimeoutError:
                 return None
-        return answer if isinstance(answer, Preloaded) else None
+        return answer if isinstance(answer, Shared) else None
 
     def settle(self) -> None:
-        """All is imported: let the zygote tidy up and fork its first spare. Returns when that is done."""
+        """All is loaded: let the zygote tidy up and fork its first spare. Returns when that is done."""
         report, theirs = datagram.control_pair()
         with report:
             with theirs:
@@ -170,8 +173,8 @@ def _expect_launched(report: socket.socket) -> int:
 
 
 _guard: GuardClient | None = None
-_zygotes: dict[tuple[tuple[str, ...], User, bool], ZygoteClient] = {}
-_left_to_children: set[str] = set()
+_zygotes: dict[tuple[tuple[RunStep, ...], User, bool], ZygoteClient] = {}
+_left_to_children: set[RunStep] = set()
 
 
 def guard() -> GuardClient:
@@ -189,38 +192,38 @@ def has_guard() -> bool:
     return _guard is not None and _guard.is_alive()
 
 
-def warm_zygote(preload: tuple[str, ...], user: User, *, isolated: bool = True) -> ZygoteClient | None:
-    """Return the zygote for *preload* and *user* if one runs; never blocks."""
-    zygote = _zygotes.get((preload, user, isolated))
+def warm_zygote(shared: tuple[RunStep, ...], user: User, *, isolated: bool = True) -> ZygoteClient | None:
+    """Return the zygote for *shared* and *user* if one runs; never blocks."""
+    zygote = _zygotes.get((shared, user, isolated))
     return zygote if zygote is not None and zygote.is_alive() and has_guard() else None
 
 
-def zygote(preload: tuple[str, ...], user: User, *, isolated: bool = True) -> ZygoteClient:
-    """Return the zygote of *user* that has imported *preload*, in this order; starts it if there is none.
+def zygote(shared: tuple[RunStep, ...], user: User, *, isolated: bool = True) -> ZygoteClient:
+    """Return the zygote of *user* that has run the steps *shared*, in this order; starts it if there is none.
 
-    An *isolated* one has namespaces and makes some for each child. A module that cannot be imported there, starts a
-    thread or hangs is left to early init in each child.
+    An *isolated* one has namespaces and makes some for each child. A step that fails there, hangs, or leaves a thread
+    or an fd is left to early init in each child.
     """
     with _lock:
-        found = warm_zygote(preload, user, isolated=isolated)
+        found = warm_zygote(shared, user, isolated=isolated)
         if found is None:
-            forget_zygote(preload, user, isolated=isolated)
-            found = _start_zygote(preload, user, isolated)
-            _zygotes[preload, user, isolated] = found
+            forget_zygote(shared, user, isolated=isolated)
+            found = _start_zygote(shared, user, isolated)
+            _zygotes[shared, user, isolated] = found
         return found
 
 
-def forget_zygote(preload: tuple[str, ...], user: User, *, isolated: bool = True) -> None:
-    """Give up the zygote for *preload* and *user*, which no longer answers, and kill what is left of it."""
+def forget_zygote(shared: tuple[RunStep, ...], user: User, *, isolated: bool = True) -> None:
+    """Give up the zygote for *shared* and *user*, which no longer answers, and kill what is left of it."""
     with _lock:
-        if (stale := _zygotes.pop((preload, user, isolated), None)) is not None:
+        if (stale := _zygotes.pop((shared, user, isolated), None)) is not None:
             stale.close()
 
 
-def _start_zygote(preload: tuple[str, ...], user: User, isolated: bool) -> ZygoteClient:
+def _start_zygote(shared: tuple[RunStep, ...], user: User, isolated: bool) -> ZygoteClient:
     while True:
         started = ZygoteClient(guard(), user, isolated=isolated)
-        unfit = next((module for module in preload if not _preloads(started, module)), None)
+        unfit = next((each for each in shared if not _can_share(started, each)), None)
         if unfit is None:
             started.settle()
             return started
@@ -228,14 +231,21 @@ def _start_zygote(preload: tuple[str, ...], user: User, isolated: bool) -> Zygot
         _left_to_children.add(unfit)
 
 
-def _preloads(started: ZygoteClient, module: str) -> bool:
-    if module in _left_to_children:
+def _can_share(started: ZygoteClient, shared: RunStep) -> bool:
+    if shared in _left_to_children:
         return True
-    answer = started.preload(module)
-    if answer is not None and answer.threads == 1 and not answer.error:
+    answer = started.share(shared)
+    if answer is None:
+        why = "it did not come back"
+    elif answer.error:
+        why = answer.error
+    elif answer.threads > 1:
+        why = f"it starts {answer.threads - 1} thread(s)"
+    elif answer.fds > 0:
+        why = f"it leaves {answer.fds} fd(s) open"
+    else:
         return True
-    why = "it did not come back" if answer is None else answer.error or f"it starts {answer.threads - 1} thread(s)"
-    log.info("preload %s is left to early init in each child: %s in the zygote", module, why)
+    log.info("%s is left to early init in each child: %s in the zygote", shared.name, why)
     return False
 
 

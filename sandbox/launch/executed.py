@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
+from ...ipc.messages import RunStep
 from ...ipc.payload import make_sealed
 from ..base import Launch, Started
 from ..layers import Layer
@@ -64,13 +65,13 @@ class ExecutedHost:
         """Nothing."""
         return {}
 
-    def is_warm(self, preload: tuple[str, ...], user: User) -> bool:
+    def is_warm(self, shared: tuple[RunStep, ...], user: User) -> bool:
         """Whether the guard runs."""
         from . import client  # here and below: the child half does without it
 
         return client.has_guard()
 
-    def warm(self, preload: tuple[str, ...], user: User) -> None:
+    def warm(self, shared: tuple[RunStep, ...], user: User) -> None:
         """Start the guard."""
         from . import client
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
+from ...ipc.messages import RunStep
 from ...ipc.payload import make_sealed, read_sealed
 from .. import confine
 from ..base import Birth, Launch, Started, shares_network
@@ -44,17 +45,17 @@ class ForkedHost:
         """Nothing."""
         return {}
 
-    def is_warm(self, preload: tuple[str, ...], user: User) -> bool:
-        """Whether the zygote for *preload* and *user* runs."""
+    def is_warm(self, shared: tuple[RunStep, ...], user: User) -> bool:
+        """Whether the zygote for *shared* and *user* runs."""
         from . import client  # here and below: only the host half, not the child's, needs subprocess and more
 
-        return client.warm_zygote(preload, user, isolated=self.isolated) is not None
+        return client.warm_zygote(shared, user, isolated=self.isolated) is not None
 
-    def warm(self, preload: tuple[str, ...], user: User) -> None:
-        """Start the guard and the zygote for *preload* and *user*."""
+    def warm(self, shared: tuple[RunStep, ...], user: User) -> None:
+        """Start the guard and the zygote for *shared* and *user*."""
         from . import client
 
-        client.zygote(preload, user, isolated=self.isolated)
+        client.zygote(shared, user, isolated=self.isolated)
 
     def start(self, launch: Launch) -> Started:
         """Send the launch to its zygote, which forks the child."""
@@ -75,7 +76,7 @@ class ForkedHost:
     def _ask(self, launch: Launch, body: Mapping[str, Any], fds: Sequence[int]) -> None:
         from . import client
 
-        key = (launch.preload, launch.user)
+        key = (launch.shared, launch.user)
         try:
             send_request(client.zygote(*key, isolated=self.isolated).requests, body, fds)
         except (BrokenPipeError, ConnectionError):  # it ended since it was looked at; a new one is started, once

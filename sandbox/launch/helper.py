@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Callable
 from typing import NoReturn
 
 from ...ipc import pidfds
@@ -18,14 +17,11 @@ from ..steps import StepFailed, step
 from .namespace_zygote import NamespaceZygote
 from .userns import enter_user_namespace, forbid_nested_user_namespaces
 from .wire import Failed, send_report
-from .zygote import RunChild, serve
+from .zygote import Runtime, serve
 
 
-def run_helper(requests_fd: int, prepare: Callable[[], None], run_child: RunChild) -> NoReturn:
-    """Be the helper: make the namespaces, fork the zygote, wait for it. Reports a failure over *requests_fd*.
-
-    The zygote calls *prepare* once before it is ready, and each of its children *run_child*.
-    """
+def run_helper(requests_fd: int, runtime: Runtime) -> NoReturn:
+    """Be the helper: make the namespaces, fork the zygote, wait for it. Reports a failure over *requests_fd*."""
     requests = socket.socket(fileno=requests_fd)
     requests.set_inheritable(False)
     try:
@@ -34,7 +30,7 @@ def run_helper(requests_fd: int, prepare: Callable[[], None], run_child: RunChil
         send_report(requests, Failed(2, error.errno, str(error), error.step))
         os._exit(1)
     if pid == 0:
-        _run_zygote(requests, prepare, run_child)
+        _run_zygote(requests, runtime)
     requests.close()
     os.waitpid(pid, 0)
     os._exit(0)
@@ -55,14 +51,14 @@ def _fork_into_namespaces() -> int:
     return pid
 
 
-def _run_zygote(requests: socket.socket, prepare: Callable[[], None], run_child: RunChild) -> NoReturn:
+def _run_zygote(requests: socket.socket, runtime: Runtime) -> NoReturn:
     try:
         with step("make the zygote's mount namespace"):
             sc.unshare(sc.CLONE_NEWNS)
             sc.mount("none", "/", None, sc.MS_REC | sc.MS_PRIVATE)
         forbid_nested_user_namespaces()
-        zygote = NamespaceZygote(requests, run_child)
+        zygote = NamespaceZygote(requests, runtime)
     except StepFailed as error:
         send_report(requests, Failed(2, error.errno, str(error), error.step))
         os._exit(1)
-    serve(zygote, prepare)
+    serve(zygote)

@@ -18,7 +18,7 @@ import socket
 from .. import syscalls as sc
 from ..steps import StepFailed, step
 from .rootfs import replace_root
-from .zygote import Child, RunChild, Zygote
+from .zygote import Child, Runtime, Zygote
 
 SEAL_REQUEST = b"C"
 SEAL_DONE = b"O"
@@ -27,8 +27,8 @@ SEAL_DONE = b"O"
 class NamespaceZygote(Zygote):
     """Forks children into pid namespaces of their own, and empties their roots."""
 
-    def __init__(self, requests: socket.socket, run_child: RunChild) -> None:
-        super().__init__(requests, run_child)
+    def __init__(self, requests: socket.socket, runtime: Runtime) -> None:
+        super().__init__(requests, runtime)
         with step("open the zygote's own namespaces"):
             self.pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
             self.mount_namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)

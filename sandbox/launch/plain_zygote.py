@@ -10,20 +10,19 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Callable
 from typing import NoReturn
 
 from ...ipc import pidfds
 from .. import syscalls
 from .strays import kill_strays
-from .zygote import RunChild, Zygote, serve
+from .zygote import Runtime, Zygote, serve
 
 
 class PlainZygote(Zygote):
     """Isolates nothing: its children do that to themselves."""
 
-    def __init__(self, requests: socket.socket, run_child: RunChild, guard_pidfd: int) -> None:
-        super().__init__(requests, run_child)
+    def __init__(self, requests: socket.socket, runtime: Runtime, guard_pidfd: int) -> None:
+        super().__init__(requests, runtime)
         self.guard_pidfd = guard_pidfd
         self.poll.register(guard_pidfd, select.POLLIN)
 
@@ -49,7 +48,7 @@ class PlainZygote(Zygote):
         kill_strays(keep={child.launched_pid for child in self.children.values()})
 
 
-def run_plain_zygote(requests_fd: int, prepare: Callable[[], None], run_child: RunChild) -> NoReturn:
+def run_plain_zygote(requests_fd: int, runtime: Runtime) -> NoReturn:
     """Be such a zygote. The guard has asked the kernel to kill this process with it (`spawn`)."""
     guard_pid = os.getppid()
     guard_pidfd = os.pidfd_open(guard_pid)
@@ -58,4 +57,4 @@ def run_plain_zygote(requests_fd: int, prepare: Callable[[], None], run_child: R
     requests = socket.socket(fileno=requests_fd)
     requests.set_inheritable(False)
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    serve(PlainZygote(requests, run_child, guard_pidfd), prepare)
+    serve(PlainZygote(requests, runtime, guard_pidfd))

@@ -55,17 +55,21 @@ class Exited:
 
 
 @dataclass(frozen=True, slots=True)
-class Preloaded:
-    """A module was imported in a zygote, which now has ``threads`` threads; ``error`` is empty if it went well."""
+class Shared:
+    """A step has run in a zygote, which has ``threads`` threads now; ``error`` is empty if it went well.
+
+    ``fds`` counts those that the step left open.
+    """
 
     threads: int
+    fds: int
     error: str
 
 
 MAX_FDS = 16
 """The most fds of one request: the report socket, stdout, stderr, and what a child is started with."""
 
-Report = Launched | Failed | Exited | Preloaded
+Report = Launched | Failed | Exited | Shared
 
 
 def send_request(sock: socket.socket, body: Mapping[str, Any], fds: Sequence[int]) -> None:
@@ -98,5 +102,5 @@ def receive_report(sock: socket.socket) -> Report | None:
     if message is None:
         return None
     body = json.loads(bytes(message.data))
-    kind = {kind.__name__: kind for kind in (Launched, Failed, Exited, Preloaded)}[body.pop("report")]
+    kind = {kind.__name__: kind for kind in (Launched, Failed, Exited, Shared)}[body.pop("report")]
     return Launched(**body, pidfd=message.take_fd()) if kind is Launched else kind(**body)

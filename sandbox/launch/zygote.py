@@ -1,4 +1,4 @@
-"""A zygote: a process with one thread that has imported what its children need, and forks them.
+"""A zygote: a process with one thread that has loaded what its children need, and forks them.
 
     guard - zygote - child A, child B, and one spare            backends ``landlock`` and ``seccomp``
     guard - helper - zygote - child A, child B, and one spare   backend ``namespaces`` (`namespace_zygote`)
@@ -15,22 +15,36 @@ of file here.
 from __future__ import annotations
 
 import gc
-import importlib
 import os
 import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
+
+import msgspec
 
 from ...ipc import datagram, pidfds
+from ...ipc.messages import RunStep
 from ..steps import StepFailed, step
 from .rootfs import View
-from .wire import Exited, Failed, Launched, Preloaded, receive_request, send_report, send_request
+from .wire import Exited, Failed, Launched, Shared, receive_request, send_report, send_request
 
-RunChild = Callable[[int, bool], NoReturn]
-"""What a forked child runs: the fd of its link to the zygote, and whether it keeps the host's network namespace."""
+
+class Runtime(NamedTuple):
+    """What a zygote is given to run, for it knows nothing of children.
+
+    Attributes:
+        prepare: called once, before it is ready.
+        run_child: what a forked child runs: the fd of its link to the zygote, and whether it keeps the host's network
+            namespace.
+        run_shared: runs an early-init step here, for all children.
+    """
+
+    prepare: Callable[[], None]
+    run_child: Callable[[int, bool], NoReturn]
+    run_shared: Callable[[RunStep], None]
 
 
 @dataclass(slots=True)
@@ -50,9 +64,9 @@ class Child:
 class Zygote:
     """Forks children, reaps and reports them, until the host is gone."""
 
-    def __init__(self, requests: socket.socket, run_child: RunChild) -> None:
+    def __init__(self, requests: socket.socket, runtime: Runtime) -> None:
         self.requests = requests
-        self.run_child = run_child
+        self.runtime = runtime
         self.children: dict[int, Child] = {}
         self.spare: Child | None = None
         self.poll = select.poll()
@@ -75,8 +89,8 @@ class Zygote:
             return False
         body, (report_fd, *fds) = request
         report = socket.socket(fileno=report_fd)
-        if "preload" in body:
-            send_report(report, preload(body["preload"]))
+        if "share" in body:
+            send_report(report, self._share(msgspec.convert(body["share"], RunStep)))
             report.close()
             return True
         if "settle" in body:
@@ -107,6 +121,20 @@ class Zygote:
             pidfds.kill(child.pidfd)
             raise StepFailed("give the child its birth", error.errno or 0, error.strerror or "") from error
         send_report(report, Launched(child.launched_pid, child.pidfd))
+
+    def _share(self, shared: RunStep) -> Shared:
+        """Run a step and say whether this process is still fit to fork: a second thread or a new fd would end that.
+
+        Whatever the step raises is its own affair and is only reported: the host then leaves it to early init in each
+        child, where it has a deadline, a name and a place in the timeline.
+        """
+        error = ""
+        before = len(os.listdir("/proc/self/fd"))
+        try:
+            self.runtime.run_shared(shared)
+        except BaseException as raised:  # noqa: BLE001 - a step may raise anything, SystemExit included
+            error = f"{type(raised).__name__}: {raised}"
+        return Shared(len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd")) - before, error[:2000])
 
     def prepare_spare(self) -> None:
         """Fork the next child now. If that fails, the next launch will say why."""
@@ -146,7 +174,7 @@ class Zygote:
                 child.report.detach()
         ours.detach()
         self.requests.detach()
-        self.run_child(link_fd, share_network)
+        self.runtime.run_child(link_fd, share_network)
 
     def settle(self) -> None:
         """Collect garbage and freeze the rest: a collection in a child would copy every page that it shares."""
@@ -194,23 +222,9 @@ class Zygote:
         """Nothing: a child was pid 1, and all that it started ended with it."""
 
 
-def serve(zygote: Zygote, prepare: Callable[[], None]) -> NoReturn:
-    """Call *prepare*, say that the zygote is ready, and serve until the host is gone."""
-    prepare()
+def serve(zygote: Zygote) -> NoReturn:
+    """Prepare, say that the zygote is ready, and serve until the host is gone."""
+    zygote.runtime.prepare()
     datagram.send(zygote.requests, b"ready")
     zygote.run()
     os._exit(0)
-
-
-def preload(module: str) -> Preloaded:
-    """Import *module* and say whether the zygote is still fit to fork: a second thread would end that.
-
-    Whatever the import raises is the module's own affair and is only reported: the host then leaves the module to
-    early init in each child, where it has a deadline, a name and a place in the timeline.
-    """
-    error = ""
-    try:
-        importlib.import_module(module)
-    except BaseException as raised:  # noqa: BLE001 - an import may raise anything, SystemExit included
-        error = f"{type(raised).__name__}: {raised}"
-    return Preloaded(len(os.listdir("/proc/self/task")), error[:2000])

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ...ipc import pidfds
 from ...ipc.messages import Landlock
 from .. import landlock as rules_of_landlock
+from ..base import empty_root_limit
 from ..errors import SandboxError
 from ..layers import Layer
 from ..policy import Limits, Policy
@@ -74,6 +75,8 @@ def planned(expected: Expectation) -> tuple[OperationStatus, ...]:
 def _held(layers: frozenset[Layer], expected: Expectation, *, older_threads: bool) -> Held:
     granted = expected.landlock
     missed = older_threads and granted is not None and not granted.all_threads
+    if empty_root_limit(expected.policy):  # a directory that is open lies outside of both
+        layers -= {Layer.EMPTY_ROOT, Layer.MOUNT_NS}
     return Held(layers, expected.policy, expected.rights, rules_for(expected.rights), granted, missed)
 
 
@@ -191,12 +194,14 @@ def _empty_root(reading: Reading, policy: Policy) -> _Judged:
             return _Judged(False, f"thread {thread.tid} has another root or working directory", thread.tid)
     if surplus := sorted(set(reading.entries) - named):
         return _Judged(False, f"the root holds {', '.join(surplus[:5])}{', ...' if len(surplus) > 5 else ''}")
-    if reading.directories:
+    if reading.directories and not policy.open_directories:
         fd, name = next(iter(reading.directories.items()))
         return _Judged(False, f"fd {fd} is the directory {name}, a way around the root")
     if not reading.root_is_read_only:
         return _Judged(False, "the root is empty but not read-only")
-    return _Judged(True, "read-only, holds " + (", ".join(sorted(named)) if named else "nothing"))
+    holds = "read-only, holds " + (", ".join(sorted(named)) if named else "nothing")
+    limit = empty_root_limit(policy) if reading.directories else ""
+    return _Judged(True, ", ".join((holds, *reading.directories.values())), None, limit)
 
 
 _LIMIT_NAMES = {

@@ -61,10 +61,10 @@ async def test_every_stage_is_timed_and_every_state_passed(backend: str) -> None
 
 
 EARLY = {
-    "fails": r"warm-up warm\.py:fails: ZeroDivisionError: division by zero",
-    "hangs": r"warm-up warm\.py:hangs did not finish within 0\.2 s",
-    "crashes": r"the child ended in warm-up warm\.py:crashes: SIGSEGV ended it",
-    "leaves": r"the child ended in warm-up warm\.py:leaves: it exited with code 9",
+    "fails": r"warm\.py:fails: ZeroDivisionError: division by zero",
+    "hangs": r"warm\.py:hangs did not finish within 0\.2 s",
+    "crashes": r"the child ended in warm\.py:crashes: SIGSEGV ended it",
+    "leaves": r"the child ended in warm\.py:leaves: it exited with code 9",
 }
 WARM = """
     import ctypes, os, signal
@@ -79,7 +79,7 @@ WARM = """
 async def test_an_early_init_step_that_goes_wrong_is_named(backend: str, step: str, tmp_path: Path) -> None:
     """Whatever a step of early init does, the error has stage 6, its name, and how it went wrong."""
     warm = write_plugin(tmp_path, WARM, name="warm").removesuffix(":Plug")
-    await refused(backend, Stage.EARLY_INIT, EARLY[step], warm_up=(f"{warm}:{step}",), step_timeout=0.2)
+    await refused(backend, Stage.EARLY_INIT, EARLY[step], early_init=(f"{warm}:{step}",), step_timeout=0.2)
 
 
 async def test_a_module_that_cannot_be_preloaded_is_named(backend: str) -> None:
@@ -105,8 +105,8 @@ async def test_a_plugin_that_cannot_be_loaded_is_named(backend: str, source: str
 def test_a_launch_that_takes_too_long(backend: str, tmp_path: Path) -> None:
     """The deadline of the whole launch names the stage and the step that it was in."""
     warm = write_plugin(tmp_path, WARM, name="warm").removesuffix(":Plug")
-    reason = r"the child did not get past this stage in warm-up warm\.py:hangs within 1 s"
-    fields: dict[str, Any] = {"warm_up": (f"{warm}:hangs",), "launch_timeout": 1.0}
+    reason = r"the child did not get past this stage in warm\.py:hangs within 1 s"
+    fields: dict[str, Any] = {"early_init": (f"{warm}:hangs",), "launch_timeout": 1.0}
 
     async def launch_it() -> None:
         await refused(backend, Stage.EARLY_INIT, reason, **fields)

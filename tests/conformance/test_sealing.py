@@ -60,7 +60,9 @@ PLUGIN = """
 def child(folder: Path, step: str, **fields: Any) -> ProcessHost:
     """Return a host for a child whose early init takes *step*."""
     warm = write_plugin(folder, WARM, name="warm").removesuffix(":Plug")
-    return launch(write_plugin(folder, PLUGIN), warm_up=(f"{warm}:{step}",), preload=("queue", "threading"), **fields)
+    return launch(
+        write_plugin(folder, PLUGIN), early_init=(f"{warm}:{step}",), preload=("queue", "threading"), **fields
+    )
 
 
 async def test_a_thread_of_early_init_is_sealed(backend: str, tmp_path: Path) -> None:

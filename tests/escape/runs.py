@@ -101,7 +101,9 @@ async def _run(run: Run) -> None:
             policy=policy,
             run_as=case.run_as,
             preload=PRELOAD,
-            warm_up=tuple(f"{CHILDREN / 'intruder_warm.py'}:{name}" for name in WARM_UP.get(case.policy, EVERYWHERE)),
+            early_init=tuple(
+                f"{CHILDREN / 'intruder_warm.py'}:{name}" for name in WARM_UP.get(case.policy, EVERYWHERE)
+            ),
         )
         try:
             async with ProcessHost(process) as host:

@@ -124,12 +124,12 @@ def depth(pid: int) -> int:
 
 @on_confining
 @pytest.mark.parametrize(
-    ("warm_up", "words"), [("process", "which early init started, is not sealed"), ("ring", "an io_uring")]
+    ("early_init", "words"), [("process", "which early init started, is not sealed"), ("ring", "an io_uring")]
 )
 async def test_leftover_that_no_filter_reaches_fails_the_launch(backend: str, warm_up: str, words: str) -> None:
     """A process or an io_uring that early init leaves is a broken promise, because the filter does not reach it."""
     with pytest.raises(ProtectionError, match=words) as caught:
-        async with finder(backend, warm_up=(f"{LEFTOVERS}:{warm_up}",), preload=("ctypes",)):
+        async with finder(backend, early_init=(f"{LEFTOVERS}:{warm_up}",), preload=("ctypes",)):
             pass
     assert caught.value.layer is Layer.SECCOMP
 
@@ -138,7 +138,7 @@ async def test_leftover_that_no_filter_reaches_fails_the_launch(backend: str, wa
 async def test_no_orphan_of_early_init_outlives_the_seal(backend: str) -> None:
     """A process that early init has left to itself is found, or killed, before the plugin comes."""
     try:
-        async with finder(backend, warm_up=(f"{LEFTOVERS}:orphan",)) as host:
+        async with finder(backend, early_init=(f"{LEFTOVERS}:orphan",)) as host:
             session = os.getsid(host.child_pid or 0)
             left = [pid for pid in descendants(os.getpid()) if os.getsid(pid) == session and pid != host.child_pid]
             assert left == []
@@ -150,7 +150,7 @@ async def test_no_orphan_of_early_init_outlives_the_seal(backend: str) -> None:
 async def test_names_of_threads_are_no_text_that_must_be_right(backend: str) -> None:
     """A thread whose name is not UTF-8 is read like any other."""
     warm_up = (f"{LEFTOVERS}:thread_with_half_a_letter",)
-    async with finder(backend, warm_up=warm_up, preload=("ctypes", "threading")) as host:
+    async with finder(backend, early_init=warm_up, preload=("ctypes", "threading")) as host:
         assert host.protection is not None
         assert host.protection.threads == 2
 
@@ -295,7 +295,7 @@ async def test_link_that_comes_after_the_check_is_not_followed(backend: str, tmp
     )
     policy = Policy(read_only=(str(tmp_path / "shown"),))
     with pytest.raises(LaunchError, match="Too many levels of symbolic links"):
-        async with finder(backend, policy=policy, warm_up=(f"{tmp_path}/swap.py:swap",)):
+        async with finder(backend, policy=policy, early_init=(f"{tmp_path}/swap.py:swap",)):
             pass
 
 
@@ -319,7 +319,7 @@ async def test_policy_that_lets_a_child_write_unsealed_code_is_refused(what: str
     (tmp_path / "warm/up.py").write_text("def nothing():\n    pass\n")
     place = os.path.realpath(places_of_code(tmp_path)[what])
     with pytest.raises(LaunchError, match="grant less"):
-        async with finder(policy=Policy(read_write=(place,)), warm_up=(f"{tmp_path}/warm/up.py:nothing",)):
+        async with finder(policy=Policy(read_write=(place,)), early_init=(f"{tmp_path}/warm/up.py:nothing",)):
             pass
 
 

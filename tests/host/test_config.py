@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from belljar.host.config import MAX_FILE, Config, load_config
 from belljar.host.errors import ConfigError
+from belljar.host.plan.step import Step
 from belljar.host.process_type import Process
 from belljar.sandbox.backends import BACKENDS
 from belljar.sandbox.policy import Policy
@@ -23,7 +24,7 @@ load = "after-seal"
 backend = "namespaces"        # or none
 policy = "media"
 preload = ["PIL.Image"]
-warm_up = ["warm.py:pillow"]
+early_init = ["warm.py:pillow"]
 launch_timeout = "10s"
 limits = { memory = "512MiB", cpu = "30s" }
 """
@@ -33,7 +34,7 @@ limits = { memory = "512MiB", cpu = "30s" }
 def folder(tmp_path: Path) -> Path:
     """A folder with a plugin, a package and a warm-up file."""
     (tmp_path / "plugins" / "decoders").mkdir(parents=True)
-    (tmp_path / "plugins" / "thumbnailer.py").write_text("class Thumbnailer: ...\n")
+    (tmp_path / "plugins" / "thumbnailer.py").write_text("class Thumbnailer: ...\ndef go(): ...\n")
     (tmp_path / "plugins" / "decoders" / "__init__.py").write_text("class Decoders: ...\n")
     (tmp_path / "warm.py").write_text("def pillow(): ...\n")
     (tmp_path / "data.bin").write_bytes(b"data")
@@ -66,7 +67,7 @@ def test_the_example_of_the_documentation_loads(folder: Path) -> None:
     assert process.name == "thumbnailer"
     assert process.plugin == f"{folder}/plugins/thumbnailer.py:Thumbnailer"
     assert (process.module, process.attribute) == ("thumbnailer", "Thumbnailer")
-    assert process.warm_up == (f"{folder}/warm.py:pillow",)
+    assert process.early_init == (Step(f"{folder}/warm.py:pillow", "warm.py:pillow"),)
     assert process.preload == ("PIL.Image",)
     assert process.launch_timeout == 10
     limits = process.policy.limits
@@ -115,7 +116,7 @@ def test_a_short_launch_shortens_its_steps(folder: Path) -> None:
     ("line", "parts"),
     [
         ("polcy = 'media'", ["process.thumbnailer.polcy: ", "did you mean 'policy'?"]),
-        ("zzz = 1", ["process.thumbnailer.zzz: ", "expected one of backend, env, files"]),
+        ("zzz = 1", ["process.thumbnailer.zzz: ", "expected one of backend, early_init, env, files"]),
         ("policy = 'medai'", ["process.thumbnailer.policy: ", "'medai'", "did you mean 'media'?"]),
         ("policy = 3", ["process.thumbnailer.policy: expected a string, got an integer"]),
         ("load = 'afterseal'", ["process.thumbnailer.load: ", "did you mean 'after-seal'?"]),
@@ -184,10 +185,13 @@ def test_a_short_launch_shortens_its_steps(folder: Path) -> None:
         ("limits = { memory = 'much' }", ["process.thumbnailer.limits.memory: expected a size such as 512MiB"]),
         ("limits = { cpu = 0.5 }", ["process.thumbnailer.limits.cpu: expected whole seconds"]),
         ("limits = 5", ["process.thumbnailer.limits: expected a table, got an integer"]),
-        ("warm_up = ['warm.py']", ["process.thumbnailer.warm_up: ", "'warm.py:pillow'"]),
-        ("warm_up = ['warn.py:pillow']", ["process.thumbnailer.warm_up: no such file", "did you mean 'warm.py'?"]),
-        ("warm_up = ['data.bin:pillow']", ["process.thumbnailer.warm_up: expected a .py file"]),
-        ("warm_up = ['plugins/thumbnailer.py:go']", ["process.thumbnailer.warm_up: ", "before the seal"]),
+        ("early_init = ['warm.py']", ["process.thumbnailer.early_init[0]: ", "'warm.py:pillow'"]),
+        (
+            "early_init = ['warn.py:pillow']",
+            ["early_init[0]: no such file", "did you mean 'warm.py'?"],
+        ),
+        ("early_init = ['data.bin:pillow']", ["process.thumbnailer.early_init[0]: expected a .py file"]),
+        ("early_init = ['plugins/thumbnailer.py:go']", ["process.thumbnailer.early_init: ", "before the seal"]),
         ("files = ['nothing']", ["process.thumbnailer.files: no such file or folder"]),
         ("files = ['']", ["process.thumbnailer.files: expected a path"]),
         ("files = ['a\\u0000b']", ["process.thumbnailer.files: expected a path"]),
@@ -350,14 +354,14 @@ def test_a_folder_that_is_gone_matters_to_relative_paths_only(
 
 def test_a_trusted_plugin_may_warm_itself_up(folder: Path) -> None:
     """With ``load = "early"`` the plugin's own file may run before the seal."""
-    text = with_line("load = 'early'\nwarm_up = ['plugins/thumbnailer.py:go']")
+    text = with_line("load = 'early'\nearly_init = ['plugins/thumbnailer.py:go']")
     assert load(folder, text).process("thumbnailer").load == "early"
 
 
 def test_a_warm_up_behind_a_link_is_still_the_plugins(folder: Path) -> None:
     """A link does not hide that a warm-up would run the plugin's file before the seal."""
     (folder / "linked.py").symlink_to(folder / "plugins" / "thumbnailer.py")
-    assert "before the seal" in refusal(folder, with_line("warm_up = ['linked.py:go']"))
+    assert "before the seal" in refusal(folder, with_line("early_init = ['linked.py:go']"))
 
 
 def test_an_error_cannot_steer_the_terminal(folder: Path) -> None:

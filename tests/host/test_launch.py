@@ -17,14 +17,14 @@ from belljar.sandbox.layers import Layer
 from belljar.sandbox.policy import Limits, Policy
 from belljar.sandbox.user import User
 
-from ..helpers import launch, nothing_left, on_both, write_plugin
+from ..helpers import launch, nothing_left, on_both, preloaded, write_plugin
 
 pytestmark = pytest.mark.anyio
 
 
 async def refused(stage: Stage, reason: str, plugin: str = "plain.py:Plain", **fields: Any) -> None:
     """Launch, and expect the error of *stage* and no process."""
-    host_half(str(fields.get("backend", "namespaces"))).warm(fields.get("preload", ()), User.current())
+    host_half(str(fields.get("backend", "namespaces"))).warm(preloaded(*fields.get("preload", ())), User.current())
     with nothing_left(str(fields.get("backend", "namespaces"))):
         with pytest.raises(LaunchError, match=reason) as caught:
             await launch(plugin, **fields).__aenter__()
@@ -73,18 +73,17 @@ async def test_garbage_on_stdout_is_only_output(tmp_path: Path) -> None:
     ("fields", "reason"),
     [
         ({"preload": ("no_such_module_at_all",)}, "preload no_such_module_at_all: ModuleNotFoundError"),
-        ({"warm_up": ("warm.py:fails",)}, "warm-up warm.py:fails: ZeroDivisionError"),
-        ({"warm_up": ("warm.py:missing",)}, "warm-up warm.py:missing: AttributeError"),
-        ({"warm_up": ("warm.py:exits",)}, r"warm-up warm.py:exits: it called exit\(7\)"),
-        ({"warm_up": ("warm.py:hangs",), "step_timeout": 0.5}, "warm-up warm.py:hangs did not finish within 0.5 s"),
+        ({"early_init": ("warm.py:fails",)}, "warm.py:fails: ZeroDivisionError"),
+        ({"early_init": ("warm.py:exits",)}, r"warm.py:exits: it called exit\(7\)"),
+        ({"early_init": ("warm.py:hangs",), "step_timeout": 0.5}, "warm.py:hangs did not finish within 0.5 s"),
     ],
 )
 async def test_an_early_init_step_that_fails(fields: dict[str, Any], reason: str, tmp_path: Path) -> None:
     """A failing step of early init is named, and so is one that hangs."""
     warm = tmp_path / "warm.py"
     warm.write_text("import signal, sys\ndef fails(): 1 / 0\ndef exits(): sys.exit(7)\ndef hangs(): signal.pause()\n")
-    if "warm_up" in fields:
-        fields = fields | {"warm_up": tuple(f"{tmp_path}/{entry}" for entry in fields["warm_up"])}
+    if "early_init" in fields:
+        fields = fields | {"early_init": tuple(f"{tmp_path}/{entry}" for entry in fields["early_init"])}
     await refused(Stage.EARLY_INIT, reason, **fields)
 
 
@@ -92,9 +91,7 @@ async def test_early_init_that_crashes(tmp_path: Path) -> None:
     """A crash in C before the seal is told with its signal, its stage and the step."""
     warm = tmp_path / "warm.py"
     warm.write_text("import ctypes\ndef crash(): ctypes.string_at(0)\n")
-    await refused(
-        Stage.EARLY_INIT, "the child ended in warm-up warm.py:crash: SIGSEGV ended it", warm_up=(f"{warm}:crash",)
-    )
+    await refused(Stage.EARLY_INIT, "the child ended in warm.py:crash: SIGSEGV ended it", early_init=(f"{warm}:crash",))
 
 
 async def test_early_init_that_eats_all_memory(tmp_path: Path) -> None:
@@ -102,8 +99,8 @@ async def test_early_init_that_eats_all_memory(tmp_path: Path) -> None:
     warm = tmp_path / "warm.py"
     warm.write_text("def eat(): return bytearray(1 << 40)\n")
     policy = Policy(threads=True, limits=Limits(memory=512 << 20))
-    with nothing_left(), pytest.raises(LaunchError, match=r"warm-up warm\.py:eat: MemoryError") as caught:
-        await launch(warm_up=(f"{warm}:eat",), policy=policy).__aenter__()
+    with nothing_left(), pytest.raises(LaunchError, match=r"warm\.py:eat: MemoryError") as caught:
+        await launch(early_init=(f"{warm}:eat",), policy=policy).__aenter__()
     assert (caught.value.stage, caught.value.errno) == (Stage.EARLY_INIT, 12)
 
 
@@ -111,7 +108,7 @@ async def test_a_directory_left_open_is_refused_at_the_seal(tmp_path: Path) -> N
     """An open directory would lead around the empty root, so the child does not seal."""
     warm = tmp_path / "warm.py"
     warm.write_text("import os\ndef leak(): os.open('/etc', os.O_RDONLY)\n")
-    await refused(Stage.SEAL, "left the directory /etc open", warm_up=(f"{warm}:leak",))
+    await refused(Stage.SEAL, "left the directory /etc open", early_init=(f"{warm}:leak",))
 
 
 @pytest.mark.parametrize("promised", [False, True])

@@ -94,7 +94,7 @@ messages: st.SearchStrategy[FromChild] = st.one_of(
     st.builds(Hello, few, st.integers()),
     st.just(Ready((), {})),
     st.just(Sealed({})),
-    st.just(StepBegan("step")),
+    st.just(StepBegan(0)),
     st.just(StageFailed(1, 0, "")),
 )
 

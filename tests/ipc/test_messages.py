@@ -13,21 +13,25 @@ from belljar.ipc.datagram import MAX_DATAGRAM
 from belljar.ipc.errors import LocalProtocolError, PeerProtocolError
 from belljar.ipc.messages import (
     MAX_INLINE,
+    MAX_STEPS,
     Call,
     CallFailed,
     Configure,
+    Fd,
     FromChild,
     FromHost,
     Hello,
+    Left,
     Load,
     Plugin,
     Ready,
     Reply,
+    RunStep,
     Sealed,
     Shutdown,
     StageFailed,
-    Step,
     StepBegan,
+    StepEnded,
     decode_from_child,
     decode_from_host,
     encode,
@@ -41,13 +45,18 @@ timings = st.dictionaries(names, millis, max_size=8)
 many = st.lists(names, max_size=8).map(tuple)
 inline = st.binary(max_size=256) | st.just(b"x" * MAX_INLINE)
 plugins = st.builds(Plugin, names, names)
-steps = st.builds(Step, st.sampled_from(["preload", "warm-up"]), names)
+option = st.one_of(names, naturals, st.booleans(), st.floats(allow_nan=False), many)
+steps = st.builds(RunStep, names, names, st.lists(st.tuples(names, option), max_size=8).map(tuple), st.booleans())
+numbers = st.integers(0, MAX_STEPS - 1)
+counts = st.dictionaries(names, naturals, max_size=8)
+lefts = st.builds(Left, counts, st.lists(st.builds(Fd, names, names), max_size=8).map(tuple), naturals, many, many)
 kinds = st.sampled_from(["unknown-method", "argument", "result", "exception"])
 
 from_child: st.SearchStrategy[FromChild] = st.one_of(
     st.builds(Hello, naturals, st.integers(-(2**31), 2**31), timings),
     st.builds(StageFailed, st.integers(1, 10), st.integers(0, 4095), names, many),
-    st.builds(StepBegan, names),
+    st.builds(StepBegan, numbers, st.sampled_from(["run", "quiesce", "resume"])),
+    st.builds(StepEnded, numbers, millis, lefts, names),
     st.builds(Sealed, timings),
     st.builds(Ready, many, timings),
     st.builds(Reply, naturals, st.none() | inline, st.just(())),
@@ -168,7 +177,13 @@ def test_the_host_cannot_be_echoed_back(message: FromHost) -> None:
         StageFailed(1, 0, "x" * 4097),
         StageFailed(1, 0, "", ("x" * 129,)),
         StageFailed(1, 0, "", ("x",) * 65),
-        StepBegan("x" * 4097),
+        StepBegan(-1),
+        StepBegan(MAX_STEPS),
+        StepEnded(MAX_STEPS, 1.0, Left()),
+        StepEnded(0, -1.0, Left()),
+        StepEnded(0, 1.0, Left({str(number): 1 for number in range(65)})),
+        StepEnded(0, 1.0, Left(fds=(Fd("file", "x"),) * 65)),
+        StepEnded(0, 1.0, Left(), "x" * 4097),
         Ready(("x",) * 65, {}),
         Reply(2**53 + 1, None),
         Reply(1, b"x" * (MAX_INLINE + 1)),

@@ -27,7 +27,7 @@ from belljar.sandbox.policy import CovertChannel, Family, Limits, Policy
 from belljar.sandbox.policy_check import dangers
 from belljar.sandbox.seccomp.grantable import GRANTABLE
 
-MEDIA_HASH = "c744d081aa5e9d73f38598092ed9effa9b32112d73a67130e64e6e0616c2302f"
+MEDIA_HASH = "08debcc434b74299398de8901d31ff2a7e5184439277c8bf9b1de6691984d01e"
 FAMILIES: tuple[Family, ...] = ("inet", "inet6", "netlink", "unix")
 CHANNELS: tuple[CovertChannel, ...] = ("keys", "locks", "vsock", "sysv-ipc", "posix-queues")
 LISTS = ("read_only", "read_write", "devices", "network", "covert_channels", "syscalls", "danger")
@@ -95,7 +95,7 @@ def test_toml_is_written_for_people() -> None:
     """Every right stands in the TOML, and limits have units."""
     assert Policy.media().to_toml() == (
         "read_only = []\nread_write = []\ndevices = []\nnetwork = []\nsubprocesses = false\nthreads = true\n"
-        "executable_memory = false\nlocal_channels = false\ncovert_channels = []\nsyscalls = []\ndanger = []\n\n"
+        "executable_memory = false\nlocal_channels = false\ncovert_channels = []\nopen_directories = false\nsyscalls = []\ndanger = []\n\n"
         '[limits]\nmemory = "1GiB"\nopen_files = 256\nfile_size = "256MiB"\n'
     )
 
@@ -145,7 +145,7 @@ def test_policy_prints_what_is_allowed_and_what_is_not() -> None:
     policy = Policy(read_only=("/a", "/b"), threads=True, limits=Limits(memory=1 << 30, cpu=5))
     assert str(policy) == (
         "read only /a /b, threads; no read write, no devices, no network, no subprocesses, no executable memory, "
-        "no local channels, no covert channels, no extra syscalls; memory 1GiB, cpu 5s"
+        "no local channels, no covert channels, no open directories, no extra syscalls; memory 1GiB, cpu 5s"
     )
     assert str(Policy.compute()).startswith("threads, local channels; no read only")
 

@@ -77,7 +77,7 @@ async def test_every_promised_layer_is_engaged_on_every_thread(tmp_path: Path) -
         "import threading\ndef threads():\n"
         "    for _ in range(8): threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
     )
-    async with launch(warm_up=(f"{warm}:threads",)) as host:
+    async with launch(early_init=(f"{warm}:threads",)) as host:
         assert host.protection is not None
         assert host.protection.threads == 9
         assert host.protection.shortfall() is None

@@ -136,7 +136,7 @@ def test_closed_warm_up_is_refused_before_any_process(folder: Path) -> None:
     warm.write_text("def up(): pass\n")
 
     async def launch() -> None:
-        async with ProcessHost(Process(plugin=PLUGIN, policy=Policy.compute(), warm_up=(f"{warm}:up",))):
+        async with ProcessHost(Process(plugin=PLUGIN, policy=Policy.compute(), early_init=(f"{warm}:up",))):
             pass
 
     with pytest.raises(

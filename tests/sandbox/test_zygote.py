@@ -13,10 +13,21 @@ from belljar.host.errors import LaunchError
 from belljar.ipc.stage import Stage
 from belljar.sandbox.launch import client
 from belljar.sandbox.launch.client import ZygoteClient
-from belljar.sandbox.launch.wire import Preloaded
+from belljar.sandbox.launch.wire import Shared
 from belljar.sandbox.user import User
 
-from ..helpers import await_end, children_of, command, descendants, guard_of, held, launch, nothing_left, open_fds
+from ..helpers import (
+    await_end,
+    children_of,
+    command,
+    descendants,
+    guard_of,
+    held,
+    launch,
+    nothing_left,
+    open_fds,
+    preloaded,
+)
 
 THREADED = "tests.children.starts_thread"
 HANGING = "tests.children.hangs_on_import"
@@ -44,10 +55,10 @@ def zygote_pid(of: ZygoteClient) -> int:
 
 def test_a_preload_is_answered_with_what_became_of_it(zygote: ZygoteClient) -> None:
     """An import is reported with its error, if any, and the threads that there are now; the zygote lives on."""
-    assert zygote.preload("colorsys") == Preloaded(1, "")
-    missing = zygote.preload("no_such_module_at_all")
-    assert missing == Preloaded(1, "ModuleNotFoundError: No module named 'no_such_module_at_all'")
-    assert zygote.preload(THREADED) == Preloaded(2, "")
+    assert zygote.share(*preloaded("colorsys")) == Shared(1, 0, "")
+    missing = zygote.share(*preloaded("no_such_module_at_all"))
+    assert missing == Shared(1, 0, "ModuleNotFoundError: No module named 'no_such_module_at_all'")
+    assert zygote.share(*preloaded(THREADED)) == Shared(2, 0, "")
     assert zygote.is_alive()
 
 
@@ -83,27 +94,27 @@ def test_a_zygote_ends_with_its_host_and_with_its_helper() -> None:
 async def test_a_module_that_starts_a_thread_is_left_to_the_children() -> None:
     """Where a preload would give the zygote a thread, each child imports it in early init, and it is sealed too."""
     async with launch(preload=(THREADED, "colorsys")) as host:
-        assert client._left_to_children == {THREADED}
+        assert client._left_to_children == {*preloaded(THREADED)}
         assert host.protection is not None
         assert host.protection.threads == 2
         assert host.protection.shortfall() is None
         assert host.timeline[f"preload {THREADED}"] > 0
-    running = client.warm_zygote((THREADED, "colorsys"), User.current())
+    running = client.warm_zygote(preloaded(THREADED, "colorsys"), User.current())
     assert running is not None
     assert len(os.listdir(f"/proc/{zygote_pid(running)}/task")) == 1
-    client.forget_zygote((THREADED, "colorsys"), User.current())
+    client.forget_zygote(preloaded(THREADED, "colorsys"), User.current())
 
 
 @pytest.mark.anyio
 @pytest.mark.usefixtures("forgetful")
 async def test_a_module_that_hangs_is_named_by_early_init(monkeypatch: pytest.MonkeyPatch) -> None:
     """A preload that never comes back costs a zygote and then each child its deadline, which names the module."""
-    monkeypatch.setattr(client, "PRELOAD_TIMEOUT", 0.3)
+    monkeypatch.setattr(client, "SHARE_TIMEOUT", 0.3)
     with pytest.raises(LaunchError, match=f"preload {HANGING} did not finish within 0.3 s") as caught:
         await launch(preload=(HANGING,), step_timeout=0.3, launch_timeout=10.0).__aenter__()
     assert caught.value.stage is Stage.EARLY_INIT
-    assert client._left_to_children == {HANGING}
-    client.forget_zygote((HANGING,), User.current())
+    assert client._left_to_children == {*preloaded(HANGING)}
+    client.forget_zygote(preloaded(HANGING), User.current())
 
 
 def spare_of(of: ZygoteClient) -> int:
@@ -153,4 +164,4 @@ async def test_zygotes_are_told_apart_by_what_they_preload() -> None:
         helpers = [pid for pid in children_of(guard_of(os.getpid())) if "belljar.child zygote" in command(pid)]
         zygotes = {child: children_of(pid)[0] for pid in helpers for child in descendants(pid)}
         assert zygotes[one.child_pid or 0] == zygotes[two.child_pid or 0] != zygotes[other.child_pid or 0]
-    client.forget_zygote(("colorsys",), User.current())
+    client.forget_zygote(preloaded("colorsys"), User.current())

@@ -1,0 +1,143 @@
+"""What a step left behind: threads, fds, executable memory, environment, signal handling, each before and after it.
+
+The child looks at itself, while it is still trusted: /proc/self/task, fd, maps and status, proc(5). It is advice for
+people, compared with what the step declared; what the seal rests on the host reads itself, in stage 8.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import stat
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from ..ipc.messages import Fd, Left, shorten
+
+_MOST = 64
+_LONGEST = 128
+_ANONYMOUS = {"[eventfd]": "eventfd", "[eventpoll]": "eventpoll", "[timerfd]": "timerfd"}
+_BY_MODE = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFIFO: "pipe",
+}
+
+
+class Snapshot(NamedTuple):
+    """This process at one moment."""
+
+    threads: Mapping[int, str]
+    fds: Mapping[tuple[int, str], str]
+    executable: int
+    environment: Mapping[str, str]
+    signals: frozenset[str]
+
+
+def look() -> Snapshot:
+    """Take a snapshot of this process; about half a millisecond, most of it for the memory map."""
+    return Snapshot(_threads(), _fds(), _executable_bytes(), _environment(), _handled_signals())
+
+
+def left(before: Snapshot, after: Snapshot) -> Left:
+    """Return what there is in *after* that was not in *before*."""
+    threads = Counter(name for tid, name in after.threads.items() if tid not in before.threads)
+    fds = [
+        Fd(kind, shorten(what, 200)) for (number, what), kind in after.fds.items() if (number, what) not in before.fds
+    ]
+    changed = {pair[0] for pair in before.environment.items() ^ after.environment.items()}
+    return Left(
+        threads=dict(threads.most_common(_MOST)),
+        fds=tuple(fds[:_MOST]),
+        executable_memory=max(0, after.executable - before.executable),
+        environment=_names(changed),
+        signals=_names(before.signals ^ after.signals),
+    )
+
+
+def _names(found: Iterable[str]) -> tuple[str, ...]:
+    return tuple(shorten(name, _LONGEST) for name in sorted(found)[:_MOST])
+
+
+def _threads() -> dict[int, str]:
+    found: dict[int, str] = {}
+    for tid in os.listdir("/proc/self/task"):
+        try:
+            found[int(tid)] = _text(f"/proc/self/task/{tid}/comm").rstrip("\n")
+        except (FileNotFoundError, ProcessLookupError):  # it has just ended
+            continue
+    return found
+
+
+def _fds() -> dict[tuple[int, str], str]:
+    found: dict[tuple[int, str], str] = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            what = os.readlink(f"/proc/self/fd/{name}")
+            found[int(name), what] = _kind(int(name), what)
+        except OSError:  # that of the listing itself, or one that has just been closed
+            continue
+    return found
+
+
+def _kind(fd: int, what: str) -> str:
+    if what.startswith("/memfd:"):
+        return "memfd"
+    if what.startswith("anon_inode:"):
+        return _ANONYMOUS.get(what.removeprefix("anon_inode:"), "other")
+    return _BY_MODE.get(stat.S_IFMT(os.fstat(fd).st_mode), "other")
+
+
+def _executable_bytes() -> int:
+    """Return how much memory is executable and has no file behind it; /dev/zero and memfds are not files in that sense.
+
+    A line of /proc/self/maps is ``start-end perms offset dev inode path``; inode 0 is anonymous, but for the kernel's
+    own ``[vdso]`` and ``[vsyscall]``.
+    """
+    total = 0
+    for line in _text("/proc/self/maps").splitlines():
+        place, permissions, _, _, inode, *path = line.split(maxsplit=5)
+        where = path[0] if path else ""
+        if "x" in permissions and (inode == "0" or where.startswith(("/memfd:", "/dev/zero"))) and where[:2] != "[v":
+            start, _, end = place.partition("-")
+            total += int(end, 16) - int(start, 16)
+    return total
+
+
+def _environment() -> dict[str, str]:
+    """The C library's, which also holds what a library has set behind Python's back."""
+    pairs = ctypes.POINTER(ctypes.c_char_p).in_dll(ctypes.CDLL(None), "environ")
+    found: dict[str, str] = {}
+    for index in range(4096):
+        if (pair := pairs[index]) is None:
+            break
+        name, _, value = os.fsdecode(pair).partition("=")
+        found[name] = value
+    return found
+
+
+def _handled_signals() -> frozenset[str]:
+    """The signals that are caught or ignored: bit masks in /proc/self/status, signal(7)."""
+    fields = dict(line.partition(":")[::2] for line in _text("/proc/self/status").splitlines())
+    found: set[str] = set()
+    for field, how in (("SigCgt", "caught"), ("SigIgn", "ignored")):
+        mask = int(fields[field], 16)
+        found |= {f"{_signal_name(number)} {how}" for number in range(1, 65) if mask & 1 << number - 1}
+    return frozenset(found)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a realtime signal between the first and the last
+        return f"SIGRTMIN+{number - signal.SIGRTMIN}"
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8", errors="backslashreplace") as file:
+        return file.read()
