@@ -95,7 +95,8 @@ def test_toml_is_written_for_people() -> None:
     """Every right stands in the TOML, and limits have units."""
     assert Policy.media().to_toml() == (
         "read_only = []\nread_write = []\ndevices = []\nnetwork = []\nsubprocesses = false\nthreads = true\n"
-        "executable_memory = false\nlocal_channels = false\ncovert_channels = []\nopen_directories = false\nsyscalls = []\ndanger = []\n\n"
+        "executable_memory = false\nlocal_channels = false\ncovert_channels = []\nopen_directories = false\n"
+        "syscalls = []\ndanger = []\n\n"
         '[limits]\nmemory = "1GiB"\nopen_files = 256\nfile_size = "256MiB"\n'
     )
 
