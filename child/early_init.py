@@ -41,6 +41,8 @@ class EarlyInit:
     def run(self, *, late: bool = False) -> None:
         """Run the steps of stage 6 in their order, or the *late* ones, which stand after the seal.
 
+        Early init loads the files of late ones too, in the end, while they can be read.
+
         Raises:
             Whatever a step raises that is not optional, with the step's name as a note.
         """
@@ -58,6 +60,15 @@ class EarlyInit:
                 after = look()
                 found, before = left(before, after), after
             self.link.send(StepEnded(number, took, found, failure))
+        if not late:
+            self._load_late()
+
+    def _load_late(self) -> None:
+        for number, step in enumerate(self.steps):
+            if step.late:
+                self._announce(number, "load")
+                with _named(f"load of {step.name}"):
+                    _function(step.function)
 
     def quiesce(self) -> None:
         """Stage 7, first: let each step that asked for it stop what must not run while the seal is made."""

@@ -301,9 +301,8 @@ class Launching:
             with anyio.fail_after(seconds):
                 yield
         except TimeoutError:
-            stage = {"run": Stage.EARLY_INIT, "quiesce": Stage.SEAL, "resume": Stage.LOAD}[phase]
             text = f"{self.running_words()} did not finish within {seconds:g} s"
-            raise LaunchError(Stage.LOAD if step.late else stage, 0, text) from None
+            raise LaunchError(_stage_of(step, phase), 0, text) from None
 
     def running_words(self) -> str:
         """Return the step that runs, or the call of it around the seal, as words; empty if none does."""
@@ -383,6 +382,13 @@ async def _in_thread(function: Callable[[], object]) -> None:
         if "start new thread" not in str(error):
             raise
         raise StepFailed("start a thread", errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
+
+
+def _stage_of(step: Planned, phase: Phase) -> Stage:
+    """Return the stage in which *phase* of *step* stands."""
+    if phase == "run":
+        return Stage.LOAD if step.late else Stage.EARLY_INIT
+    return {"load": Stage.EARLY_INIT, "quiesce": Stage.SEAL, "resume": Stage.LOAD}[phase]
 
 
 def _refused(stage: Stage, error: StepFailed) -> LaunchError:

@@ -30,7 +30,7 @@ Inline = Annotated[bytes, msgspec.Meta(max_length=MAX_INLINE)]
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Millis = Annotated[float, msgspec.Meta(ge=0)]
 StepNumber = Annotated[int, msgspec.Meta(ge=0, lt=MAX_STEPS)]
-Phase: TypeAlias = Literal["run", "quiesce", "resume"]
+Phase: TypeAlias = Literal["run", "load", "quiesce", "resume"]
 Option: TypeAlias = str | int | float | bool | tuple[Annotated[str, msgspec.Meta(max_length=4096)], ...]
 Timings = Annotated[dict[Text, Millis], msgspec.Meta(max_length=128)]
 

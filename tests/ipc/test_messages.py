@@ -55,7 +55,7 @@ kinds = st.sampled_from(["unknown-method", "argument", "result", "exception"])
 from_child: st.SearchStrategy[FromChild] = st.one_of(
     st.builds(Hello, naturals, st.integers(-(2**31), 2**31), timings),
     st.builds(StageFailed, st.integers(1, 10), st.integers(0, 4095), names, many),
-    st.builds(StepBegan, numbers, st.sampled_from(["run", "quiesce", "resume"])),
+    st.builds(StepBegan, numbers, st.sampled_from(["run", "load", "quiesce", "resume"])),
     st.builds(StepEnded, numbers, millis, lefts, names),
     st.builds(Sealed, timings),
     st.builds(Ready, many, timings),
