@@ -15,6 +15,7 @@ import time
 import types
 import typing
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from ..ipc.messages import Left, Phase, RunStep, StepBegan, StepEnded, shorten
 from ..sandbox.policy import Policy
 from .left import left, look
 from .link import Link
-from .step import Around, scene
+from .step import scene
 
 _shared: Final[set[RunStep]] = set()
 """The steps that this process, or the zygote that forked it, has run for all children."""
@@ -53,7 +54,7 @@ class EarlyInit:
         for number, step in waiting:
             began = self._announce(number, "run")
             failure = _attempt(step)
-            took = (time.perf_counter() - began) * 1000
+            took = _millis_since(began)
             if before is None:  # after the seal there is no /proc to look at
                 found = Left()
             else:
@@ -64,32 +65,35 @@ class EarlyInit:
             self._load_late()
 
     def _load_late(self) -> None:
-        for number, step in enumerate(self.steps):
+        for step in self.steps:
             if step.late:
-                self._announce(number, "load")
-                with _named(f"load of {step.name}"):
-                    _function(step.function)
+                self._call(step.name, "load", partial(_function, step.function))
 
     def quiesce(self) -> None:
         """Stage 7, first: let each step that asked for it stop what must not run while the seal is made."""
         for around in reversed(scene.arounds):
-            self._call(around, "quiesce", around.quiesce)
+            self._call(around.step, "quiesce", around.quiesce)
 
     def resume(self) -> None:
         """Stage 9, first: the host has verified the seal."""
         for around in scene.arounds:
             if around.resume is not None:
-                self._call(around, "resume", around.resume)
+                self._call(around.step, "resume", around.resume)
 
-    def _call(self, around: Around, phase: Phase, function: Callable[[], object]) -> None:
-        number = next(number for number, step in enumerate(self.steps) if step.name == around.step)
-        self._announce(number, phase)
-        with _named(f"{phase} of {around.step}"):
+    def _call(self, name: str, phase: Phase, function: Callable[[], object]) -> None:
+        number = next(number for number, step in enumerate(self.steps) if step.name == name)
+        began = self._announce(number, phase)
+        with _named(f"{phase} of {name}"):
             function()
+        self.link.send(StepEnded(number, _millis_since(began), phase=phase))
 
     def _announce(self, number: int, phase: Phase) -> float:
         self.link.send(StepBegan(number, phase))
         return time.perf_counter()
+
+
+def _millis_since(began: float) -> float:
+    return (time.perf_counter() - began) * 1000
 
 
 def run_shared(step: RunStep) -> None:

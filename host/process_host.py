@@ -105,7 +105,7 @@ class ProcessHost:
     @property
     def early_init(self) -> Mapping[str, StepReport]:
         """How each early-init step went, by name."""
-        return self._launching.steps
+        return self._launching.steps.reports
 
     def __repr__(self) -> str:
         return f"<ProcessHost {self.process.name} {self.state.name.lower()} child_pid={self.child_pid}>"
@@ -295,7 +295,7 @@ class ProcessHost:
         return LaunchError(self._stage, 0, f"the child ended{self._in_step()}: {ended}")
 
     def _in_step(self) -> str:
-        step = self._launching.running_words()
+        step = self._launching.steps.words()
         return f" in {step}" if step else ""
 
     async def call(self, method: str, *arguments: Any, returns: Any = Any, timeout: float | None = None) -> Any:

@@ -28,7 +28,6 @@ from ..ipc.messages import (
     Landlock,
     Listening,
     Load,
-    Phase,
     Plugin,
     Ready,
     Sealed,
@@ -58,8 +57,8 @@ from .errors import LaunchError, PlanError, ProtectionError
 from .granted_paths import check_granted_paths, real_paths
 from .place import Place
 from .plan.check import check_plan, surroundings
-from .plan.compare import StepReport
-from .plan.plan import Planned
+from .plan.plan import Plan
+from .plan.watch import StepWatch
 from .process_type import Process, plan_of
 
 log = logging.getLogger("belljar.host")
@@ -75,8 +74,7 @@ class Launching:
         self.listener: int | None = None
         self.landlock: Landlock | None = None
         self.pidfd: int | None = None
-        self.steps: dict[str, StepReport] = {}
-        self.running: tuple[Planned, Phase] | None = None
+        self.steps = StepWatch(process, Plan((), (), ()), self.timeline)
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
@@ -100,6 +98,7 @@ class Launching:
         with self.stage(Stage.PREPARE):
             self.process = self.process.resolve()
             self.plan = plan_of(self.process)
+            self.steps = StepWatch(self.process, self.plan, self.timeline)
             self.user = resolve_user(self.process.run_as)
             if closed := closed_to(self.user, *self.plan.files):
                 raise SandboxError(closed)
@@ -247,7 +246,7 @@ class Launching:
         self.timeline |= message.took
 
     async def _next_before_seal(self) -> FromChild:
-        with self._step_deadline():
+        with self.steps.deadline():
             message, received = await self.connection.receive()
         if isinstance(message, Listening) and self._awaits_listener() and self.listener is None:
             self.listener = received.take_fd()
@@ -255,7 +254,7 @@ class Launching:
             return message
         received.expect_no_fd()
         if isinstance(message, (StepBegan, StepEnded)):
-            self._take_step(message)
+            self.steps.take(message)
         elif isinstance(message, StageFailed):
             raise failed(message)
         elif not isinstance(message, Sealed):
@@ -272,44 +271,6 @@ class Launching:
             yield
         except PeerProtocolError as error:
             raise LaunchError(stage, 0, str(error)) from error
-
-    def _take_step(self, message: StepBegan | StepEnded) -> None:
-        """A step began or ended, or one of its calls around the seal began."""
-        if message.number >= len(self.plan.steps):
-            raise PeerProtocolError(f"the child speaks of step {message.number} of {len(self.plan.steps)}")
-        step = self.plan.steps[message.number]
-        if isinstance(message, StepBegan):
-            self.running = step, message.phase
-            return
-        self.running = None
-        self.timeline[step.name] = message.took
-        self.steps[step.name] = report = StepReport.of(step, message)
-        if report.failure:
-            log.warning("%s: the optional step %s failed: %s", self.process.name, step.name, report.failure)
-        if report.undeclared is not None:
-            text = "%s: the step %s left what it does not declare: %s"
-            log.warning(text, self.process.name, step.name, report.undeclared.sentence)
-
-    @contextmanager
-    def _step_deadline(self) -> Iterator[None]:
-        if self.running is None:
-            yield
-            return
-        step, phase = self.running
-        seconds = min(step.declaration.deadline or self.process.step_timeout, self.process.launch_timeout)
-        try:
-            with anyio.fail_after(seconds):
-                yield
-        except TimeoutError:
-            text = f"{self.running_words()} did not finish within {seconds:g} s"
-            raise LaunchError(_stage_of(step, phase), 0, text) from None
-
-    def running_words(self) -> str:
-        """Return the step that runs, or the call of it around the seal, as words; empty if none does."""
-        if self.running is None:
-            return ""
-        step, phase = self.running
-        return step.name if phase == "run" else f"{phase} of {step.name}"
 
     def _close_listener(self) -> None:
         if self.listener is not None:
@@ -355,12 +316,12 @@ class Launching:
         """Stage 10: the plugin is loaded, calls may flow."""
         with self.stage(Stage.READY):
             while True:
-                with self._step_deadline():
+                with self.steps.deadline():
                     message, received = await self.connection.receive()
                 received.expect_no_fd()
                 if not isinstance(message, (StepBegan, StepEnded)):
                     break
-                self._take_step(message)
+                self.steps.take(message)
             if isinstance(message, StageFailed):
                 raise failed(message)
             if not isinstance(message, Ready):
@@ -382,13 +343,6 @@ async def _in_thread(function: Callable[[], object]) -> None:
         if "start new thread" not in str(error):
             raise
         raise StepFailed("start a thread", errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
-
-
-def _stage_of(step: Planned, phase: Phase) -> Stage:
-    """Return the stage in which *phase* of *step* stands."""
-    if phase == "run":
-        return Stage.LOAD if step.late else Stage.EARLY_INIT
-    return {"load": Stage.EARLY_INIT, "quiesce": Stage.SEAL, "resume": Stage.LOAD}[phase]
 
 
 def _refused(stage: Stage, error: StepFailed) -> LaunchError:

@@ -57,7 +57,7 @@ class StageFailed(_Message, frozen=True, tag="stage-failed"):
 
 
 class StepBegan(_Message, frozen=True, tag="step-began"):
-    """The step with this number in `Configure.steps` starts now, or one of its calls around the seal does.
+    """The step with this number in `Configure.steps` runs from now on, or another *phase* of it does.
 
     The host's deadline for it runs from here.
     """
@@ -87,12 +87,13 @@ class Left(_Message, frozen=True):
 
 
 class StepEnded(_Message, frozen=True, tag="step-ended"):
-    """A step is done; ``failure`` says why it failed if it was optional and did."""
+    """A step is done, or another phase of it is; ``failure`` says why it failed if it was optional and did."""
 
     number: StepNumber
     took: Millis
-    left: Left
+    left: Left = Left()
     failure: Text = ""
+    phase: Phase = "run"
 
 
 class Listening(_Message, frozen=True, tag="listening"):

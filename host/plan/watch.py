@@ -1,0 +1,91 @@
+"""`StepWatch`: what the host hears of the steps while they run: who began, who ended, whose deadline counts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+
+from ...ipc.errors import PeerProtocolError
+from ...ipc.messages import Phase, StepBegan, StepEnded
+from ...ipc.stage import Stage
+from ..errors import LaunchError
+from ..place import printable
+from .compare import StepReport
+from .plan import Plan, Planned
+
+if TYPE_CHECKING:
+    from ..process_type import Process
+
+log = logging.getLogger("belljar.host")
+
+
+class StepWatch:
+    """The steps of one launch. A step that ended has a report here, and its time in *timeline*."""
+
+    def __init__(self, process: Process, plan: Plan, timeline: dict[str, float]) -> None:
+        self.process = process
+        self.plan = plan
+        self.timeline = timeline
+        self.reports: dict[str, StepReport] = {}
+        self.running: tuple[Planned, Phase] | None = None
+
+    def take(self, message: StepBegan | StepEnded) -> None:
+        """A step began or ended, or one of its calls around the seal began.
+
+        Raises:
+            PeerProtocolError: there is no such step, or it was not the one that ran.
+        """
+        if message.number >= len(self.plan.steps):
+            raise PeerProtocolError(f"the child speaks of step {message.number} of {len(self.plan.steps)}")
+        step = self.plan.steps[message.number]
+        if isinstance(message, StepBegan):
+            self.running = step, message.phase
+            return
+        if self.running != (step, message.phase):
+            raise PeerProtocolError(f"the child ended the {message.phase} of {step.name}, which does not run")
+        self.timeline[self.words()] = message.took
+        self.running = None
+        if message.phase != "run":
+            return
+        self.reports[step.name] = report = StepReport.of(step, message)
+        if report.failure:
+            log.warning("%s: the optional step %s failed: %s", self.process.name, step.name, report.failure)
+        if report.undeclared is not None:
+            text = "%s: the step %s left what it does not declare: %s"
+            log.warning(text, self.process.name, step.name, printable(report.undeclared.sentence))
+
+    @contextmanager
+    def deadline(self) -> Iterator[None]:
+        """Hold what is awaited in the block to the deadline of the step that runs, if one does.
+
+        Raises:
+            LaunchError: it did not finish in time; names stage and step.
+        """
+        if self.running is None:
+            yield
+            return
+        step, phase = self.running
+        seconds = min(step.declaration.deadline or self.process.step_timeout, self.process.launch_timeout)
+        try:
+            with anyio.fail_after(seconds):
+                yield
+        except TimeoutError:
+            text = f"{self.words()} did not finish within {seconds:g} s"
+            raise LaunchError(_stage_of(step, phase), 0, text) from None
+
+    def words(self) -> str:
+        """Return the step that runs, or the call of it, as words; empty if none does."""
+        if self.running is None:
+            return ""
+        step, phase = self.running
+        return step.name if phase == "run" else f"{phase} of {step.name}"
+
+
+def _stage_of(step: Planned, phase: Phase) -> Stage:
+    if phase == "run":
+        return Stage.LOAD if step.late else Stage.EARLY_INIT
+    return {"load": Stage.EARLY_INIT, "quiesce": Stage.SEAL, "resume": Stage.LOAD}[phase]
