@@ -64,6 +64,7 @@ EARLY = {
     "fails": r"warm\.py:fails: ZeroDivisionError: division by zero",
     "hangs": r"warm\.py:hangs did not finish within 0\.2 s",
     "crashes": r"the child ended in warm\.py:crashes: SIGSEGV ended it",
+    "eats": r"warm\.py:eats: MemoryError",
     "leaves": r"the child ended in warm\.py:leaves: it exited with code 9",
 }
 WARM = """
@@ -72,6 +73,7 @@ WARM = """
     def hangs(): signal.pause()
     def crashes(): ctypes.string_at(0)
     def leaves(): os._exit(9)
+    def eats(): return bytearray(1 << 45)
 """
 
 
