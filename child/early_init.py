@@ -14,7 +14,8 @@ import sys
 import time
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -109,6 +110,7 @@ def _attempt(step: RunStep) -> str:
     except Exception as error:
         if not step.optional:
             raise
+        scene.arounds[:] = [around for around in scene.arounds if around.step != step.name]
         failure = scene.failed[step.name] = shorten(_words(error), 4096)
         return failure
     return ""
@@ -124,18 +126,14 @@ def _run(step: RunStep) -> None:
         scene.running = ""
 
 
-class _named:
+@contextmanager
+def _named(name: str) -> Iterator[None]:
     """Give whatever the block raises the note that says in which step."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is not None:
-            error.add_note(self.name)
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(name)
+        raise
 
 
 def _words(error: Exception) -> str:

@@ -30,7 +30,8 @@ def question() -> list[str]:
 
 @early_init(optional=True)
 def unlucky() -> None:
-    """Fail; the launch goes on."""
+    """Fail; the launch goes on, and what was to rest over the seal is nobody's any more."""
+    around_seal(quiesce=lambda: 1 / 0)
     raise FileNotFoundError("no such driver")
 
 
