@@ -124,12 +124,12 @@ def depth(pid: int) -> int:
 
 @on_confining
 @pytest.mark.parametrize(
-    ("early_init", "words"), [("process", "which early init started, is not sealed"), ("ring", "an io_uring")]
+    ("step", "words"), [("process", "which early init started, is not sealed"), ("ring", "an io_uring")]
 )
-async def test_leftover_that_no_filter_reaches_fails_the_launch(backend: str, warm_up: str, words: str) -> None:
+async def test_leftover_that_no_filter_reaches_fails_the_launch(backend: str, step: str, words: str) -> None:
     """A process or an io_uring that early init leaves is a broken promise, because the filter does not reach it."""
     with pytest.raises(ProtectionError, match=words) as caught:
-        async with finder(backend, early_init=(f"{LEFTOVERS}:{warm_up}",), preload=("ctypes",)):
+        async with finder(backend, early_init=(f"{LEFTOVERS}:{step}",), preload=("ctypes",)):
             pass
     assert caught.value.layer is Layer.SECCOMP
 
@@ -149,8 +149,8 @@ async def test_no_orphan_of_early_init_outlives_the_seal(backend: str) -> None:
 @on_confining
 async def test_names_of_threads_are_no_text_that_must_be_right(backend: str) -> None:
     """A thread whose name is not UTF-8 is read like any other."""
-    warm_up = (f"{LEFTOVERS}:thread_with_half_a_letter",)
-    async with finder(backend, early_init=warm_up, preload=("ctypes", "threading")) as host:
+    steps = (f"{LEFTOVERS}:thread_with_half_a_letter",)
+    async with finder(backend, early_init=steps, preload=("ctypes", "threading")) as host:
         assert host.protection is not None
         assert host.protection.threads == 2
 
