@@ -11,7 +11,7 @@ import logging
 import mimetypes
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,30 +20,33 @@ from rich.console import Console, RenderableType
 
 from attacks import WITH_DETAILS, Attack, attack, attacks_table, escapes_text
 from belljar import BelljarError, Config, ProcessHost, load_config, probe
-from belljar.host.place import nearest, quoted
 from belljar.host.render import launch_report
 from belljar.sandbox.backends import names
-from belljar.sandbox.user import closed_to, resolve_user
+from belljar.sandbox.user import resolve_user
+from command import (
+    ALL_WELL,
+    HERE,
+    MENDABLE,
+    NOT_HERE,
+    WRONG,
+    Trouble,
+    backend_name,
+    make_folder,
+    read,
+    save,
+    user_of_children,
+)
 from compare import Trial, sheets_differ, sheets_text, trials_table
 from media import Material, MaterialMissing, clips, damaged, photographs
 from thumbnails import MediaJob
-
-HERE = Path(__file__).parent
-
-ALL_WELL, WRONG, MENDABLE, NOT_HERE = range(4)
-"""Exit codes; the README says what each means."""
-
-
-class Trouble(Exception):
-    """Something that the user can mend; the message is one sentence."""
 
 
 async def run(config: Config, arguments: argparse.Namespace, console: Console) -> int:
     """Do it all and return the exit code. Raises Trouble, MaterialMissing, BelljarError."""
     out: Path = arguments.out
-    _make_folder(out)
+    make_folder(out)
     material = [_read(file) for file in arguments.files] if arguments.files else _own_material(out)
-    run_as = _user_of_children(console)
+    run_as = user_of_children(console)
     if arguments.backends:
         return await _compare(config, material, arguments.backends, out=out, run_as=run_as, console=console)
     job = MediaJob(config, material, run_as=run_as)
@@ -108,15 +111,6 @@ def _escaped(attacks: Sequence[Attack]) -> bool:
     return any(attack.escapes for attack in attacks)
 
 
-def _user_of_children(console: Console) -> str:
-    """What run_as is to be: nothing, unless the files lie where the children of root, who are nobody, cannot go."""
-    closed = closed_to(resolve_user(""), str(HERE / "warm.py"))
-    if not closed:
-        return ""
-    console.print(f"note: {closed}. The demo does the last: its children keep uid 0.", style="yellow", markup=False)
-    return "root"
-
-
 def _print_hosts(hosts: Sequence[ProcessHost], console: Console) -> None:
     for host in hosts:
         if host.protection is None:
@@ -145,40 +139,19 @@ def _own_material(out: Path) -> list[Material]:
     pictures, films = photographs(), clips()
     for film in films:
         path = out / film.name
-        _save(path, partial(path.write_bytes, film.data))
+        save(path, partial(path.write_bytes, film.data))
     return [*pictures, *films, *damaged(pictures[0], films[0])]
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise Trouble(
-            f"could not write to the output folder {out}: {error.strerror} (choose another with --out)"
-        ) from None
 
 
 def _save_sheet(job: MediaJob, out: Path, name: str) -> Path:
     path = out / name
-    _save(path, lambda: job.sheet().save(path))
+    save(path, lambda: job.sheet().save(path))
     return path
-
-
-def _save(path: Path, write: Callable[[], object]) -> None:
-    try:
-        write()
-    except OSError as error:
-        raise Trouble(f"could not write {path}: {error.strerror} (choose another folder with --out)") from None
 
 
 def _read(file: Path) -> Material:
     kind, _ = mimetypes.guess_type(file.name)
-    try:
-        return Material(str(file), file.read_bytes(), video=(kind or "").startswith("video/"))
-    except OSError as error:
-        raise Trouble(f"could not read {file}: {error.strerror} (name pictures and videos that exist)") from None
+    return Material(str(file), read(file, "pictures and videos that exist"), video=(kind or "").startswith("video/"))
 
 
 def _arguments() -> argparse.Namespace:
@@ -186,17 +159,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("files", nargs="*", type=Path, help="pictures and videos (default: the demo's own)")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for contact-sheet.png (default: out)")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--backend", metavar="NAME", type=_backend, help=f"another backend: {', '.join(names())}")
+    which.add_argument("--backend", metavar="NAME", type=backend_name, help=f"another backend: {', '.join(names())}")
     which.add_argument("--all-backends", action="store_true", help="compare all backends")
     arguments = parser.parse_args()
     arguments.backends = list(names()) if arguments.all_backends else [arguments.backend] if arguments.backend else []
     return arguments
-
-
-def _backend(name: str) -> str:
-    if name not in names():
-        raise argparse.ArgumentTypeError(f"no such backend: {quoted(name)}{nearest(name, names())}")
-    return name
 
 
 def main() -> int:

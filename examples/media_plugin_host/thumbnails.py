@@ -11,8 +11,9 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from belljar import BelljarError, Config, PluginError, Process, ProcessHost
+from belljar import BelljarError, Config, Process, ProcessHost
 from belljar.host.place import printable
+from command import reason
 from contact_sheet import TILE, Tile, draw_sheet, picture
 from interfaces import Frame, Thumbnailer, Video
 from jobs import run_jobs
@@ -61,7 +62,7 @@ class MediaJob:
     ) -> None:
         def done(piece: Material, result: list[Tile] | Exception) -> None:
             if isinstance(result, Exception):
-                self.problems[piece.name] = _reason(result)
+                self.problems[piece.name] = reason(result)
                 result = [Tile(piece.label, self.problems[piece.name])]
             self.tiles[piece.name] = result
             advance()
@@ -102,11 +103,3 @@ async def video_tiles(host: ProcessHost, piece: Material) -> list[Tile]:
 
 def _upright(frame: Frame) -> Image.Image:
     return picture(frame.width, frame.height, frame.rgb).rotate(frame.rotation, expand=True)
-
-
-def _reason(error: Exception) -> str:
-    """What to tell people: the plugin's own words where it refused its input, else everything."""
-    text = str(error)
-    if isinstance(error, PluginError) and error.remote_type == "ValueError":
-        text = text.partition("ValueError: ")[2]
-    return printable(text or type(error).__name__)
