@@ -5,7 +5,7 @@ The host imports this file and never a plugin's: a plugin's code runs in its sea
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -61,3 +61,90 @@ class Video(Protocol):
     async def describe(self, data: bytes) -> Clip: ...
 
     async def frames(self, data: bytes, count: int, size: int) -> list[Frame]: ...
+
+
+class Track(msgspec.Struct, frozen=True):
+    """The video track of a clip: *packets* as its header counts them (0 if it does not), *setup* for the decoder."""
+
+    codec: str
+    width: int
+    height: int
+    packets: int
+    setup: bytes
+
+
+class Packet(msgspec.Struct, frozen=True):
+    """The compressed form of one picture, shown *time* microseconds after the start."""
+
+    data: bytes
+    time: int
+
+
+class Picture(msgspec.Struct, frozen=True):
+    """One picture as video codecs have it: *i420* holds the planes Y, U and V, the latter two of half the size."""
+
+    width: int
+    height: int
+    time: int
+    i420: bytes
+
+
+class Read(msgspec.Struct, frozen=True, tag=True):
+    """A plugin's wish for the content of its record *name*."""
+
+    name: str
+
+
+class Write(msgspec.Struct, frozen=True, tag=True):
+    """A plugin's wish that its record *name* hold *data*; that it be gone, if there is no data."""
+
+    name: str
+    data: bytes
+
+
+Wishes: TypeAlias = Annotated[list[Read | Write], msgspec.Meta(max_length=16)]
+"""What a plugin wants of its record store. It gets one answer for each: what the record holds, or nothing."""
+
+
+class History(msgspec.Struct, frozen=True):
+    """What a codec remembers: earlier *plays* and their *pictures*, unless its record came from a *foreign* profile."""
+
+    plays: int = 0
+    pictures: int = 0
+    foreign: bool = False
+
+
+class Demuxer(Protocol):
+    """Takes clips apart, one at a time."""
+
+    async def open(self, data: bytes) -> Track: ...
+
+    async def packets(self, count: int) -> list[Packet]:
+        """The next *count* packets; fewer, and at last none, at the end."""
+        ...
+
+
+class Stored(Protocol):
+    """A plugin that remembers. It cannot call the host, so its results say what it wants stored and read."""
+
+    async def begin(self, storage_id: bytes) -> Wishes: ...
+
+    async def serve(self, answers: list[bytes]) -> Wishes:
+        """Take the *answers* to what the last result wished, and wish on or not."""
+        ...
+
+    async def finish(self) -> Wishes: ...
+
+
+class Codec(Stored, Protocol):
+    """Decodes and encodes H.264, in sessions that have numbers. With the *last* call comes all that one held back."""
+
+    async def history(self) -> History: ...
+
+    async def open_decoder(self, setup: bytes) -> int: ...
+
+    async def decode(self, session: int, packets: list[Packet], last: bool) -> list[Picture]: ...
+
+    async def open_encoder(self, width: int, height: int, quality: int) -> int: ...
+
+    async def encode(self, session: int, pictures: list[Picture], last: bool) -> list[Packet]: ...

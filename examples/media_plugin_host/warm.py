@@ -7,7 +7,7 @@ so that a child for pictures does not carry FFmpeg.
 """
 
 # PyAV's stubs leave the type of packets open.
-# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
@@ -109,5 +109,27 @@ def _refuse(junk: bytes) -> None:
 
     try:
         av.open(BytesIO(junk), "r").close()
+    except FFmpegError as error:
+        str(error)
+
+
+def h264() -> None:
+    """Encode and decode a few pictures as bare packets, without a container, and turn one from another format."""
+    import av
+    from av.error import FFmpegError
+
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = 64, 64, "yuv420p", Fraction(1, 10)
+    encoder.options = {"preset": "superfast", "tune": "zerolatency", "threads": "1"}
+    decoder = av.CodecContext.create("h264", "r")
+    decoder.thread_count = 1
+    for number in range(3):
+        frame = av.VideoFrame(64, 64, "yuv422p").reformat(format="yuv420p", threads=1)
+        frame.pts = number
+        for packet in encoder.encode(frame):
+            for picture in decoder.decode(packet):
+                bytes(picture.planes[0])
+    try:
+        decoder.decode(av.Packet(b"no packet at all"))
     except FFmpegError as error:
         str(error)

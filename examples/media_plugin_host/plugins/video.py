@@ -1,8 +1,10 @@
-"""Frames and facts of videos by PyAV, inside a sealed child: bytes in, bytes out, no file opened."""
+"""Facts, frames and packets of videos by PyAV, inside a sealed child: bytes in, bytes out, no file opened."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from io import BytesIO
+from itertools import islice
 
 import av
 from av.container import InputContainer
@@ -10,7 +12,7 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from interfaces import Clip, Frame
+from interfaces import Clip, Frame, Packet, Track
 
 
 class Video:
@@ -39,6 +41,40 @@ class Video:
                 return [_small(frame, size, _time(frame) - start) for frame in found]
             except FFmpegError as error:
                 raise ValueError(f"damaged video: {error.strerror}") from None
+
+
+class Demuxer:
+    """Takes clips apart and decodes nothing."""
+
+    def __init__(self) -> None:
+        self._packets: Iterator[Packet] = iter(())
+
+    def open(self, data: bytes) -> Track:
+        """The video track of *data*, whose packets come next. Raises ValueError if it is no video."""
+        container = _open(data)
+        stream = _video_stream(container)
+        self._packets = (
+            Packet(bytes(packet), _microseconds(packet)) for packet in container.demux(stream) if packet.size
+        )
+        context = stream.codec_context
+        return Track(
+            codec=context.codec.canonical_name,
+            width=context.width,
+            height=context.height,
+            packets=stream.frames,
+            setup=context.extradata or b"",
+        )
+
+    def packets(self, count: int) -> list[Packet]:
+        """The next *count* packets, as far as there are any. Raises ValueError."""
+        try:
+            return list(islice(self._packets, count))
+        except FFmpegError as error:
+            raise ValueError(f"damaged video: {error.strerror}") from None
+
+
+def _microseconds(packet: av.Packet[VideoStream]) -> int:
+    return 0 if packet.pts is None else int(packet.pts * packet.time_base * 1_000_000)
 
 
 def _open(data: bytes) -> InputContainer:
