@@ -154,9 +154,9 @@ async def settle(plugin: Stored, call: Awaitable[Wishes], records: Records) -> N
 
     So a plugin asks its host for something, as long as calls go from host to child only.
     """
-    for _ in range(MOST_ROUNDS):
-        wishes = await in_time(call)
-        if not wishes:
-            return
-        call = plugin.serve(records.serve(wishes))
-    raise Refused(f"the plugin wished for more {MOST_ROUNDS} times in a row: that is the most")
+    wishes, rounds = await in_time(call), 0
+    while wishes:
+        if rounds == MOST_ROUNDS:
+            raise Refused(f"the plugin wished for more after {MOST_ROUNDS} rounds of answers: that is the most")
+        wishes = await in_time(plugin.serve(records.serve(wishes)))
+        rounds += 1

@@ -22,6 +22,7 @@ FORMATS = ("BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF",
 CLIPS: tuple[tuple[str, VideoCodec, AudioCodec], ...] = (
     ("mp4", "libx264", "aac"),
     ("matroska", "libx264", "libmp3lame"),
+    ("mpegts", "libx264", "aac"),  # has names in ISO 6937, for which the C library loads a module (iconv_open(3))
     ("webm", "libvpx-vp9", "libopus"),
 )
 
