@@ -152,7 +152,7 @@ def test_codec_needs_its_libraries_before_the_seal() -> None:
     """Without its preload the codec cannot be loaded after the seal, and the error names what is missing."""
 
     async def launched() -> None:
-        async with ProcessHost(process_type("codec", preload=(), warm_up=())):
+        async with ProcessHost(process_type("codec", preload=(), early_init=())):
             pytest.fail("a sealed child has loaded a shared library")
 
     with pytest.raises(LaunchError, match="could not import hmac"):
