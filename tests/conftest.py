@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 
@@ -9,3 +14,11 @@ import pytest
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Run each async test on both event loops; a test asks for it with ``pytestmark = pytest.mark.anyio``."""
     return str(request.param)
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Some modules of the media example, which import their neighbours as scripts do."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "examples" / "media_plugin_host")
+    modules = ("command", "interfaces", "player", "storage")
+    return SimpleNamespace(**{name: importlib.import_module(name) for name in modules})

@@ -73,7 +73,7 @@ async def _play(clip: Material, player: Player, console: Console) -> Player:
     track = await player.open(clip.data)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(clip.label, total=track.packets or None)
+        bar = progress.add_task(clip.label, total=track.packets if track.packets > 0 else None)
         await player.play(lambda packets: progress.advance(bar, packets))
     return player
 
@@ -98,7 +98,7 @@ def _remembered(history: History) -> str:
     if history.foreign:
         return "the codec found a record that is not of this profile and origin, and did not believe it"
     if history.plays:
-        return f"the codec remembers {history.plays} earlier plays, {history.pictures} pictures decoded"
+        return f"the codec remembers earlier plays: {history.plays}, with {history.pictures} pictures decoded"
     return "the codec remembers nothing: it plays here for the first time"
 
 
