@@ -20,7 +20,7 @@ import msgspec
 import pytest
 from PIL import Image
 
-from belljar import LaunchError, Process, ProcessHost, load_config
+from belljar import LaunchError, PluginError, Process, ProcessHost, load_config
 
 from .helpers import on_all, process, require, write_plugin
 
@@ -139,9 +139,18 @@ async def test_sealed_codec_knows_each_form_of_h264(
 @pytest.mark.anyio
 async def test_codec_needs_its_libraries_before_the_seal() -> None:
     """Without its preload the codec cannot be loaded after the seal, and the error names what is missing."""
-    with pytest.raises(LaunchError, match="could not import hmac"):
-        async with ProcessHost(process_type("codec", preload=(), early_init=())):
+    with pytest.raises(LaunchError, match="could not import av"):
+        async with ProcessHost(process_type("codec", preload=("hmac",), early_init=())):
             pytest.fail("a sealed child has loaded a shared library")
+
+
+@pytest.mark.anyio
+async def test_demuxer_needs_its_samples_before_the_seal(tmp_path: Path, example: Any) -> None:
+    """Preloading is not enough: PyAV imports a part of itself at its first container, which the seal refuses."""
+    clip = film(tmp_path / "clip.mp4").read_bytes()
+    async with ProcessHost(process_type("demuxer", early_init=())) as host:
+        with pytest.raises(PluginError, match=r"the seal refused import av\.subtitles"):
+            await host.proxy(example.interfaces.Demuxer).open(clip)
 
 
 @pytest.mark.parametrize(
