@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 import anyio
@@ -52,7 +52,7 @@ from ..sandbox.steps import StepFailed
 from ..sandbox.user import closed_to, resolve_user
 from .bundle import make_bundle
 from .choose import below_floor, choose, rights_of
-from .connection import Connection
+from .connection import Connection, EndOfChannel
 from .errors import LaunchError, PlanError, ProtectionError
 from .granted_paths import check_granted_paths, real_paths
 from .place import Place
@@ -305,8 +305,11 @@ class Launching:
         return found
 
     async def load(self) -> None:
-        """Stage 9: the seal holds; now, and not before, the child gets the plugin's code."""
-        with self.stage(Stage.LOAD):
+        """Stage 9: the seal holds; now, and not before, the child gets the plugin's code.
+
+        A child that has ended instead may have said why; `await_ready` reads it.
+        """
+        with self.stage(Stage.LOAD), suppress(EndOfChannel):
             if self.process.load == "early":
                 await self.connection.send(Load(None))
             else:
