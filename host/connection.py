@@ -85,8 +85,8 @@ class Connection:
             received = datagram.receive(self.sock, self._buffer)
         except BlockingIOError:
             return None
-        except ConnectionResetError:
-            raise EndOfChannel from None
+        except ConnectionResetError:  # said once: it ended with a message of ours unread. Its own last words come next
+            return self._receive_now()
         if received is None:
             raise EndOfChannel
         return received

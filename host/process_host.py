@@ -185,7 +185,7 @@ class ProcessHost:
         await launching.await_initialised_and_sealed()
         self._move(State.INITIALISED, Stage.VERIFY)
         self._watch_denials(tasks)
-        self.protection = launching.verify()
+        self.protection = await launching.verify()
         for status in self.protection.layers:
             if status.limit:
                 level = logging.WARNING if status.asked else logging.INFO

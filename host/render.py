@@ -58,8 +58,7 @@ def protection_table(protection: Protection) -> Table:
             shown.append(f"\nlimit: {printable(status.limit)}", style="yellow")
         table.add_row(Text(str(status.layer)), _yes(status.asked), _yes(status.promised), _engaged(status), shown)
     notes = "".join(f"\n{printable(note)}" for note in protection.notes)
-    threads = "1 thread" if protection.threads == 1 else f"{protection.threads} threads"
-    table.caption = Text(f"read from outside for {threads}{notes}")
+    table.caption = Text(f"read from outside for {printable(protection.threads_in_words())}{notes}")
     table.caption_justify = "left"
     return table
 

@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 import anyio
@@ -52,7 +52,7 @@ from ..sandbox.steps import StepFailed
 from ..sandbox.user import closed_to, resolve_user
 from .bundle import make_bundle
 from .choose import below_floor, choose, rights_of
-from .connection import Connection
+from .connection import Connection, EndOfChannel
 from .errors import LaunchError, PlanError, ProtectionError
 from .granted_paths import check_granted_paths, real_paths
 from .place import Place
@@ -282,8 +282,11 @@ class Launching:
         listener, self.listener = self.listener, None
         return listener
 
-    def verify(self) -> Protection:
-        """Stage 8: read from outside what is enforced; a shortfall is an error that names layer and thread."""
+    async def verify(self) -> Protection:
+        """Stage 8: stop the child, read from outside what is enforced, and let it go on.
+
+        A shortfall is an error that names layer and thread.
+        """
         pidfd = self.pidfd
         assert pidfd is not None  # stage 4 gave it
         expected = Expectation(
@@ -294,7 +297,8 @@ class Launching:
             self.landlock,
             self.process.require or (),
         )
-        with self.stage(Stage.VERIFY):
+        with self.stage(Stage.VERIFY), protection.stopped(pidfd):
+            await self._await_still()
             found = protection.verify(outer_pid=self.connection.sender_pid, pidfd=pidfd, expected=expected)
         if (short := found.shortfall()) is not None:
             text = f"the kernel does not show {short.layer.value}, which {self.half.name} promises: {short.detail}"
@@ -304,9 +308,18 @@ class Launching:
             raise LaunchError(Stage.VERIFY, 0, f"the sealed child is not held as foreseen: {below}")
         return found
 
+    async def _await_still(self) -> None:
+        """Wait until all threads of the child are stopped. One that does not stop, `protection.verify` names."""
+        with anyio.move_on_after(protection.PATIENCE):
+            while not protection.is_still(self.connection.sender_pid):  # noqa: ASYNC110 - only waitid(2) tells of a
+                await anyio.sleep(0.001)  # stop, and the process that launched the child alone may call it
+
     async def load(self) -> None:
-        """Stage 9: the seal holds; now, and not before, the child gets the plugin's code."""
-        with self.stage(Stage.LOAD):
+        """Stage 9: the seal holds; now, and not before, the child gets the plugin's code.
+
+        A child that has ended instead may have said why; `await_ready` reads it.
+        """
+        with self.stage(Stage.LOAD), suppress(EndOfChannel):
             if self.process.load == "early":
                 await self.connection.send(Load(None))
             else:

@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from .operations import Operation, OperationStatus, Verdict
 from .report import LayerStatus, Protection
+from .still import PATIENCE, is_still, stopped
 from .verify import planned, verify
 
-__all__ = ["LayerStatus", "Operation", "OperationStatus", "Protection", "Verdict", "planned", "verify"]
+__all__ = [
+    "PATIENCE",
+    "LayerStatus",
+    "Operation",
+    "OperationStatus",
+    "Protection",
+    "Verdict",
+    "is_still",
+    "planned",
+    "stopped",
+    "verify",
+]

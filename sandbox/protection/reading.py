@@ -30,8 +30,6 @@ NAMESPACES = {
 }
 
 _PF_EXITING = 0x4
-
-
 _PF_IO_WORKER = 0x10  # include/linux/sched.h
 
 
@@ -46,6 +44,11 @@ class Thread:
     cwd: tuple[int, int]
     serves_io_uring: bool
 
+    @property
+    def name(self) -> str:
+        """Its name of 15 bytes at most, which the child wrote; what no terminal should see is replaced."""
+        return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in self.status["Name"])
+
 
 @dataclass(slots=True)
 class Reading:
@@ -54,6 +57,7 @@ class Reading:
     ``processes`` are those that it has started, and orphans of those: pid -> name.
     """
 
+    outer_pid: int
     threads: list[Thread]
     limits: Mapping[str, str]
     fds: Mapping[int, str]
@@ -66,7 +70,10 @@ class Reading:
 
 
 def read(outer_pid: int) -> Reading:
-    """Read all of it. `OSError` as from /proc; ESRCH when the process has ended."""
+    """Read all of it. `OSError` as from /proc; ESRCH when the process has ended.
+
+    Threads before fds: a call that has ended when its thread is read has left its fd where it is read next.
+    """
     base = f"/proc/{outer_pid}"
     found = [_read_thread(f"{base}/task/{tid}", int(tid)) for tid in os.listdir(f"{base}/task")]
     threads = [thread for thread in found if thread is not None]
@@ -74,6 +81,7 @@ def read(outer_pid: int) -> Reading:
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
     fds = {int(fd): _link(f"{base}/fd/{fd}") for fd in os.listdir(f"{base}/fd")}
     return Reading(
+        outer_pid=outer_pid,
         threads=threads,
         limits=_limits(Path(f"{base}/limits").read_text()),
         fds=fds,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -42,9 +42,18 @@ class LayerStatus:
         return "MISSING" if self.promised else "-"
 
 
+_NAMES_SHOWN = 12
+
+
 @dataclass(frozen=True, slots=True)
 class Protection:
-    """All layers and operations of one child as read from outside, and over how many threads."""
+    """All layers and operations of one child as read from outside, and over how many threads.
+
+    Attributes:
+        threads: how many there were while the child was stopped for the look, the main thread included.
+        thread_names: how many of them have each name, the most frequent first. The child chose the names: at most 15
+            bytes each, and printable.
+    """
 
     layers: tuple[LayerStatus, ...]
     threads: int
@@ -52,6 +61,14 @@ class Protection:
     operations: tuple[OperationStatus, ...] = ()
     backend: str = ""
     landlock: Landlock | None = None
+    thread_names: Mapping[str, int] = field(default_factory=dict)
+
+    def threads_in_words(self) -> str:
+        """Return the number of threads and their names, such as "3 threads: driver x2, python"."""
+        names = [name if count == 1 else f"{name} x{count}" for name, count in self.thread_names.items()]
+        more = [f"{len(names) - _NAMES_SHOWN} other names"] if len(names) > _NAMES_SHOWN else []
+        listed = ", ".join([*names[:_NAMES_SHOWN], *more])
+        return f"{self.threads} thread{'' if self.threads == 1 else 's'}{': ' if listed else ''}{listed}"
 
     def shortfall(self) -> LayerStatus | None:
         """Return the first layer that was promised and is not there."""
@@ -90,6 +107,7 @@ class Protection:
         return {
             "backend": self.backend,
             "threads": self.threads,
+            "thread_names": dict(self.thread_names),
             "layers": layers,
             "operations": [status.as_json() for status in self.operations],
             "landlock": None if self.landlock is None else msgspec.to_builtins(_by_fate(self.landlock)),
@@ -99,6 +117,7 @@ class Protection:
     def __str__(self) -> str:
         lines = [f"{status.mark:<9} {status.layer.value:<22} {status.detail}" for status in self.layers]
         lines += [f"{status.verdict.value:<9} {status.operation.value:<22} {status}" for status in self.operations]
+        lines.append(f"read for  {self.threads_in_words()}")
         return "\n".join([*lines, *(f"note      {note}" for note in self.notes)])
 
 

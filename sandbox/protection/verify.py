@@ -1,13 +1,15 @@
 """Stage 8: compare what a child is held by with what its backend promised.
 
 A child that says "I am sealed" proves nothing, and a library call that returned success only little more. So the host
-judges what it has read itself (`reading`), layer by layer and thread by thread. One layer has no file in /proc:
-landlock. There the host has the word of the child, from before any untrusted code ran in it, that the kernel accepted
-the ruleset and then refused what it forbids (`sandbox.landlock`); how many threads that covers the host counts.
+judges what it has read itself (`reading`) of a child that it has stopped (`still`), layer by layer and thread by thread.
+One layer has no file in /proc: landlock. There the host has the word of the child, from before any untrusted code ran
+in it, that the kernel accepted the ruleset and then refused what it forbids (`sandbox.landlock`); how many threads that
+covers the host counts.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
@@ -23,6 +25,7 @@ from ..seccomp.rules import rules_for
 from .operations import Held, OperationStatus, judge_operations
 from .reading import NAMESPACES, Reading, read
 from .report import LayerStatus, Protection
+from .still import PATIENCE, STOPPED, where
 
 _CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapAmb")
 
@@ -51,6 +54,8 @@ class _Judged(NamedTuple):
 def verify(*, outer_pid: int, pidfd: int, expected: Expectation) -> Protection:
     """Read what is enforced on the process that *pidfd* holds and that is *outer_pid* here; own neither.
 
+    A thread that is not stopped is a shortfall of the filter: see `still`.
+
     Raises:
         SandboxError: the process ended meanwhile, or /proc of it cannot be read.
     """
@@ -64,7 +69,15 @@ def verify(*, outer_pid: int, pidfd: int, expected: Expectation) -> Protection:
     engaged = frozenset(status.layer for status in layers if status.engaged)
     operations = judge_operations(_held(engaged, expected, older_threads=len(reading.threads) > 1))
     notes = _notes(reading, expected.promised)
-    return Protection(layers, len(reading.threads), notes, operations, expected.backend, expected.landlock)
+    return Protection(
+        layers=layers,
+        threads=len(reading.threads),
+        notes=notes,
+        operations=operations,
+        backend=expected.backend,
+        landlock=expected.landlock,
+        thread_names=dict(Counter(thread.name for thread in reading.threads).most_common()),
+    )
 
 
 def planned(expected: Expectation) -> tuple[OperationStatus, ...]:
@@ -127,6 +140,8 @@ def _seccomp(reading: Reading) -> _Judged:
         count = thread.status.get("Seccomp_filters", "")  # Linux 5.9
         if found.engaged and count.isdigit() and int(count) <= reading.own_filters:
             return _Judged(False, f"thread {thread.tid} has only the {count} filters that the host has", thread.tid)
+    if found.engaged and (restless := _restless(reading)) is not None:
+        return restless
     listener = next((fd for fd, name in reading.fds.items() if "seccomp notify" in name), None)
     if listener is not None:
         return _Judged(False, f"fd {listener} is the filter's own listener: it could allow itself anything")
@@ -149,6 +164,21 @@ def _way_around(reading: Reading) -> _Judged | None:
         return None
     what = f"fd {ring} is an io_uring" if ring is not None else f"thread {served} serves an io_uring"
     return _Judged(False, f"{what}, which passes by the filter; close it before the seal", served)
+
+
+def _restless(reading: Reading) -> _Judged | None:
+    """Name a thread that is not stopped: what it asked for before the seal, nobody has judged (see `still`)."""
+    for thread in reading.threads:
+        state, _, word = thread.status["State"].partition(" ")  # such as "D (disk sleep)"
+        if state not in STOPPED:
+            found = " ".join(filter(None, (word.strip("()"), where(reading.outer_pid, thread.tid))))
+            return _Judged(
+                False,
+                f"thread {thread.tid} ({thread.name}) does not stop within {PATIENCE:g} s ({found}), so that what it "
+                "asked for before the seal passes by the filter; end or quiesce it before the seal",
+                thread.tid,
+            )
+    return None
 
 
 def _capabilities(reading: Reading) -> _Judged:

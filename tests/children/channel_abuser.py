@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from belljar.ipc import datagram
-from belljar.ipc.messages import VERSION, Hello, Ready, Reply, encode
+from belljar.ipc.messages import VERSION, Hello, Ready, Reply, Sealed, encode
 from belljar.ipc.payload import make_sealed
 
 NIL = b"\xc0"
@@ -50,6 +50,7 @@ ABUSES: dict[str, Callable[[], None]] = {
     "empty message": lambda: send(b""),
     "text that is not UTF-8": lambda: send(b"\x94\xa5reply\x01\xc4\x01\xc0\x91\xa2\xc3\x28"),
     "second hello": lambda: send(encode(Hello(VERSION, 1))),
+    "second seal": lambda: send(encode(Sealed({}))),
     "second ready": lambda: send(encode(Ready((), {}))),
     "message of the host": lambda: send(b"\x91\xa8shutdown"),
     "oversized message": lambda: send(b"\x90" * (datagram.MAX_DATAGRAM + 1)),

@@ -36,6 +36,11 @@ WARM = """
         threading.Thread(target=serve, daemon=True).start()
     def directory():
         os.open("/etc", os.O_RDONLY)
+    def seal():
+        frame = sys._getframe()
+        while "configuration" not in frame.f_locals or "self" not in frame.f_locals:
+            frame = frame.f_back
+        frame.f_locals["self"].seal(frame.f_locals["configuration"])
     def file():
         sys.opened_early = open(__file__)  # which is in any view of files
 """
@@ -114,6 +119,33 @@ async def test_a_file_that_early_init_left_open(backend: str, tmp_path: Path) ->
     async with child(tmp_path, "file", backend=backend) as host:
         first = await host.call("early_file", returns=str)
     assert first == (tmp_path / "warm.py").read_text().splitlines(keepends=True)[0]
+
+
+async def test_a_child_that_seals_itself_twice(backend: str, tmp_path: Path) -> None:
+    """A step of early init that takes the seal for itself ends the child, which cannot even look at what it left."""
+    twice = child(tmp_path, "seal", backend=backend)
+    with nothing_left(backend, twice.process.preload), pytest.raises(LaunchError) as caught:
+        await ended(twice)
+    if backend == "none":  # nothing in it refuses anything, so that it says twice that it is sealed
+        assert str(caught.value) == "stage 10 (ready): the child sent Sealed instead of being ready"
+    else:
+        assert str(caught.value).startswith("stage 6 (early init): PermissionError")
+
+
+async def test_a_plugin_that_says_it_is_sealed(backend: str, tmp_path: Path) -> None:
+    """A second word on the seal, from the plugin's own file while it is loaded, breaks the protocol."""
+    source = """
+        from belljar.ipc.messages import Sealed
+        import sys
+        frame = sys._getframe()
+        while getattr(frame.f_locals.get("self"), "link", None) is None:
+            frame = frame.f_back
+        frame.f_locals["self"].link.send(Sealed({}))
+        class Plug: pass
+    """
+    plugin = write_plugin(tmp_path, source)
+    with nothing_left(backend), pytest.raises(LaunchError, match="the child sent Sealed instead of being ready"):
+        await once(plugin, backend=backend)
 
 
 LACKING = {

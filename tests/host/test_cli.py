@@ -285,13 +285,14 @@ def test_inspect_shows_what_the_kernel_shows(folder: Path) -> None:
     assert {"seccomp", "pid-namespace"} <= {
         layer["layer"] for layer in process["protection"]["layers"] if layer["engaged"]
     }
+    assert sum(process["protection"]["thread_names"].values()) == process["protection"]["threads"] == 1
     assert {"prepare", "launch", "hello", "seal", "verify", "load", "ready"} <= set(process["timeline"])
 
 
 def test_inspect_draws_tables(folder: Path) -> None:
     """For people there are four tables: pids, timeline, and the protection by layers and by operations."""
     out = result(folder, "inspect", "belljar.toml", "open")
-    for word in ("launched", "claimed", "timeline", "early init", "layer by layer", "no-new-privs"):
+    for word in ("launched", "claimed", "timeline", "early init", "layer by layer", "no-new-privs", "1 thread: "):
         assert word in out
     assert re.search(r"read a file +│ open", out)
 
