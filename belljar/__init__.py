@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .child.services import ServiceError as ServiceError
+    from .child.services import service as service
     from .child.step import StepError as StepError
     from .child.step import around_seal as around_seal
     from .child.step import early_init as early_init
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from .host.plan.step import Step as Step
     from .host.process_host import ProcessHost as ProcessHost
     from .host.process_type import Process as Process
+    from .host.services import ServiceRefused as ServiceRefused
     from .host.state import State as State
     from .ipc.errors import BelljarError as BelljarError
     from .ipc.errors import PeerProtocolError as PeerProtocolError
@@ -69,6 +72,8 @@ _HOMES = {
     "ProtectionError": "host.errors",
     "ResultError": "host.errors",
     "SandboxError": "sandbox.errors",
+    "ServiceError": "child.services",
+    "ServiceRefused": "host.services",
     "Stage": "ipc.stage",
     "State": "host.state",
     "Step": "host.plan.step",
@@ -80,6 +85,7 @@ _HOMES = {
     "load_config": "host.config",
     "probe": "sandbox.probe",
     "require_after_seal": "child.step",
+    "service": "child.services",
     "stop": "sandbox.launch.client",
 }
 
@@ -106,6 +112,8 @@ __all__ = [
     "ProtectionError",
     "ResultError",
     "SandboxError",
+    "ServiceError",
+    "ServiceRefused",
     "Stage",
     "State",
     "Step",
@@ -117,6 +125,7 @@ __all__ = [
     "load_config",
     "probe",
     "require_after_seal",
+    "service",
     "stop",
 ]
 

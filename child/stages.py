@@ -19,6 +19,7 @@ from typing import NoReturn, TextIO
 
 from ..ipc.datagram import Datagram, close_all
 from ..ipc.errors import PeerProtocolError
+from ..ipc.interface import Method, methods_of
 from ..ipc.messages import (
     VERSION,
     Configure,
@@ -43,10 +44,11 @@ from ..sandbox.seccomp.install import install
 from ..sandbox.steps import StepFailed
 from . import warm
 from .bundle import BundleImporter, load_attribute
-from .dispatch import Dispatcher, Method, methods_of
+from .dispatch import Dispatcher
 from .early_init import EarlyInit
 from .link import HostGone, Link
 from .refused import RefusedImports
+from .services import Services, offer
 
 
 class StageError(Exception):
@@ -137,9 +139,9 @@ class Child:
         configuration, received = self.await_configuration()
         self.early_init(configuration, received)
         self.seal(configuration)
-        self.load()
+        services = self.load(configuration)
         self.ready()
-        Dispatcher(self.link, self.methods, self.refused, configuration.max_payload).run()
+        Dispatcher(self.link, self.methods, self.refused, services).run()
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
@@ -215,7 +217,7 @@ class Child:
             os.close(listener)
         self.link.send(Sealed(self.took, landlock))
 
-    def load(self) -> None:
+    def load(self, configuration: Configure) -> Services:
         """Stage 9: what rested goes on, late steps, then the plugin's own code; the host has verified the seal."""
         message, received = self.link.receive()
         with self.stage(Stage.LOAD):
@@ -223,8 +225,11 @@ class Child:
                 raise PeerProtocolError(f"the host sent {type(message).__name__} instead of the plugin")
             self.steps.resume()
             self.steps.run(late=True)
+            services = Services(self.link, message.services, configuration.max_payload)
+            offer(services)
             if message.plugin is not None:
                 self._load(message.plugin, received)
+        return services
 
     def ready(self) -> None:
         """Stage 10: calls may flow."""

@@ -17,8 +17,8 @@ import zoneinfo
 
 import msgspec
 
+from ..ipc.interface import methods_of
 from .bundle import BundleImporter
-from .dispatch import methods_of
 
 _MODULES = (
     "_strptime",

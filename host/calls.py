@@ -6,7 +6,8 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
@@ -15,11 +16,12 @@ import msgspec
 
 from ..ipc.datagram import Datagram
 from ..ipc.errors import PeerProtocolError
-from ..ipc.messages import MAX_INLINE, Call, CallFailed, Reply, Shutdown
+from ..ipc.messages import MAX_INLINE, Call, CallFailed, Reply, ServiceCall, ServiceFailed, ServiceReply, Shutdown
 from ..ipc.payload import make_sealed, read_sealed
 from .connection import Connection, EndOfChannel
 from .errors import ArgumentError, CallError, CallTimeout, PluginError, ResultError, UnknownMethod
 from .place import printable
+from .services import Services
 from .stages import Launching
 
 log = logging.getLogger("belljar.host")
@@ -59,6 +61,14 @@ class _Turn:
                 self._waiting.remove(event)
             raise
 
+    async def take_last(self) -> None:
+        """Wait until nobody else has the turn or waits for it."""
+        if not self.take_now():
+            await self.take()
+        while self._waiting:
+            self.give_up()
+            await self.take()
+
     def give_up(self) -> None:
         """Hand the turn to whoever has waited longest."""
         if self._waiting:
@@ -67,16 +77,28 @@ class _Turn:
             self._busy = False
 
 
+MAX_DEPTH = 16
+"""How deep calls and services may be nested in each other."""
+
+_within: ContextVar[tuple[_Turn, ...]] = ContextVar("_within", default=())
+"""The turns of calls that services make, of this child and others, in the service's own context, the innermost last."""
+
+
 class Calls:
     """The calls of one child. *kill* ends it with a reason; *refusals* are the files that the seal refused lately."""
 
     def __init__(
-        self, launching: Launching, refusals: Callable[[], tuple[str, ...]], kill: Callable[[str], None]
+        self,
+        launching: Launching,
+        services: Services,
+        refusals: Callable[[], tuple[str, ...]],
+        kill: Callable[[str], None],
     ) -> None:
         self._launching = launching
+        self._services = services
         self._refusals = refusals
         self._kill = kill
-        self._turn = _Turn()
+        self._turns = [_Turn()]
         self._last_id = 0
         self._given_up = ""
 
@@ -97,12 +119,13 @@ class Calls:
         raise CallTimeout(f"{method!r} did not answer within {timeout:g} s: {text}")
 
     async def _in_turn(self, method: str, payload: bytes, returns: Any) -> Any:
-        if not self._turn.take_now():
-            await self._turn.take()
+        turn = next((turn for turn in reversed(_within.get()) if turn in self._turns), self._turns[0])
+        if not turn.take_now():
+            await turn.take()
         try:
             return await self._exchange(method, payload, returns)
         finally:
-            self._turn.give_up()
+            turn.give_up()
 
     def _encode(self, method: str, arguments: tuple[Any, ...]) -> bytes:
         try:
@@ -117,13 +140,17 @@ class Calls:
     async def _exchange(self, method: str, payload: bytes, returns: Any) -> Any:
         """Send the call and wait for its answer. Left half-way, by cancellation, the child must go."""
         self._last_id += 1
+        call_id = self._last_id
         answered = False
         try:
             if len(payload) <= MAX_INLINE:
-                await self._connection.send(Call(self._last_id, method, payload))
+                await self._connection.send(Call(call_id, method, payload))
             else:
-                await self._send_large(method, payload)
+                await self._send_large(payload, Call(call_id, method, None))
             answer, received = await self._connection.receive()
+            while isinstance(answer, ServiceCall):
+                await self._serve(answer, received)
+                answer, received = await self._connection.receive()
             answered = True
         except (EndOfChannel, PeerProtocolError):
             answered = True  # by what it did, and there is a better reason than the one below
@@ -133,20 +160,49 @@ class Calls:
                 self._given_up = method
                 self._kill(f"the call of {method!r} was given up")
         try:
-            return self._result(method, answer, received, returns)
+            return self._result(call_id, method, answer, received, returns)
         finally:
             received.close()
 
-    async def _send_large(self, method: str, payload: bytes) -> None:
+    async def _send_large(self, payload: bytes, message: Call | ServiceReply) -> None:
         fd = make_sealed(payload)
         try:
-            await self._connection.send(Call(self._last_id, method, None), [fd])
+            await self._connection.send(message, [fd])
         finally:
             os.close(fd)
 
-    def _result(self, method: str, answer: object, received: Datagram, returns: Any) -> Any:
-        if not isinstance(answer, _ANSWERS) or answer.call_id != self._last_id:
-            raise PeerProtocolError(f"the child answered call {self._last_id} with {type(answer).__name__}")
+    async def _serve(self, call: ServiceCall, received: Datagram) -> None:
+        """Answer what the plugin asks during the call of this task. Calls that the service makes go in between.
+
+        Those calls have a turn of their own, for the one of this task is taken; it ends when all of them have.
+        """
+        with closing(received):
+            if call.payload is None:
+                payload = read_sealed(received.take_fd(), self._launching.process.max_payload)
+            else:
+                received.expect_no_fd()
+                payload = call.payload
+        if len(self._turns) > MAX_DEPTH:
+            raise PeerProtocolError(f"calls and services are nested more than {MAX_DEPTH} deep")
+        turn = _Turn()
+        self._turns.append(turn)
+        token = _within.set((*_within.get(), turn))
+        try:
+            answer = await self._services.answer(call.call_id, call.service, call.method, payload)
+            await turn.take_last()  # tasks that the service started may not have come to the end of their calls
+        finally:
+            _within.reset(token)
+            self._turns.remove(turn)
+        if isinstance(answer, ServiceFailed):
+            await self._connection.send(answer)
+        elif len(answer) <= MAX_INLINE:
+            await self._connection.send(ServiceReply(call.call_id, answer))
+        else:
+            await self._send_large(answer, ServiceReply(call.call_id, None))
+
+    def _result(self, call_id: int, method: str, answer: object, received: Datagram, returns: Any) -> Any:
+        if not isinstance(answer, _ANSWERS) or answer.call_id != call_id:
+            raise PeerProtocolError(f"the child answered call {call_id} with {type(answer).__name__}")
         refused = self._refusals()
         if answer.refused:
             # Words of the child, on their way into the log: no line breaks, and nothing that a terminal would obey.
@@ -167,12 +223,13 @@ class Calls:
     async def ask_to_end(self, message: Shutdown) -> None:
         """Send *message* once no call is under way; a child that has gone is what was wanted."""
         with suppress(EndOfChannel):
-            if not self._turn.take_now():
-                await self._turn.take()
+            turn = self._turns[0]
+            if not turn.take_now():
+                await turn.take()
             try:
                 await self._connection.send(message)
             finally:
-                self._turn.give_up()
+                turn.give_up()
 
 
 def _decode(method: str, payload: bytes, kind: Any) -> Any:

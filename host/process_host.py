@@ -36,6 +36,7 @@ from .output import Output
 from .plan.compare import StepReport
 from .process_type import Process
 from .proxy import Proxy
+from .services import Services
 from .stages import Launching
 from .state import Progress, State
 
@@ -69,7 +70,7 @@ class ProcessHost:
         early_init: How each early-init step went and what it left, by name; not those that a zygote has done before.
     """
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, *, services: Mapping[type, object] | None = None) -> None:
         self.process = process
         self.launched_pid: int | None = None
         self.child_pid: int | None = None
@@ -89,7 +90,8 @@ class ProcessHost:
         self._fds = ExitStack()
         self._outputs: list[Output] = []
         self._denials: Denials | None = None
-        self._calls = Calls(self._launching, self._took_refusals, self.kill)
+        self._services = Services(services or {}, process.max_payload)
+        self._calls = Calls(self._launching, self._services, self._took_refusals, self.kill)
         self._context: AbstractAsyncContextManager[None] | None = None
 
     @property
@@ -191,7 +193,7 @@ class ProcessHost:
                 level = logging.WARNING if status.asked else logging.INFO
                 log.log(level, "%s: %s is only partly there: %s", self.process.name, status.layer, status.limit)
         self._move(State.SEALED, Stage.LOAD)
-        await launching.load()
+        await launching.load(self._services.names)
         self.methods = (await launching.await_ready()).methods
         self._move(State.READY, Stage.READY)
 

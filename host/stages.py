@@ -314,16 +314,16 @@ class Launching:
             while not protection.is_still(self.connection.sender_pid):  # noqa: ASYNC110 - only waitid(2) tells of a
                 await anyio.sleep(0.001)  # stop, and the process that launched the child alone may call it
 
-    async def load(self) -> None:
+    async def load(self, services: tuple[str, ...]) -> None:
         """Stage 9: the seal holds; now, and not before, the child gets the plugin's code.
 
         A child that has ended instead may have said why; `await_ready` reads it.
         """
         with self.stage(Stage.LOAD), suppress(EndOfChannel):
             if self.process.load == "early":
-                await self.connection.send(Load(None))
+                await self.connection.send(Load(None, services))
             else:
-                await self.connection.send(Load(self._plugin()), [self.bundle.fd])
+                await self.connection.send(Load(self._plugin(), services), [self.bundle.fd])
 
     async def await_ready(self) -> Ready:
         """Stage 10: the plugin is loaded, calls may flow."""

@@ -142,6 +142,15 @@ class CallFailed(_Message, frozen=True, tag="call-failed"):
     refused: Names = ()
 
 
+class ServiceCall(_Message, frozen=True, tag="service-call"):
+    """During a call, the plugin asks the host for a service; ``payload`` as in `Call`. The child numbers these."""
+
+    call_id: Natural
+    service: Name
+    method: Name
+    payload: Inline | None
+
+
 class RunStep(_Message, frozen=True):
     """One early-init step: ``function`` of ``/path/file.py:name`` or ``module:name``, called with ``options``.
 
@@ -176,9 +185,13 @@ class Configure(_Message, frozen=True, tag="configure"):
 
 
 class Load(_Message, frozen=True, tag="load"):
-    """The host has verified the seal. Carries the bundle, unless the plugin was loaded early (``plugin`` None)."""
+    """The host has verified the seal. Carries the bundle, unless the plugin was loaded early (``plugin`` None).
+
+    ``services`` are the names of the interfaces that the host offers to this child.
+    """
 
     plugin: Plugin | None
+    services: Names = ()
 
 
 class Call(_Message, frozen=True, tag="call"):
@@ -189,12 +202,29 @@ class Call(_Message, frozen=True, tag="call"):
     payload: Inline | None
 
 
+class ServiceReply(_Message, frozen=True, tag="service-reply"):
+    """What a service answered; ``payload`` as in `Reply`."""
+
+    call_id: Natural
+    payload: Inline | None
+
+
+class ServiceFailed(_Message, frozen=True, tag="service-failed"):
+    """A service gave no answer; ``text`` says no more of the host than the service meant to say."""
+
+    call_id: Natural
+    kind: Literal["not-offered", "argument", "result", "refused", "failed"]
+    text: Text
+
+
 class Shutdown(_Message, frozen=True, tag="shutdown"):
     """End the dispatch loop and exit with code 0."""
 
 
-FromChild: TypeAlias = Hello | StageFailed | StepBegan | StepEnded | Listening | Sealed | Ready | Reply | CallFailed
-FromHost: TypeAlias = Configure | Load | Call | Shutdown
+FromChild: TypeAlias = (
+    Hello | StageFailed | StepBegan | StepEnded | Listening | Sealed | Ready | Reply | CallFailed | ServiceCall
+)
+FromHost: TypeAlias = Configure | Load | Call | ServiceReply | ServiceFailed | Shutdown
 
 # A string that is not UTF-8 and nesting without end are not DecodeErrors of msgspec.
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -1,7 +1,7 @@
 """Stage 8: compare what a child is held by with what its backend promised.
 
 A child that says "I am sealed" proves nothing, and a library call that returned success only little more. So the host
-judges what it has read itself (`reading`) of a child that it has stopped (`still`), layer by layer and thread by thread.
+judges what it has read itself (`reading`) of a child that it has stopped (`still`), layer by layer, thread by thread.
 One layer has no file in /proc: landlock. There the host has the word of the child, from before any untrusted code ran
 in it, that the kernel accepted the ruleset and then refused what it forbids (`sandbox.landlock`); how many threads that
 covers the host counts.

@@ -28,6 +28,7 @@ from belljar.ipc.messages import (
     Reply,
     RunStep,
     Sealed,
+    ServiceCall,
     Shutdown,
     StageFailed,
     StepBegan,
@@ -61,6 +62,7 @@ from_child: st.SearchStrategy[FromChild] = st.one_of(
     st.builds(Ready, many, timings),
     st.builds(Reply, naturals, st.none() | inline, st.just(())),
     st.builds(CallFailed, naturals, kinds, names, names, names, many),
+    st.builds(ServiceCall, naturals, names, names, st.none() | inline),
 )
 from_host: st.SearchStrategy[FromHost] = st.one_of(
     st.builds(
@@ -189,6 +191,10 @@ def test_the_host_cannot_be_echoed_back(message: FromHost) -> None:
         Reply(1, b"x" * (MAX_INLINE + 1)),
         CallFailed(1, "exception", "x" * 257, ""),
         CallFailed(1, "exception", "", "", "x" * 16_385),
+        ServiceCall(2**53 + 1, "s", "m", None),
+        ServiceCall(1, "x" * 257, "m", None),
+        ServiceCall(1, "s", "x" * 257, None),
+        ServiceCall(1, "s", "m", b"x" * (MAX_INLINE + 1)),
     ],
     ids=repr,
 )

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from belljar.child.dispatch import ArgumentsUnfit, Method, methods_of
+from belljar.ipc.interface import ArgumentsUnfit, Method, methods_of
 
 
 @dataclass
@@ -164,3 +164,13 @@ def test_annotations_that_cannot_be_resolved_are_named() -> None:
 
     with pytest.raises(TypeError, match="annotations of method 'call' cannot be resolved: name 'Missing'"):
         methods_of(Broken())
+
+
+@given(st.binary(max_size=64))
+def test_no_bytes_are_anything_but_arguments_or_unfit(payload: bytes) -> None:
+    """Whatever stands where arguments should, even nothing: the method runs, or ArgumentsUnfit is raised."""
+    try:
+        METHODS["plain"](payload)
+    except ArgumentsUnfit:
+        return
+    assert msgspec.msgpack.decode(payload)[0] is not None

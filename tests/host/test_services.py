@@ -1,0 +1,199 @@
+"""Services: a plugin calls the host during a call, and reaches nothing that was not offered."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import anyio
+import pytest
+
+from belljar.host.errors import CallTimeout, ChildEnded, PluginError
+from belljar.host.process_host import ProcessHost
+from belljar.host.services import ServiceRefused, Services
+from belljar.ipc.messages import ServiceFailed
+
+from ..children.served.interfaces import Shelf
+from ..helpers import launch, nothing_left, on_all, process, require
+
+pytestmark = pytest.mark.anyio
+
+
+class Memory:
+    """A shelf in memory; its methods are plain or asynchronous, as it likes."""
+
+    def __init__(self) -> None:
+        self.kept = {"first": b"content"}
+        self.host: ProcessHost | None = None
+
+    async def read(self, key: str) -> bytes:
+        if key == "secret":
+            raise ServiceRefused("the secret is not for you")
+        return self.kept[key]
+
+    def write(self, key: str, data: bytes) -> int:
+        self.kept[key] = data
+        return len(data)
+
+    async def ask_back(self, depth: int) -> int:
+        assert self.host is not None
+        answer: int = await self.host.call("deeper", depth, returns=int)
+        return answer
+
+    def wrong(self) -> str:
+        return "no number"
+
+    async def burst(self, count: int) -> list[int]:
+        assert self.host is not None
+        host, answers = self.host, [0] * count
+
+        async def double(number: int) -> None:
+            answers[number] = await host.call("double", number, returns=int)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(count):
+                tasks.start_soon(double, number)
+        return answers
+
+
+def served(memory: object, **fields: Any) -> ProcessHost:
+    """Return a host that offers *memory* as a `Shelf` to the plugin tests/children/served.py."""
+    host = ProcessHost(process("served:Plug", **fields), services={Shelf: memory})
+    if isinstance(memory, Memory):
+        memory.host = host
+    return host
+
+
+@on_all
+async def test_a_plugin_calls_what_the_host_offers(backend: str) -> None:
+    """Arguments and answers travel, small and large, in any number of services within one call."""
+    require(backend)
+    memory = Memory()
+    memory.kept["large"] = bytes(range(256)) * 1000
+    async with served(memory, backend=backend) as host:
+        assert await host.call("copy", "first", "second", returns=int) == 7
+        assert await host.call("copy", "large", "copied", returns=int) == 256_000
+    assert memory.kept["second"] == b"content"
+    assert memory.kept["copied"] == memory.kept["large"]
+
+
+async def test_calls_and_services_nest() -> None:
+    """Call, service, call, service...: none waits for one that waits for it; too deep is a protocol error."""
+    async with served(Memory()) as host:
+        assert await host.call("deeper", 7, returns=int) == 7
+    with nothing_left(), pytest.raises(ChildEnded, match=r"broke the protocol: .* nested more than 16 deep"):
+        async with served(Memory()) as host:
+            await host.call("deeper", 40)
+
+
+async def test_a_service_may_call_from_several_tasks() -> None:
+    """Their calls take turns within the call that asked for the service."""
+    async with served(Memory()) as host:
+        assert await host.call("burst", 5, returns=list[int]) == [0, 2, 4, 6, 8]
+
+
+async def test_calls_of_other_tasks_wait_while_a_service_works() -> None:
+    """A task that has nothing to do with a service does not come in between."""
+    async with served(Memory()) as host:
+        answers: list[int] = []
+
+        async def deeper(depth: int) -> None:
+            answers.append(await host.call("deeper", depth, returns=int))
+
+        async with anyio.create_task_group() as tasks:
+            for depth in (5, 3, 1):
+                tasks.start_soon(deeper, depth)
+        assert sorted(answers) == [1, 3, 5]
+
+
+async def test_what_a_service_raises_stays_with_the_host(caplog: pytest.LogCaptureFixture) -> None:
+    """The plugin learns that a service failed, or the words of a refusal; the log has the traceback."""
+    async with served(Memory()) as host:
+        assert await host.call("why_not", "secret", returns=str) == "the secret is not for you"
+        assert await host.call("why_not", "nothing", returns=str) == "Shelf.read failed in the host"
+        assert "KeyError: 'nothing'" in caplog.text
+        assert await host.call("copy", "first", "second", returns=int) == 7
+
+
+async def test_arguments_and_answers_are_checked_on_both_sides() -> None:
+    """What does not fit the interface is refused by whoever sees it first."""
+    async with served(Memory()) as host:
+        assert "length <= 16" in await host.call("why_not", "x" * 17, returns=str)
+        assert "does not fit" in await host.call("wrong", returns=str)
+        with pytest.raises(PluginError, match="argument 'key': Expected"):
+            await host.call("copy", "first", "x" * 17)
+
+
+async def test_only_the_thread_of_a_call_can_ask() -> None:
+    """Another thread of the plugin is told why not, and the channel stays in order."""
+    async with served(Memory()) as host:
+        assert "by the thread that runs it" in await host.call("from_a_thread", returns=str)
+        assert await host.call("copy", "first", "second", returns=int) == 7
+
+
+async def test_what_is_not_offered_cannot_be_had() -> None:
+    """A plugin that asks for another service is told what there is."""
+    async with served(Memory()) as host:
+        words = await host.call("unoffered", returns=str)
+    assert words == "the host does not offer Unoffered to this child; it offers Shelf"
+    with pytest.raises(Exception, match="it offers no service"):
+        await launch("served:Plug").__aenter__()
+
+
+async def test_a_timeout_ends_a_call_whose_service_hangs() -> None:
+    """The deadline of a call covers the services that it asks for; the service is cancelled."""
+
+    class Hanging(Memory):
+        async def read(self, key: str) -> bytes:
+            await anyio.sleep_forever()
+            raise AssertionError
+
+    async with served(Hanging()) as host:
+        with pytest.raises(CallTimeout, match="the child was killed"):
+            await host.call("copy", "first", "second", timeout=0.3)
+        assert (await host.wait()).signal == "SIGKILL"
+
+
+class Untyped(Protocol):
+    """Would take anything from a child."""
+
+    def take(self, anything: Any) -> None: ...
+
+
+class Taker:
+    """Takes it."""
+
+    def take(self, anything: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("offered", "reason"),
+    [
+        ({Untyped: Taker()}, "Untyped.take: give the parameter 'anything' a type"),
+        ({Shelf: object()}, "object has no method 'ask_back', which Shelf declares"),
+    ],
+)
+def test_an_offer_that_cannot_be_held_is_refused_at_once(offered: dict[type, object], reason: str) -> None:
+    """A parameter without a type, or an object without a method, is an error of the application."""
+    with pytest.raises(TypeError, match=reason):
+        Services(offered, 1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("service", "method", "payload", "kind"),
+    [
+        ("Shelf", "missing", b"\x90", "not-offered"),
+        ("Other", "read", b"\x90", "not-offered"),
+        ("Shelf", "__class__", b"\x90", "not-offered"),
+        ("Shelf", "host", b"\x90", "not-offered"),
+        ("Shelf", "read", b"\x90", "argument"),
+        ("Shelf", "read", b"\x91\x07", "argument"),
+        ("Shelf", "read", b"", "argument"),
+        ("Shelf", "read", b"\xc1\xff", "argument"),
+        ("Shelf", "read", b"\x91" * 100_000, "argument"),
+    ],
+)
+async def test_what_a_hostile_child_asks_is_refused(service: str, method: str, payload: bytes, kind: str) -> None:
+    """Names beyond the offer and arguments of any other shape give a refusal and nothing else."""
+    answer = await Services({Shelf: Memory()}, 1 << 20).answer(1, service, method, payload)
+    assert isinstance(answer, ServiceFailed)
+    assert answer.kind == kind

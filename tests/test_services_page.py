@@ -1,0 +1,23 @@
+"""docs/services.md shows code that runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+PAGE = Path(__file__).parents[1] / "docs" / "services.md"
+
+
+def test_the_example_counts(tmp_path: Path) -> None:
+    """The interface, the plugin and the host of the page work together as they stand there."""
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    for name, block in zip(("interfaces.py", "counter.py", "host.py"), blocks, strict=True):
+        (tmp_path / name).write_text(block)
+    tmp_path.chmod(0o755)
+    argv = [sys.executable, "host.py"]
+    run_as = {"PATH": os.environ["PATH"]}
+    ended = subprocess.run(argv, cwd=tmp_path, env=run_as, capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr) == ("2\n", "")
