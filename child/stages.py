@@ -47,6 +47,7 @@ from .dispatch import Dispatcher, Method, methods_of
 from .early_init import EarlyInit
 from .link import HostGone, Link
 from .refused import RefusedImports
+from .step import StepError
 
 
 class StageError(Exception):
@@ -261,7 +262,7 @@ def _sentence(error: BaseException) -> str:
         return f"{notes}it called exit({error.code!r})"
     if isinstance(error, SyntaxError) and error.filename:
         return f"{notes}{error.filename}:{error.lineno}: {error.msg}"
-    if isinstance(error, (StepFailed, SandboxError, PeerProtocolError)):
+    if isinstance(error, (StepError, StepFailed, SandboxError, PeerProtocolError)):
         return f"{notes}{error}"
     text = str(error)
     return f"{notes}{_place(error)}{type(error).__name__}{f': {text}' if text else ''}"

@@ -2,8 +2,8 @@
 
 Mesa's llvmpipe renders on the processor. It compiles shaders to machine code, also while it draws, so it needs
 executable memory in the sealed child; denied, it crashes at the first draw (tests/child/steps). A driver of a GPU
-compiles for the GPU, hands the code to the kernel by ioctl on a node that early init opened, and starts threads when its
-queues fill. That is what Mesa's source says; it has not been seen on a GPU.
+compiles for the GPU, hands the code to the kernel by ioctl on a node that early init opened, and starts threads when
+its queues fill. That is what Mesa's source says; it has not been seen on a GPU.
 """
 
 from __future__ import annotations

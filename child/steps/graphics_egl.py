@@ -28,7 +28,6 @@ import prctl
 from ..step import StepError, early_init, require_after_seal
 
 LIBRARY: Final = "libEGL.so.1"
-_BACKEND: Final[dict[str, Any]] = {"backend": "egl", "libgl": LIBRARY, "libegl": LIBRARY}
 
 _ENVIRONMENT: Final = {
     "HOME": None,  # Mesa asks for no other home when it looks for .drirc
@@ -58,9 +57,10 @@ def graphics_egl(version: int = 330, device: int = 0) -> Any:
         import moderngl
     except ImportError as error:
         raise StepError(f"could not load moderngl: {error} (install the extra belljar[graphics])") from error
+    settings: dict[str, Any] = {"backend": "egl", "libgl": LIBRARY, "libegl": LIBRARY, "device_index": device}
     with _environment(), _thread_name("graphics-egl"):
         try:
-            context = moderngl.create_context(require=version, standalone=True, **_BACKEND, **{"device_index": device})
+            context = moderngl.create_context(require=version, standalone=True, **settings)
         except Exception as error:  # glcontext has no class of its own for its errors
             text = f"could not make a context of OpenGL {version // 100}.{version // 10 % 10}: {error}"
             raise StepError(f"{text} ({_remedy(str(error))})") from error
