@@ -72,7 +72,7 @@ def graphics_egl(version: int = 330, device: int = 0) -> Any:
 def _remedy(error: str) -> str:
     """Return what to do about what glcontext says."""
     if "not loaded" in error:
-        return f"{LIBRARY} was not found: install libegl1"
+        return "it cannot be opened: install libegl1; after the seal no library can be"
     if "found 0 devices" in error:
         return "no EGL driver was found: install libegl-mesa0"
     if "requested device" in error:
