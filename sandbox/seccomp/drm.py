@@ -1,12 +1,13 @@
 """The ioctls by which a program renders on a GPU: a list, in numbers of include/uapi/drm/drm.h of the kernel.
 
 A DRM node answers to many more: setting the modes of screens, becoming master, authenticating others, and the ways of
-before GEM. Listed are those that the kernel itself answers on a *render* node (DRM_RENDER_ALLOW in its drm_ioctl.c),
-so that a child that got hold of a card node (/dev/dri/card0), which answers to all, has no more than on a render node.
+before GEM. Listed are those that the kernel also answers on a *render* node (DRM_RENDER_ALLOW in its drm_ioctl.c), but
+for one that only names a client for debuggers.
 
-What a filter cannot say: on which fd a call is made, and which driver the numbers of `_DRIVER` belong to. Each driver
-gives them its own meaning, and reads structures behind pointers: kernel code that few have read. Nor does DRM look at
-the type of an ioctl, only at the number in its lowest byte; the type is compared for the sake of all other devices.
+What a filter cannot say: on which fd a call is made, and which driver the numbers of `DRIVER` belong to. Each driver
+gives them its own meaning, some of them for card nodes (/dev/dri/card0) only, and reads structures behind pointers:
+kernel code that few have read. Nor does DRM look at the type of an ioctl, only at the number in its lowest byte
+(drm_ioctl() in the same file); the type is compared for the sake of all other devices.
 """
 
 from __future__ import annotations

@@ -213,7 +213,7 @@ DRM_NEVER = {
     **{"SET_MASTER": 0x1E, "DROP_MASTER": 0x1F, "AGP_ACQUIRE": 0x30, "SG_ALLOC": 0x38, "WAIT_VBLANK": 0x3A},
     **{"CRTC_GET_SEQUENCE": 0x3B, "UPDATE_DRAW": 0x3F, "MODE_GETRESOURCES": 0xA0, "MODE_SETCRTC": 0xA2},
     **{"MODE_CREATE_DUMB": 0xB2, "MODE_ATOMIC": 0xBC, "MODE_CREATEPROPBLOB": 0xBD, "MODE_CREATE_LEASE": 0xC6},
-    **{"MODE_REVOKE_LEASE": 0xC9, "MODE_GETFB2": 0xCE},
+    **{"MODE_REVOKE_LEASE": 0xC9, "MODE_GETFB2": 0xCE, "MODE_CLOSEFB": 0xD0},
 }
 """Numbers of drm.h that no rendering child needs: modes, master, authentication, names for all, and what was before."""
 
