@@ -5,8 +5,9 @@ speed of the sealed child as a part of the other's: the goal is 0.95, and less t
 mostly drawing; one of 180p mostly the call, and the driver's threads that wake each other. *decode* takes sixteen small
 frames from the clip of the media example.
 
-For each early-init step, the milliseconds in a launch that starts the guard and the zygote (*cold*), and in one whose
-zygote has run what it may share (*warm*): an OpenGL context has threads, so it is made anew in each child.
+For each early-init step, the milliseconds in a child that was executed, as under ``none``, and in one from a zygote
+(``namespaces``), which has run beforehand what it may share: 0 for a step that is shared. An OpenGL context has
+threads, so it is made anew in each child.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from belljar import BelljarError, Process, ProcessHost, load_config, stop
+from belljar import BelljarError, Process, ProcessHost, load_config
 from belljar.host.run_command import pretty_json
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SIZES = {"frame, 1920 x 1080": (1920, 1080), "frame, 320 x 180": (320, 180)}
 GOAL, DEFECT = 0.95, 0.8
+TYPES = (("graphics_plugin", "painter"), ("media_plugin_host", "thumbnailer"), ("media_plugin_host", "video"))
 
 Work = Callable[[ProcessHost], Awaitable[object]]
 Samples = dict[str, dict[str, list[float]]]
@@ -88,19 +90,21 @@ async def timed(work: Awaitable[object]) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-async def early_init(painter: Process, launches: int) -> dict[str, dict[str, float]]:
-    """Return the median milliseconds of each early-init step, cold and warm; 0 for one that the zygote has done."""
-    taken: dict[str, dict[str, list[float]]] = {}
-    for _ in range(launches):
-        stop()
-        for kind in ("cold", "warm"):
-            async with ProcessHost(painter) as host:
-                for step in ("total", *host.early_init):
-                    taken.setdefault(step, {}).setdefault(kind, []).append(host.timeline[step])
-    return {
-        step: {kind: statistics.median(kinds.get(kind, [0.0])) for kind in ("cold", "warm")}
-        for step, kinds in taken.items()
-    }
+async def early_init(launches: int) -> dict[str, dict[str, float]]:
+    """Return the median milliseconds of each step of each of `TYPES`, by where it ran; 0 where it need not."""
+    rows: dict[str, dict[str, float]] = {}
+    for example, name in TYPES:
+        shared = process(example, name)
+        for kind, chosen in {"executed": msgspec.structs.replace(shared, backend="none"), "zygote": shared}.items():
+            taken: dict[str, list[float]] = {}
+            for _ in range(launches + 1):
+                async with ProcessHost(chosen) as host:
+                    for step in host.early_init.values():
+                        taken.setdefault(step.name, []).append(step.took)
+            for step_name, times in taken.items():
+                row = rows.setdefault(f"{name}: {step_name}", {"executed": 0.0, "zygote": 0.0})
+                row[kind] = statistics.median(times[1:] or [0.0])  # the first launch also fills caches
+    return rows
 
 
 def main() -> int:
@@ -112,7 +116,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         samples = anyio.run(measure, options.rounds)
-        steps = anyio.run(early_init, process("graphics_plugin", "painter"), options.launches)
+        steps = anyio.run(early_init, options.launches)
     except BelljarError as error:
         print(f"error: {error} (scripts/setup --graphics installs what it needs)", file=sys.stderr)
         return 2
@@ -125,9 +129,9 @@ def main() -> int:
 
 
 def row_of(taken: dict[str, list[float]]) -> dict[str, float]:
-    """Return medians and the ratio of the speeds."""
-    sealed, free = statistics.median(taken["sealed"]), statistics.median(taken["free"])
-    return {"sealed": sealed, "free": free, "ratio": free / sealed}
+    """Return medians, and the median ratio of the speeds in a round: two neighbours have the same machine."""
+    ratios = [free / sealed for sealed, free in zip(taken["sealed"], taken["free"], strict=True)]
+    return {**{kind: statistics.median(times) for kind, times in taken.items()}, "ratio": statistics.median(ratios)}
 
 
 def show(rows: dict[str, dict[str, float]], steps: dict[str, dict[str, float]]) -> None:
@@ -135,9 +139,9 @@ def show(rows: dict[str, dict[str, float]], steps: dict[str, dict[str, float]]) 
     speed = Table("", "sealed", "none", "ratio", title=f"median ms, and ratio of speeds (goal {GOAL})")
     for name, row in rows.items():
         speed.add_row(name, f"{row['sealed']:.2f}", f"{row['free']:.2f}", f"{row['ratio']:.3f}")
-    early = Table("", "cold", "warm", title="launch and early init, median ms")
+    early = Table("", "executed", "zygote", title="each step of early init, median ms")
     for name, row in steps.items():
-        early.add_row(name, f"{row['cold']:.2f}", f"{row['warm']:.2f}")
+        early.add_row(name, f"{row['executed']:.2f}", f"{row['zygote']:.2f}")
     for table in (speed, early):
         table.title_justify = "left"
         Console().print(table)
