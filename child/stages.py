@@ -49,6 +49,7 @@ from .early_init import EarlyInit
 from .link import HostGone, Link
 from .refused import RefusedImports
 from .services import Services, offer
+from .step import StepError
 
 
 class StageError(Exception):
@@ -266,7 +267,7 @@ def _sentence(error: BaseException) -> str:
         return f"{notes}it called exit({error.code!r})"
     if isinstance(error, SyntaxError) and error.filename:
         return f"{notes}{error.filename}:{error.lineno}: {error.msg}"
-    if isinstance(error, (StepFailed, SandboxError, PeerProtocolError)):
+    if isinstance(error, (StepError, StepFailed, SandboxError, PeerProtocolError)):
         return f"{notes}{error}"
     text = str(error)
     return f"{notes}{_place(error)}{type(error).__name__}{f': {text}' if text else ''}"

@@ -28,7 +28,11 @@ __all__ = ["Config", "Process", "load_config", "load_policy"]
 MAX_FILE = 1 << 20
 """Bytes that a configuration file may have."""
 
-PRESETS: Mapping[str, Callable[[], Policy]] = {"compute": Policy.compute, "media": Policy.media}
+PRESETS: Mapping[str, Callable[[], Policy]] = {
+    "compute": Policy.compute,
+    "media": Policy.media,
+    "graphics": Policy.graphics,
+}
 
 NAMED: Mapping[str, Callable[[], Policy]] = {**PRESETS, "empty": Policy, "default": Policy}
 """What `load_policy` knows by name: the presets, and the policy of a child that only computes."""

@@ -194,7 +194,7 @@ class ProcessHost:
                 log.log(level, "%s: %s is only partly there: %s", self.process.name, status.layer, status.limit)
         self._move(State.SEALED, Stage.LOAD)
         await launching.load(self._services.names)
-        self.methods = (await launching.await_ready()).methods
+        self.methods = (await launching.await_ready(self._took_refusals)).methods
         self._move(State.READY, Stage.READY)
 
     def _move(self, state: State, stage: Stage) -> None:

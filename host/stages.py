@@ -63,6 +63,8 @@ from .process_type import Process, plan_of
 
 log = logging.getLogger("belljar.host")
 
+_SHOWN = 4  # refused calls that one error names
+
 
 class Launching:
     """One launch: what stage 1 prepared and what the later stages found out. Close it in any case."""
@@ -325,8 +327,8 @@ class Launching:
             else:
                 await self.connection.send(Load(self._plugin(), services), [self.bundle.fd])
 
-    async def await_ready(self) -> Ready:
-        """Stage 10: the plugin is loaded, calls may flow."""
+    async def await_ready(self, refusals: Callable[[], tuple[str, ...]]) -> Ready:
+        """Stage 10: the plugin is loaded, calls may flow. *refusals* returns what the seal has refused so far."""
         with self.stage(Stage.READY):
             while True:
                 with self.steps.deadline():
@@ -336,7 +338,7 @@ class Launching:
                     break
                 self.steps.take(message)
             if isinstance(message, StageFailed):
-                raise failed(message)
+                raise failed(message, refusals())
             if not isinstance(message, Ready):
                 raise PeerProtocolError(f"the child sent {type(message).__name__} instead of being ready")
         self.timeline |= message.took
@@ -363,9 +365,16 @@ def _refused(stage: Stage, error: StepFailed) -> LaunchError:
     return LaunchError(stage, error.errno, f"{error}{f' ({remedy})' if remedy else ''}")
 
 
-def failed(message: StageFailed) -> LaunchError:
-    """Return the child's own report as an error, with what the seal refused, if that may be why."""
+def failed(message: StageFailed, calls: tuple[str, ...] = ()) -> LaunchError:
+    """Return the child's own report as an error, with what the seal refused, if that may be why.
+
+    The imports are the child's word, the *calls* the kernel's.
+    """
     step = message.text.removeprefix("could not ").partition(":")[0]
     remedy = hint(step, message.errno) if message.errno else ""
-    refused = f" (after the seal it could not import {', '.join(message.refused)})" if message.refused else ""
-    return LaunchError(Stage(message.stage), message.errno, message.text + (f" ({remedy})" if remedy else "") + refused)
+    said = [f"after the seal it could not import {', '.join(message.refused)}"] if message.refused else []
+    if calls:
+        more = f" and {len(calls) - _SHOWN} more" if len(calls) > _SHOWN else ""
+        said.append(f"the seal refused {', '.join(calls[:_SHOWN])}{more}")
+    parts = [message.text, *(f"({part})" for part in (remedy, "; ".join(said)) if part)]
+    return LaunchError(Stage(message.stage), message.errno, " ".join(parts))

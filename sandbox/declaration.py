@@ -13,7 +13,7 @@ import msgspec
 from .quantities import parse_duration
 
 Right: TypeAlias = Literal[
-    "files", "devices", "network", "local-sockets", "threads", "subprocesses", "executable-memory"
+    "files", "devices", "gpu", "network", "local-sockets", "threads", "subprocesses", "executable-memory"
 ]
 Need: TypeAlias = Right | Literal["single-threaded"]
 LaterNeed: TypeAlias = Right | Literal["graphics-driver"]
@@ -24,6 +24,7 @@ FdKind: TypeAlias = Literal[
 RIGHTS: Final[dict[str, str]] = {
     "files": "reading files by name",
     "devices": "opening device nodes",
+    "gpu": "commanding a GPU through a node that is open",
     "network": "sockets of the network, inet, inet6 or netlink",
     "local-sockets": "connecting a unix socket to a name in the file system",
     "threads": "starting threads",

@@ -1,8 +1,9 @@
 """Which graphics driver a child will find: a GPU's, if it may open a render node, or else llvmpipe.
 
 Mesa's llvmpipe renders on the processor. It compiles shaders to machine code, also while it draws, so it needs
-executable memory in the sealed child; denied, it crashes at the first draw (``tests/child/steps``). A driver of a GPU
-compiles for the GPU and hands the code to the kernel by ioctl, on a device that early init opened.
+executable memory in the sealed child; denied, it crashes at the first draw (tests/child/steps). A driver of a GPU
+compiles for the GPU, hands the code to the kernel by ioctl on a node that early init opened, and starts threads when
+its queues fill. That is what Mesa's source says; it has not been seen on a GPU.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def find_driver(user: User) -> Driver:
     """Return the driver that a child of *user* will find."""
     for node in sorted(RENDER_NODES.glob("renderD*")):
         if _may_open(node, user):
-            return Driver(str(node), ("devices",))
+            return Driver(str(node), ("gpu", "threads"))
     return LLVMPIPE
 
 

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, Self, TypeVar
 
 import msgspec
 
-from .danger import Danger
+from .danger import DEVICES, EXECUTABLE_MEMORY, Danger
 from .errors import PolicyError
 from .policy_check import check_names, check_rules
 from .quantities import format_size, parse_duration, parse_size
@@ -29,7 +29,7 @@ Family = Literal["unix", "inet", "inet6", "netlink"]
 CovertChannel = Literal["keys", "locks", "vsock", "sysv-ipc", "posix-queues"]
 
 # Part of every hash. Raise it whenever a field is added or the meaning of one changes.
-_HASH_VERSION: Final = 3
+_HASH_VERSION: Final = 4
 _LISTS: Final = ("read_only", "read_write", "devices", "network", "covert_channels", "syscalls", "danger")
 
 
@@ -73,6 +73,8 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         read_only: Absolute paths of files and folders that the child may read.
         read_write: The same, for reading, writing, creating and deleting below them.
         devices: Absolute paths of device nodes below ``/dev`` that the child may open and use. Needs DEVICES.
+        gpu: May command a GPU through a DRM node that is open: the ioctls of rendering, never those that set modes of a
+            screen. The node is opened before the seal, or named under *devices*, which brings this too. Needs DEVICES.
         network: Socket families that the child may create. Sockets that it is given work without. All but ``unix``
             need the token NETWORK.
         subprocesses: May fork; with *read_only* or *read_write* may also execute what it can read.
@@ -92,6 +94,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     read_only: tuple[str, ...] = ()
     read_write: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
+    gpu: bool = False
     network: tuple[Family, ...] = ()
     subprocesses: bool = False
     threads: bool = False
@@ -119,13 +122,29 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return cls().allow_threads().with_limits(memory="1GiB", open_files=256, file_size="256MiB")
 
     @classmethod
+    def graphics(cls, *, jit: bool = True) -> Self:
+        """Rendering with a context that was made before the seal, by what the driver was seen to do once sealed.
+
+        With *jit*, for llvmpipe, Mesa's renderer without a GPU: executable memory, for it compiles each shader when it
+        first draws with it (without, it crashes), and nothing else. The threads that it has started go on.
+
+        Without, for a GPU whose driver makes its code in the GPU's own memory: the ioctls of rendering, and threads,
+        which such drivers start when a queue of theirs fills. Written from Mesa's source; not tried on a GPU.
+
+        4 GiB of address space: llvmpipe starts two threads for each processor, and a child so has 0.6 GiB of it on 2
+        processors and 1.5 GiB on 16 (llvmpipe counts no further), and the scene lives in it too.
+        """
+        limited = cls().with_limits(memory="4GiB", open_files=256, file_size="256MiB")
+        return limited.allow_executable_memory(EXECUTABLE_MEMORY) if jit else limited.allow_threads().allow_gpu(DEVICES)
+
+    @classmethod
     def preset(cls, name: str) -> Self:
-        """Return the preset called *name*, ``compute`` or ``media``.
+        """Return the preset called *name*, ``compute``, ``media`` or ``graphics``.
 
         Raises:
             PolicyError: There is none of that name.
         """
-        presets = {"compute": cls.compute, "media": cls.media}
+        presets = {"compute": cls.compute, "media": cls.media, "graphics": cls.graphics}
         check_names((name,), tuple(presets), place="policy", word="preset")
         return presets[name]()
 
@@ -192,6 +211,10 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """May open and use the device nodes *paths*. The token is DEVICES."""
         return self._with(danger, devices=_added(self.devices, paths))
 
+    def allow_gpu(self, danger: Danger) -> Self:
+        """May command a GPU through a node that early init has opened. The token is DEVICES."""
+        return self._with(danger, gpu=True)
+
     def allow_executable_memory(self, danger: Danger) -> Self:
         """May make memory executable. The token is EXECUTABLE_MEMORY."""
         return self._with(danger, executable_memory=True)
@@ -238,6 +261,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return {
             "files": bool(self.read_only or self.read_write),
             "devices": bool(self.devices),
+            "gpu": self.gpu or any(path.startswith("/dev/dri/") for path in self.devices),
             "network": bool({"inet", "inet6", "netlink"} & set(self.network)),
             "local-sockets": "unix" in self.network,
             "threads": self.threads,

@@ -111,7 +111,7 @@ def dangers(policy: Policy) -> dict[Danger, str]:
     needed = {
         Danger.EXECUTABLE_MEMORY: ("executable_memory", policy.executable_memory),
         Danger.NETWORK: ("network", set(policy.network) - {"unix"}),
-        Danger.DEVICES: ("devices", policy.devices),
+        Danger.DEVICES: ("devices" if policy.devices else "gpu", policy.devices or policy.gpu),
         Danger.COVERT_CHANNELS: ("covert_channels", policy.covert_channels),
         Danger.OPEN_DIRECTORIES: ("open_directories", policy.open_directories),
         Danger.SYSCALLS: ("syscalls", policy.syscalls),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import select
@@ -64,6 +65,23 @@ def require(backend: str, user: User | None = None) -> None:
         pytest.fail(f"BELLJAR_MUST_WORK names {backend}, which does not work here: {missing}")
     if missing:
         pytest.skip(f"{backend} does not work here: {missing}")
+
+
+@functools.cache
+def _graphics_trouble() -> str:
+    kind = "standalone=True, backend='egl', libgl='libEGL.so.1', libegl='libEGL.so.1'"
+    code = f"import moderngl; moderngl.create_context({kind})"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False)
+    return done.stderr.strip().rpartition("\n")[2] if done.returncode else ""
+
+
+def require_graphics() -> None:
+    """The same of an OpenGL context without a window: a test that needs one fails or skips where there is none."""
+    trouble = _graphics_trouble()
+    if trouble and "graphics" in MUST_WORK.split(","):
+        pytest.fail(f"BELLJAR_MUST_WORK names graphics, which does not work here: {trouble}")
+    if trouble:
+        pytest.skip(f"graphics does not work here: {trouble} (scripts/setup --graphics)")
 
 
 def write_plugin(folder: Path, source: str, *, name: str = "written") -> str:

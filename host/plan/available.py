@@ -24,6 +24,7 @@ class Refused(NamedTuple):
 _CLOSED_BY: Mapping[Right, tuple[Layer, ...]] = {
     "files": (Layer.EMPTY_ROOT, Layer.LANDLOCK, Layer.SECCOMP),
     "devices": (Layer.EMPTY_ROOT, Layer.LANDLOCK, Layer.SECCOMP),
+    "gpu": (Layer.SECCOMP,),
     "network": (Layer.NET_NS, Layer.SECCOMP),
     "local-sockets": (Layer.SECCOMP,),
     "threads": (Layer.SECCOMP,),
@@ -35,6 +36,7 @@ _CLOSED_BY: Mapping[Right, tuple[Layer, ...]] = {
 _KEYS: Mapping[Right, str] = {
     "files": "read_only or read_write",
     "devices": "devices",
+    "gpu": "gpu",
     "network": "network",
     "local-sockets": "network = ['unix']",
     "threads": "threads",

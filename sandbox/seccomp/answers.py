@@ -41,7 +41,7 @@ class Rights(NamedTuple):
     reads: bool
     writes: bool
     devices: bool
-    graphics: bool
+    gpu: bool
     families: tuple[Family, ...]
     subprocesses: bool
     threads: bool
@@ -66,7 +66,7 @@ class Rights(NamedTuple):
             reads=bool(policy.read_only or policy.read_write or policy.devices),
             writes=bool(policy.read_write),
             devices=bool(policy.devices),
-            graphics=any(path.startswith("/dev/dri/") for path in policy.devices),
+            gpu=policy.grants("gpu"),
             families=tuple(sorted(set(policy.network))),
             subprocesses=policy.subprocesses,
             threads=policy.threads,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from . import drm
 from .answers import Answer, Bits, Choice
 from .own_pid import PLACEHOLDER
 
 _WORDS: Final = {Answer.ALLOW: "allowed", Answer.REPORT: "EACCES, and the host is told"}
 _WHOLE: Final = (0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF)
-_FIELDS: Final = (0xF, 0xFF00)
+_FIELDS: Final = (0xF, *drm.MASKS)
 """Masks that cut a number out of a word, where others ask for single bits."""
 
 # The names of arguments are the kernel's, from its SYSCALL_DEFINE lines, or plainer ones.
@@ -69,7 +70,7 @@ _VALUES: Final = {
         F_DUPFD=0 F_GETFD=1 F_SETFD=2 F_GETFL=3 F_SETFL=4 F_GETLK=5 F_SETLK=6 F_SETLKW=7 F_OFD_GETLK=36 F_OFD_SETLK=37
         F_OFD_SETLKW=38 F_SETLEASE=1024 F_GETLEASE=1025 F_DUPFD_CLOEXEC=1030 F_ADD_SEALS=1033 F_GET_SEALS=1034
     """),
-    "request": _table("TCGETS=0x5401 FIONREAD=0x541B FIONBIO=0x5421 FIONCLEX=0x5450 FIOCLEX=0x5451 DRM_*=0x6400"),
+    "request": {**_table("TCGETS=0x5401 FIONREAD=0x541B FIONBIO=0x5421 FIONCLEX=0x5450 FIOCLEX=0x5451"), **drm.NAMES},
     "option": _table("""
         PR_GET_PDEATHSIG=2 PR_GET_DUMPABLE=3 PR_SET_NAME=15 PR_GET_NAME=16 PR_GET_SECCOMP=21 PR_CAPBSET_READ=23
         PR_GET_SECUREBITS=27 PR_GET_TIMERSLACK=30 PR_SET_NO_NEW_PRIVS=38 PR_GET_NO_NEW_PRIVS=39 PR_GET_TID_ADDRESS=40

@@ -23,7 +23,7 @@ import os
 from typing import Final
 
 from ..policy import Family
-from . import groups
+from . import drm, groups
 from .answers import Answer, Bits, Choice, Rights, Rules
 from .own_pid import own_pid_rules
 
@@ -43,8 +43,6 @@ _AT_EMPTY_PATH: Final = 0x1000
 
 # ioctl(2): TCGETS (isatty), FIONREAD, FIONBIO, FIONCLEX, FIOCLEX. Never TIOCSTI or TIOCLINUX, which type for the user.
 _IOCTLS: Final = (0x5401, 0x541B, 0x5421, 0x5450, 0x5451)
-_IOCTL_TYPE: Final = 0xFF00
-_IOCTL_DRM: Final = ord("d") << 8
 
 # socket(2), socket(7), unix(7)
 _FAMILIES: Final[dict[Family, int]] = {"unix": 1, "inet": 2, "inet6": 10}
@@ -146,12 +144,11 @@ def _clone(rights: Rights) -> Answer | Choice:
 def _descriptors(rights: Rights) -> Rules:
     set_flags = (Bits(1, _INT, _F_SETFL), Bits(2, _O_ASYNC, 0))
     commands = _F_DESCRIPTOR + (_F_LOCKS if "locks" in rights.covert_channels else ())
-    graphics = ((Bits(1, _IOCTL_TYPE, _IOCTL_DRM),),) if rights.graphics else ()
     # O_EXCL makes a notification pipe, through which the kernel tells of keys: another machine altogether.
     pipe2 = Choice(((Bits(1, os.O_EXCL, 0),),), Answer.EACCES) if rights.local_channels else Answer.EACCES
     return {
         "fcntl": Choice((*_any_of(1, commands), set_flags), Answer.EACCES),
-        "ioctl": Choice((*_any_of(1, _IOCTLS), *graphics), Answer.EACCES),
+        "ioctl": Choice((*_any_of(1, _IOCTLS), *(drm.CASES if rights.gpu else ())), Answer.EACCES),
         "pipe2": pipe2,
     }
 

@@ -20,7 +20,7 @@ from belljar.sandbox.seccomp.rules import rules_for
 from . import bpf
 
 EVERYTHING = Rights(
-    **dict.fromkeys(("reads", "writes", "devices", "graphics"), True),
+    **dict.fromkeys(("reads", "writes", "devices", "gpu"), True),
     families=("inet", "inet6", "netlink", "unix"),
     **dict.fromkeys(("subprocesses", "threads", "executable_memory", "local_channels"), True),
     covert_channels=("keys", "locks", "posix-queues", "sysv-ipc", "vsock"),

@@ -188,6 +188,18 @@ def test_executable_memory_only_by_policy(tmp_path: Path) -> None:
     assert run(EXECUTABLE, "executable", tmp_path) == {"map": 4096, "mprotect": "done", "plain": 4096}
 
 
+DRM_VERSION, DRM_GEM_CLOSE, DRM_DRIVER_LAST = 0xC0406400, 0x40086409, 0xC010649F
+DRM_SET_MASTER, DRM_GEM_OPEN, DRM_MODE_SETCRTC = 0x641E, 0xC010640B, 0xC06864A2
+
+
+def test_only_rendering_commands_reach_a_gpu(tmp_path: Path) -> None:
+    """Commands of rendering come to the kernel, which finds no such fd; modes, master and shared names do not."""
+    passed, stopped = (DRM_VERSION, DRM_GEM_CLOSE, DRM_DRIVER_LAST), (DRM_SET_MASTER, DRM_GEM_OPEN, DRM_MODE_SETCRTC)
+    calls = [("ioctl", MINUS_ONE, command | garbage) for command in passed + stopped for garbage in (0, GARBAGE)]
+    assert answers(Policy.graphics(jit=False), calls, tmp_path) == ["EBADF"] * 6 + ["EACCES"] * 6
+    assert answers(Policy.graphics(), calls, tmp_path) == ["EACCES"] * 12
+
+
 def test_sealed_memfd_can_be_made(tmp_path: Path) -> None:
     """A result can travel in a memfd that its maker can no longer change."""
     assert run(MEDIA, "memfd", tmp_path) == {"seals": 0b1110, "write": "EPERM"}

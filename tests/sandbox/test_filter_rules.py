@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from belljar.sandbox.danger import COVERT_CHANNELS, DEVICES, EXECUTABLE_MEMORY, NETWORK, SYSCALLS
 from belljar.sandbox.errors import SandboxError
 from belljar.sandbox.policy import CovertChannel, Family, Policy
-from belljar.sandbox.seccomp import groups
+from belljar.sandbox.seccomp import drm, groups
 from belljar.sandbox.seccomp.answers import Answer, Choice, Rights, Rules
 from belljar.sandbox.seccomp.compile import build, compile_policy
 from belljar.sandbox.seccomp.grantable import GRANTABLE
@@ -34,6 +34,7 @@ POLICIES = {
     "compute": Policy.compute(),
     "reading": Policy(read_only=("/usr",), executable_memory=True, danger=(EXECUTABLE_MEMORY,)),
     "writing": Policy(read_write=("/srv",), subprocesses=True),
+    "gpu": Policy.graphics(jit=False),
     "most": Policy(
         read_write=("/srv",),
         devices=("/dev/dri/renderD128",),
@@ -55,7 +56,7 @@ rights = st.builds(
     syscalls=st.sampled_from([(), tuple(sorted(GRANTABLE))]),
     **dict.fromkeys(
         (
-            *("reads", "writes", "devices", "graphics"),
+            *("reads", "writes", "devices", "gpu"),
             *("subprocesses", "threads", "executable_memory", "local_channels", "own_pid_only"),
             *("own_pid_but_signals", "keeps_attributes"),
         ),
@@ -197,3 +198,56 @@ def test_policies_that_differ_in_paths_share_a_filter() -> None:
     """What seccomp cannot see, paths and limits, makes no new filter."""
     one, two = Policy(read_only=("/srv/a",)), Policy(read_only=("/srv/b",), limits=Policy.media().limits)
     assert compile_policy(one, listener=False) is compile_policy(two, listener=False)
+
+
+DRM_NEVER = {
+    **{
+        "GET_UNIQUE": 0x01,
+        "GET_MAGIC": 0x02,
+        "IRQ_BUSID": 0x03,
+        "GET_MAP": 0x04,
+        "GET_CLIENT": 0x05,
+        "SET_VERSION": 0x07,
+    },
+    **{"GEM_FLINK": 0x0A, "GEM_OPEN": 0x0B, "SET_CLIENT_CAP": 0x0D, "SET_UNIQUE": 0x10, "AUTH_MAGIC": 0x11},
+    **{"SET_MASTER": 0x1E, "DROP_MASTER": 0x1F, "AGP_ACQUIRE": 0x30, "SG_ALLOC": 0x38, "WAIT_VBLANK": 0x3A},
+    **{"CRTC_GET_SEQUENCE": 0x3B, "UPDATE_DRAW": 0x3F, "MODE_GETRESOURCES": 0xA0, "MODE_SETCRTC": 0xA2},
+    **{"MODE_CREATE_DUMB": 0xB2, "MODE_ATOMIC": 0xBC, "MODE_CREATEPROPBLOB": 0xBD, "MODE_CREATE_LEASE": 0xC6},
+    **{"MODE_REVOKE_LEASE": 0xC9, "MODE_GETFB2": 0xCE, "MODE_CLOSEFB": 0xD0},
+}
+"""Numbers of drm.h that no rendering child needs: modes, master, authentication, names for all, and what was before."""
+
+
+def test_only_rendering_ioctls_reach_a_gpu() -> None:
+    """Of type 'd' pass the generic calls of a render node and the driver's own range, with any size and direction."""
+    of = program(Rights.of(Policy.graphics(jit=False)), False)
+    allowed = {drm_number for drm_number in range(256) if _ioctl(of, 0x6400 | drm_number)}
+    assert allowed == {*drm.GENERIC.values(), *range(0x40, 0xA0)}
+    assert allowed.isdisjoint(DRM_NEVER.values())
+
+
+@settings(deadline=None)
+@given(above=st.integers(0, (1 << 48) - 1), drm_number=st.integers(0, 255))
+def test_nothing_above_type_and_number_changes_an_answer(above: int, drm_number: int) -> None:
+    """Size, direction and garbage in the upper half of the word are no way past the list, and none into it."""
+    for policy in (Policy.graphics(jit=False), Policy.graphics()):
+        of = program(Rights.of(policy), False)
+        assert _ioctl(of, above << 16 | 0x6400 | drm_number) == _ioctl(of, 0x6400 | drm_number)
+
+
+@settings(deadline=None)
+@given(st.integers(0, (1 << 32) - 1).filter(lambda command: command >> 8 & 0xFF != 0x64))
+def test_a_gpu_brings_no_other_ioctl(command: int) -> None:
+    """An ioctl of another type is answered as it is without a GPU."""
+    with_gpu, without = (program(Rights.of(Policy.graphics(jit=jit)), False) for jit in (False, True))
+    assert _ioctl(with_gpu, command) == _ioctl(without, command)
+
+
+@pytest.mark.parametrize("policy", [Policy.compute(), Policy.media(), Policy.graphics()])
+def test_no_ioctl_of_a_gpu_without_one(policy: Policy) -> None:
+    """A policy without ``gpu`` and without a node below /dev/dri allows no ioctl of type 'd'."""
+    assert not any(_ioctl(program(Rights.of(policy), False), 0x6400 | drm_number) for drm_number in range(256))
+
+
+def _ioctl(of: bytes, command: int) -> bool:
+    return bpf.run(of, number("ioctl"), [3, command, 0], architecture=HERE).action == pyseccomp.ALLOW

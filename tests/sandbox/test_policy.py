@@ -27,10 +27,11 @@ from belljar.sandbox.policy import CovertChannel, Family, Limits, Policy
 from belljar.sandbox.policy_check import dangers
 from belljar.sandbox.seccomp.grantable import GRANTABLE
 
-MEDIA_HASH = "08debcc434b74299398de8901d31ff2a7e5184439277c8bf9b1de6691984d01e"
+MEDIA_HASH = "4e4974e4c7a10f78608480ce7c5cbcbc8733c9ccaab860c731f62d96da18c6fe"
 FAMILIES: tuple[Family, ...] = ("inet", "inet6", "netlink", "unix")
 CHANNELS: tuple[CovertChannel, ...] = ("keys", "locks", "vsock", "sysv-ipc", "posix-queues")
 LISTS = ("read_only", "read_write", "devices", "network", "covert_channels", "syscalls", "danger")
+GRAPHICS_LIMITS = Limits(memory=4 << 30, open_files=256, file_size=256 << 20)
 
 names = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="/\0"), min_size=1).filter(
     lambda name: name not in (".", "..")
@@ -58,6 +59,7 @@ policies = st.builds(
     read_only=paths("/read"),
     read_write=paths("/write"),
     devices=paths("/dev"),
+    gpu=st.booleans(),
     network=st.lists(st.sampled_from(FAMILIES), unique=True).map(tuple),
     subprocesses=st.booleans(),
     threads=st.booleans(),
@@ -94,9 +96,9 @@ def test_toml_reads_as_a_person_writes_it() -> None:
 def test_toml_is_written_for_people() -> None:
     """Every right stands in the TOML, and limits have units."""
     assert Policy.media().to_toml() == (
-        "read_only = []\nread_write = []\ndevices = []\nnetwork = []\nsubprocesses = false\nthreads = true\n"
-        "executable_memory = false\nlocal_channels = false\ncovert_channels = []\nopen_directories = false\n"
-        "syscalls = []\ndanger = []\n\n"
+        "read_only = []\nread_write = []\ndevices = []\ngpu = false\nnetwork = []\nsubprocesses = false\n"
+        "threads = true\nexecutable_memory = false\nlocal_channels = false\ncovert_channels = []\n"
+        "open_directories = false\nsyscalls = []\ndanger = []\n\n"
         '[limits]\nmemory = "1GiB"\nopen_files = 256\nfile_size = "256MiB"\n'
     )
 
@@ -145,21 +147,25 @@ def test_policy_prints_what_is_allowed_and_what_is_not() -> None:
     """A person reads in one line what a child may do, what not, and its limits."""
     policy = Policy(read_only=("/a", "/b"), threads=True, limits=Limits(memory=1 << 30, cpu=5))
     assert str(policy) == (
-        "read only /a /b, threads; no read write, no devices, no network, no subprocesses, no executable memory, "
-        "no local channels, no covert channels, no open directories, no extra syscalls; memory 1GiB, cpu 5s"
+        "read only /a /b, threads; no read write, no devices, no gpu, no network, no subprocesses, "
+        "no executable memory, no local channels, no covert channels, "
+        "no open directories, no extra syscalls; memory 1GiB, cpu 5s"
     )
     assert str(Policy.compute()).startswith("threads, local channels; no read only")
 
 
 def test_presets_are_what_their_names_say() -> None:
-    """No preset has files, network, processes or anything that needs a token; only computing has an event loop."""
-    for preset in (Policy.compute(), Policy.media()):
+    """No preset has files, network or processes; only graphics needs a token; only computing has an event loop."""
+    for preset in (Policy.compute(), Policy.media(), Policy.graphics(), Policy.graphics(jit=False)):
         preset.check()
-        refused = (*LISTS, "subprocesses", "executable_memory")
-        assert [key for key in refused if getattr(preset, key)] == []
+        assert [key for key in (*LISTS, "subprocesses") if getattr(preset, key) and key != "danger"] == []
         assert preset.limits.processes is None
     assert (Policy.compute().local_channels, Policy.media().local_channels) == (True, False)
+    assert Policy.compute().danger == Policy.media().danger == ()
+    assert Policy.graphics() == Policy(executable_memory=True, danger=(EXECUTABLE_MEMORY,), limits=GRAPHICS_LIMITS)
+    assert Policy.graphics(jit=False) == Policy(gpu=True, threads=True, danger=(DEVICES,), limits=GRAPHICS_LIMITS)
     assert Policy.preset("media") == Policy.media()
+    assert Policy.preset("graphics") == Policy.graphics()
     with pytest.raises(PolicyError, match="policy has no preset 'medai' \\(did you mean 'media'\\?\\)"):
         Policy.preset("medai")
 
@@ -176,6 +182,7 @@ def test_words_add_one_right_each() -> None:
         .allow_local_sockets()
         .allow_network(("inet", "inet6"), NETWORK)
         .allow_devices("/dev/dri/renderD128", DEVICES)
+        .allow_gpu(DEVICES)
         .allow_executable_memory(EXECUTABLE_MEMORY)
         .allow_covert_channels("locks", COVERT_CHANNELS)
         .allow_syscalls("inotify_init1", SYSCALLS)
@@ -187,6 +194,7 @@ def test_words_add_one_right_each() -> None:
         read_only=("/srv/fonts", "/usr/share"),
         read_write=("/srv/out",),
         devices=("/dev/dri/renderD128",),
+        gpu=True,
         network=("unix", "inet", "inet6"),
         subprocesses=True,
         threads=True,

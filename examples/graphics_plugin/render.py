@@ -1,0 +1,67 @@
+"""Children that draw, at once and in turns, each frame timed by the host."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+
+from belljar import Process, ProcessHost, Step
+
+from .interface import HEIGHT, WIDTH, Painter
+
+STEP = "graphics-egl"
+
+
+@dataclass
+class Drawn:
+    """One child, its driver, and what it drew: the milliseconds of each frame, and the frame of the last turn."""
+
+    host: ProcessHost
+    renderer: str
+    took: list[float] = field(default_factory=list[float])
+    frame: bytes = b""
+
+    @property
+    def milliseconds(self) -> float:
+        """The median of a frame, from the host's question to the answer in its memory."""
+        return statistics.median(self.took)
+
+    @property
+    def threads(self) -> dict[str, int]:
+        """How many threads graphics left behind, by their names."""
+        return dict(self.host.early_init[STEP].left.threads)
+
+
+def with_backend(process: Process, backend: str) -> Process:
+    """*process* on another backend."""
+    return msgspec.structs.replace(process, backend=backend)
+
+
+def sealed_first(process: Process, *, force: bool) -> Process:
+    """*process* with graphics in the wrong place, after the seal; with *force* it is launched all the same."""
+    late = tuple(
+        msgspec.structs.replace(step, declared={"after": ("seal",)})
+        for step in process.early_init
+        if isinstance(step, Step)
+    )
+    return msgspec.structs.replace(process, early_init=late, force_plan=force)
+
+
+@asynccontextmanager
+async def painters(processes: Sequence[Process]) -> AsyncGenerator[list[Drawn]]:
+    """Launch a child of each of *processes*. Raises BelljarError where one cannot be launched."""
+    async with AsyncExitStack() as stack:
+        hosts = [await stack.enter_async_context(ProcessHost(process)) for process in processes]
+        yield [Drawn(host, await host.proxy(Painter).renderer()) for host in hosts]
+
+
+async def draw(drawn: Drawn, turn: float) -> None:
+    """Have one frame drawn. Raises BelljarError if the child fails or dies."""
+    began = time.perf_counter()
+    drawn.frame = await drawn.host.proxy(Painter).frame(turn, WIDTH, HEIGHT)
+    drawn.took.append((time.perf_counter() - began) * 1000)
