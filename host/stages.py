@@ -74,7 +74,7 @@ class Launching:
         self.listener: int | None = None
         self.landlock: Landlock | None = None
         self.pidfd: int | None = None
-        self.steps = StepWatch(process, Plan((), (), ()), self.timeline)
+        self.steps = StepWatch(process, Plan(), self.timeline)
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:

@@ -15,8 +15,9 @@ from ...sandbox.policy import Policy
 
 
 class Refused(NamedTuple):
-    """Why a need cannot be met at a place, and what would mend it."""
+    """Why a need cannot be met at a place: the layers that take it away, in words, and what would mend it."""
 
+    layers: tuple[Layer, ...]
     why: str
     remedy: str
 
@@ -56,6 +57,7 @@ class Surroundings(NamedTuple):
         """Return why there is no *right* in early init; None if there is."""
         if right == "network" and Layer.NET_NS in self.promised:
             return Refused(
+                (Layer.NET_NS,),
                 f"{self.backend} gives the child a network namespace of its own in stage 3, and the policy does not "
                 "share the host's",
                 f"grant {_KEYS[right]} in the policy, or choose a backend without network namespaces",
@@ -66,10 +68,11 @@ class Surroundings(NamedTuple):
         """Return why there is no *right* once the child is sealed; None if there is."""
         if self.policy.grants(right):
             return None
-        closing = [layer for layer in _CLOSED_BY[right] if layer in self.promised]
+        closing = tuple(layer for layer in _CLOSED_BY[right] if layer in self.promised)
         if not closing:
             return None
         return Refused(
+            closing,
             f"the seal of {self.backend} takes it away ({', '.join(closing)}) and the policy does not grant it",
             f"grant {_KEYS[right]} in the policy",
         )

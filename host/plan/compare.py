@@ -15,7 +15,7 @@ from ...ipc.messages import Left, StepEnded
 from ...sandbox.declaration import FD_KINDS, Leaves
 from ...sandbox.quantities import format_size
 from ..place import printable
-from .plan import Planned
+from .find import Planned
 
 
 class StepReport(NamedTuple):

@@ -15,7 +15,8 @@ from ...ipc.stage import Stage
 from ..errors import LaunchError
 from ..place import printable
 from .compare import StepReport
-from .plan import Plan, Planned
+from .find import Planned
+from .plan import Plan
 
 if TYPE_CHECKING:
     from ..process_type import Process
