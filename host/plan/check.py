@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..process_type import Process
 
 ANY_THREAD = "*"
-"""Declared by a step that does not know which threads it leaves, if any, such as ``preload``."""
+"""Declared by a step that does not know which threads it leaves, if any: what it left, stage 8 sees."""
 
 
 class Problem(NamedTuple):
