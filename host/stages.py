@@ -228,6 +228,7 @@ class Launching:
                 early=early,
                 max_payload=process.max_payload,
             )
+            self.steps.look_before(self.connection.sender_pid)
             await self.connection.send(message, [self.bundle.fd] if early else [])
 
     def _plugin(self) -> Plugin:
@@ -300,6 +301,7 @@ class Launching:
         with self.stage(Stage.VERIFY), protection.stopped(pidfd):
             await self._await_still()
             found = protection.verify(outer_pid=self.connection.sender_pid, pidfd=pidfd, expected=expected)
+            self.steps.look_at_seal(self.connection.sender_pid)
         if (short := found.shortfall()) is not None:
             text = f"the kernel does not show {short.layer.value}, which {self.half.name} promises: {short.detail}"
             raise ProtectionError(Stage.VERIFY, text, layer=short.layer, thread=short.thread)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rich.table import Table
@@ -91,24 +92,18 @@ def plan_report(process: Process) -> Report:
     return Report(process, half.name, not_here, driver, plan, rows, found, circle, text)
 
 
-_RIGHT_COLUMNS = ("needs", "leaves", "within", "by", "why it stands there")
-
-
 def table(report: Report) -> Table:
-    """Return the rows for people: stages in bold, steps below the stage that takes them."""
+    """Return the rows for people: stages in bold, each step below the stage that takes it."""
     title = Text(f"{printable(report.process.name)} ({report.backend})", style="bold")
-    shown = Table(title=title, title_justify="left")
+    shown = Table(title=title, title_justify="left", caption=Text("\n".join(notes(report))), caption_justify="left")
     shown.add_column("#", justify="right", no_wrap=True)
-    shown.add_column("stage, step", overflow="fold", min_width=16)
-    for heading in _RIGHT_COLUMNS:
-        shown.add_column(heading, overflow="fold", min_width=6)
+    for heading in ("stage, step", "needs, leaves", "why it stands there"):
+        shown.add_column(heading, overflow="fold", min_width=18)
     sealing = [row for row in report.rows if row.stage is Stage.SEAL][-1]
     for row in report.rows:
         shown.add_row(*_cells(row))
         if row is sealing:
             shown.add_section()  # the seal
-    shown.caption = Text("\n".join(notes(report)))
-    shown.caption_justify = "left"
     return shown
 
 
@@ -122,22 +117,22 @@ def notes(report: Report) -> list[str]:
 
 
 def _cells(row: Row) -> tuple[Text, ...]:
-    style = "" if row.step else "bold"
-    name = f"  {row.step}" if row.phase == "run" else f"  {row.phase} of {row.step}" if row.step else row.stage.label
-    needs = [*row.needs, *(f"{need} (sealed)" for need in row.needs_after_seal)]
-    why = Text(_lines(row.why), style="dim" if not row.step else "")
+    why = _lines(row.why, "" if row.step else "dim")
     for problem in row.refused:
         why.append(f"\nREFUSED: {printable(problem)}", style="bold red")
-    return (
-        Text("" if row.step else str(int(row.stage)), style=style),
-        Text(printable(name) + (" (optional)" if row.optional else ""), style=style),
-        Text(_lines(needs)),
-        Text(_lines(row.leaves)),
-        Text("" if row.deadline is None else f"{row.deadline:g} s"),
-        Text(row.where, style="cyan" if row.where == "zygote" else ""),
-        why,
+    if not row.step:
+        return Text(str(int(row.stage)), style="bold"), _named(row.stage.label, row.where, "bold"), Text(), why
+    needs = [*(f"needs {need}" for need in row.needs), *(f"needs {need} once sealed" for need in row.needs_after_seal)]
+    name = f"  {row.step}" if row.phase == "run" else f"  {row.phase} of {row.step}"
+    about = f"    {row.where}, within {row.deadline:g} s{', optional' if row.optional else ''}"
+    return Text(), _named(name, about), _lines([*needs, *(f"leaves {each}" for each in row.leaves)]), why
+
+
+def _named(name: str, about: str, style: str = "") -> Text:
+    return Text(printable(name), style=style).append(
+        f"\n{about}" if style == "" else f"  {about}", style="not bold dim"
     )
 
 
-def _lines(words: tuple[str, ...] | list[str]) -> str:
-    return printable("\n".join(words), keep="\n")
+def _lines(words: Sequence[str], style: str = "") -> Text:
+    return Text(printable("\n".join(words), keep="\n"), style=style)
