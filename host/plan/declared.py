@@ -122,6 +122,8 @@ def _file_of(point: metadata.EntryPoint, place: Place) -> Path:
 
     `find_spec` of a name without dots imports nothing; it also knows packages that are installed as a link.
     """
+    if not point.attr:
+        raise place.error(f"the step {quoted(point.name)} is an entry point that names no function: {point.value}")
     top, *rest = point.module.split(".")
     spec = find_spec(top)
     folders = [Path(folder) for folder in (spec.submodule_search_locations if spec else None) or ()]
@@ -172,7 +174,7 @@ def _step_in(path: str, changed: int, size: int, function: str) -> _Step:
     text = _parsed(path, changed, size)
     definition = text.top.get(function)
     if definition is None:
-        raise _Unusable(f" defines no function {quoted(function)} at its top level{nearest(function, text.top)}")
+        raise _Unusable(f" defines no function {quoted(function)}{nearest(function, text.top)}")
     where = f", line {definition.lineno}: {function}"
     if not isinstance(definition, ast.FunctionDef):
         raise _Unusable(f"{where} is no step: expected a plain function, neither async nor a class")
