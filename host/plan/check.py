@@ -72,7 +72,8 @@ def problems(plan: Plan, around: Surroundings, driver: Driver) -> Iterator[Probl
 
 def _not_alone(step: Planned, threads_of: Planned, plan: Plan) -> Problem:
     """The order puts the two the other way round unless that is declared, at however many removes."""
-    chain = path(plan.edges, threads_of.name, step.name)
+    said = [edge for edge in plan.edges if edge.declared or edge.second == SEAL]
+    chain = path(said, threads_of.name, step.name)
     names = ", ".join(threads_of.declaration.leaves.threads)
     return Problem(
         step.name,

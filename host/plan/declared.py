@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from ...sandbox.declaration import FD_KINDS, GRAPHICS_DRIVER, RIGHTS, SINGLE_THREADED, Declaration, Leaves
 from ..files import step_file
-from ..place import Place, nearest, quoted
+from ..place import Place, nearest, quoted, types_in_words
 
 GROUP: Final = "belljar.early_init"
 """The entry points of packages that bring steps."""
@@ -108,7 +108,10 @@ def declare(given: Mapping[str, Any]) -> Declaration:
         for key, valid in _VALUES.items():
             if isinstance(words, dict) and isinstance(values := words.get(key), (list, tuple)):
                 _known(f"word of {key}", values, valid)
-    return Declaration.of(dict(given))
+    try:
+        return Declaration.of(dict(given))
+    except ValueError as error:
+        raise ValueError(types_in_words(str(error))) from None
 
 
 def _known(what: str, given: Any, valid: tuple[str, ...]) -> None:

@@ -198,10 +198,13 @@ def test_a_short_launch_shortens_its_steps(folder: Path) -> None:
         ("early_init = [{ step = 3 }]", ["early_init[0].step: expected a string, got an integer"]),
         ("early_init = [{ step = 'warm.py:pillow', name = 3 }]", ["early_init[0].name: expected a string"]),
         ("early_init = [{ step = 'warm.py:pillow', colour = 1 }]", ["early_init[0].colour: ", "has no such option"]),
-        ("early_init = [{ step = 'warm.py:pillow', after = 'x' }]", ["early_init[0]: after: expected `array`"]),
+        (
+            "early_init = [{ step = 'warm.py:pillow', after = 'x' }]",
+            ["early_init[0]: after: expected a list, got a string"],
+        ),
         (
             "early_init = [{ step = 'warm.py:pillow', deadline = 'soon' }]",
-            ["early_init[0]: deadline: expected a time such as"],
+            ["early_init[0]: deadline: expected a duration such as"],
         ),
         ("early_init = [{ step = 'warm.py:pillow', deadline = -1 }]", ["early_init[0]: deadline: expected"]),
         ("early_init = [{ step = 'warm.py:pillow', leaves = { fd = [] } }]", ["'fd'; did you mean 'fds'?"]),
@@ -453,7 +456,7 @@ def test_an_entry_of_early_init_is_a_table_too(folder: Path) -> None:
     text = with_line(
         "early_init = [{ step = 'warm.py:font', name = 'serif', file = 'data.bin', size = 12, deadline = '5s', "
         "leaves = { fds = ['file'] }, optional = true }]\nforce_plan = true"
-    ).replace('early_init = ["warm.py:pillow"]\n', "")
+    )
     process = load(folder, text).process("thumbnailer")
     [entry] = process.early_init
     assert isinstance(entry, Step)
@@ -461,7 +464,7 @@ def test_an_entry_of_early_init_is_a_table_too(folder: Path) -> None:
     assert entry.options == {"file": f"{folder}/data.bin", "size": 12}
     assert entry.declared == {"leaves": {"fds": ["file"]}, "deadline": "5s", "optional": True}
     assert process.force_plan
-    [_, step] = plan_of(process).steps
+    [step] = plan_of(process).steps
     assert (step.declaration.deadline, step.declaration.optional, step.declaration.leaves.fds) == (5.0, True, ("file",))
 
 
@@ -469,7 +472,7 @@ def test_the_order_of_early_init_is_the_plan_s_affair(folder: Path) -> None:
     """A configuration whose steps wait for each other can be read, so that ``belljar plan`` can show them."""
     (folder / "warm.py").write_text("def one(): ...\ndef two(): ...\n")
     entries = "{ step = 'warm.py:one', after = ['warm.py:two'] }, { step = 'warm.py:two', after = ['warm.py:one'] }"
-    text = with_line(f"early_init = [{entries}]").replace('early_init = ["warm.py:pillow"]\n', "")
+    text = with_line(f"early_init = [{entries}]")
     process = load(folder, text).process("thumbnailer")
     with pytest.raises(PlanError, match="these steps wait for each other"):
         plan_of(process)

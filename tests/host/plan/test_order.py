@@ -6,6 +6,7 @@ import itertools
 import random
 from collections.abc import Iterable, Sequence
 
+import msgspec
 import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
@@ -122,7 +123,7 @@ def needs_rest(line: Sequence[str], late: Iterable[str]) -> bool:
 def without_need(declaration: Declaration) -> Declaration:
     """Return *declaration* of a step that bears other threads."""
     needs = tuple(need for need in declaration.needs if need != "single-threaded")
-    return Declaration(needs, leaves=declaration.leaves, after=declaration.after, before=declaration.before)
+    return msgspec.structs.replace(declaration, needs=needs)
 
 
 @given(plans())
