@@ -10,24 +10,15 @@ import ctypes
 import os
 import re
 import signal
-import stat
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from ..ipc.messages import Fd, Left, shorten
+from ..sandbox.fd_kinds import fd_kind
 
 _MOST = 64
 _LONGEST = 128
-_ANONYMOUS = {"[eventfd]": "eventfd", "[eventpoll]": "eventpoll", "[timerfd]": "timerfd"}
-_BY_MODE = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "directory",
-    stat.S_IFCHR: "device",
-    stat.S_IFBLK: "device",
-    stat.S_IFSOCK: "socket",
-    stat.S_IFIFO: "pipe",
-}
 
 
 # The start of a line of /proc/self/maps (start-end perms offset dev inode path) of executable memory, and what of these
@@ -89,18 +80,10 @@ def _fds() -> dict[tuple[int, str], str]:
     for name in os.listdir("/proc/self/fd"):
         try:
             what = os.readlink(f"/proc/self/fd/{name}")
-            found[int(name), what] = _kind(int(name), what)
+            found[int(name), what] = fd_kind(os.fstat(int(name)).st_mode, what)
         except OSError:  # that of the listing itself, or one that has just been closed
             continue
     return found
-
-
-def _kind(fd: int, what: str) -> str:
-    if what.startswith("/memfd:"):
-        return "memfd"
-    if what.startswith("anon_inode:"):
-        return _ANONYMOUS.get(what.removeprefix("anon_inode:"), "other")
-    return _BY_MODE.get(stat.S_IFMT(os.fstat(fd).st_mode), "other")
 
 
 def _executable_bytes() -> int:

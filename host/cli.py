@@ -1,4 +1,4 @@
-"""The command line: ``belljar doctor``, ``belljar run`` and ``belljar inspect``.
+"""The command line: ``belljar doctor``, ``run``, ``inspect`` and ``plan``; ``belljar policy`` has a file of its own.
 
 Every error of belljar is one line on stderr and exit code 2; Ctrl-C is exit code 130. What a child wrote or returned
 is shown only after `printable`, so that it cannot steer the terminal. Imports are late: ``--help`` needs few of them.
@@ -143,6 +143,49 @@ def inspect(
             _show(host)
         if len(hosts) < len(chosen):
             raise typer.Exit(2)
+
+
+@app.command()
+def plan(
+    config: ConfigPath,
+    process: Annotated[str | None, typer.Argument(metavar="PROCESS", help="One of CONFIG's; all if not given.")] = None,
+    *,
+    backend: Backend = "",
+    as_json: AsJson = False,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg", help="Save a picture of the order of the one PROCESS.")
+    ] = None,
+    observe: Annotated[
+        bool, typer.Option("--observe", help="Launch it, and compare what each step leaves with what it declares.")
+    ] = False,
+) -> None:
+    """Print stages and early-init steps in their order, with why each stands there. Launches nothing by itself.
+
+    The exit code is 2 if the plan is refused, and 1 if a step left what it does not declare.
+    """
+    with _plain_errors():
+        from . import plan_command
+        from .config import load_config
+        from .plan.report import table
+
+        loaded = load_config(config)
+        chosen = [loaded.process(process)] if process is not None else list(loaded.processes.values())
+        shown = [plan_command.Shown.of(_with_backend(one, backend)) for one in chosen]
+        if picture is not None:
+            plan_command.save_picture(shown, picture)
+        if observe:
+            shown = [one if one.report.refused else one.observed(_in_loop) for one in shown]
+        if as_json:
+            _print_json({"processes": [one.as_json(loaded.path.parent) for one in shown]})
+        for one in shown if not as_json else ():
+            _console_print(table(one.report))
+            if one.observation is not None:
+                typer.echo(one.observation.text(loaded.path.parent))
+        for one in shown:
+            if one.report.refused:
+                _complain(one.report.refused)
+        if code := max(one.exit_code for one in shown):
+            raise typer.Exit(code)
 
 
 def _with_backend(process: Process, backend: str) -> Process:

@@ -19,7 +19,7 @@ import msgspec
 from ..sandbox.errors import PolicyError
 from ..sandbox.policy import Limits, Policy
 from ..sandbox.quantities import format_size, parse_duration, parse_size
-from .place import Place, nearest
+from .place import Place, nearest, types_in_words
 from .plan.step import Step
 from .process_type import LOADS, Process, check, choice
 
@@ -298,17 +298,6 @@ def _check_keys(place: Place, table: Table, valid: tuple[str, ...]) -> None:
             raise place.at(key).error(f"there is no such key{nearest(key, valid)}")
 
 
-# msgspec speaks of JSON's types; TOML has its own names for them.
-_TYPES = {
-    "array": "a list",
-    "object": "a table",
-    "str": "a string",
-    "int": "an integer",
-    "float": "a number",
-    "bool": "true or false",
-}
-
-
 def _convert(place: Place, value: object, wanted: Any) -> Any:
     """Return *value* as *wanted*, strictly; a mismatch inside of it is reported at its own key path."""
     try:
@@ -317,9 +306,4 @@ def _convert(place: Place, value: object, wanted: Any) -> Any:
         text, _, path = str(error).partition(" - at `$")
         for part in re.findall(r"\w+|\[\d+\]", path):
             place = place.at(part)
-        raise place.error(_plain(text)) from None
-
-
-def _plain(text: str) -> str:
-    words = re.sub(r"`([^`]*)`", lambda match: " or ".join(_TYPES.get(t, t) for t in match[1].split(" | ")), text)
-    return _lower(words)
+        raise place.error(types_in_words(text)) from None

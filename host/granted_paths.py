@@ -60,7 +60,7 @@ def _trusted(process: Process) -> Iterator[tuple[str, bool]]:
 
 def _unsealed(process: Process) -> Iterator[str]:
     """Yield the files whose code runs before the seal."""
-    yield from (str(step.file) for step in plan_of(process).steps)
+    yield from (str(step.declared.file) for step in plan_of(process).steps)
     if process.load == "early":
         yield from (str(process.path), *process.files)
 

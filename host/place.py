@@ -13,6 +13,16 @@ from .errors import ConfigError
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _INDEX = re.compile(r"\[\d+\]")
 
+# msgspec speaks of JSON's types; TOML has its own names for them.
+_TYPES = {
+    "array": "a list",
+    "object": "a table",
+    "str": "a string",
+    "int": "an integer",
+    "float": "a number",
+    "bool": "true or false",
+}
+
 
 class Place(msgspec.Struct, frozen=True):
     """A value's source (a file, or ``process NAME`` for one made in Python) and its path of keys."""
@@ -45,6 +55,12 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     if close:
         return f"; did you mean {quoted(close[0])}?"
     return f"; expected one of {', '.join(names)}" if names else ""
+
+
+def types_in_words(text: str) -> str:
+    """Return what msgspec says of a value, with TOML's names of its types, beginning in lower case."""
+    words = re.sub(r"`([^`]*)`", lambda match: " or ".join(_TYPES.get(t, t) for t in match[1].split(" | ")), text)
+    return words[:1].lower() + words[1:]
 
 
 def quoted(text: str) -> str:

@@ -33,6 +33,7 @@ from .denials import Denials
 from .ended import Ended, ended_from
 from .errors import ChildEnded, LaunchError
 from .output import Output
+from .plan.at_seal import AtSeal
 from .plan.compare import StepReport
 from .process_type import Process
 from .proxy import Proxy
@@ -68,6 +69,7 @@ class ProcessHost:
         protection: What is enforced, as read from outside in stage 8; None before.
         timeline: Milliseconds of each stage by name; early-init steps have entries of their own.
         early_init: How each early-init step went and what it left, by name; not those that a zygote has done before.
+        at_seal: What early init has left at the seal, as seen from outside, and what of it no step declares.
     """
 
     def __init__(self, process: Process, *, services: Mapping[type, object] | None = None) -> None:
@@ -108,6 +110,11 @@ class ProcessHost:
     def early_init(self) -> Mapping[str, StepReport]:
         """How each early-init step went, by name."""
         return self._launching.steps.reports
+
+    @property
+    def at_seal(self) -> AtSeal | None:
+        """What early init has left at the seal; None without steps, or where /proc does not show it."""
+        return self._launching.steps.at_seal
 
     def __repr__(self) -> str:
         return f"<ProcessHost {self.process.name} {self.state.name.lower()} child_pid={self.child_pid}>"

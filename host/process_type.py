@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import keyword
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -19,6 +20,7 @@ from ..sandbox.policy import Policy
 from ..sandbox.user import resolve_user
 from .files import MAX_NAME, existing, split_entry
 from .place import Place, quoted
+from .plan.find import Planned, find_steps
 from .plan.plan import Plan, make_plan
 from .plan.step import Step
 
@@ -104,16 +106,16 @@ def check(process: Process, base: Path, place: Place) -> Process:
     """Return *process* with absolute paths, or raise the `ConfigError` that says what is wrong at *place*."""
     _check_values(process, place)
     plugin = _plugin(process, base, place.at("plugin"))
-    plan = make_plan(process.preload, process.early_init, base, place)
+    steps = find_steps(process.preload, process.early_init, base, place)
     files = [str(existing(place.at("files"), base, entry)) for entry in process.files]
     resolved = msgspec.structs.replace(
         process,
         plugin=plugin,
-        early_init=plan.entries,
+        early_init=tuple(step.entry for step in steps[len(process.preload) :]),
         files=tuple(files),
         step_timeout=min(process.step_timeout, process.launch_timeout),
     )
-    _check_origins(resolved, plan, place)
+    _check_origins(resolved, steps, place)
     return resolved
 
 
@@ -207,7 +209,7 @@ def check_module_name(place: Place, name: str) -> None:
         raise place.error(f"the name {quoted(name)} belongs to a module of Python or belljar: rename the file")
 
 
-def _check_origins(process: Process, plan: Plan, place: Place) -> None:
+def _check_origins(process: Process, steps: Sequence[Planned], place: Place) -> None:
     """Refuse what would run the code of a sealed plugin before the seal, by mistake or by a shared name."""
     for module in process.preload:
         if module.partition(".")[0] == process.module:
@@ -217,8 +219,8 @@ def _check_origins(process: Process, plan: Plan, place: Place) -> None:
     if process.load == "early":
         return
     bundled = [path.resolve() for path in (process.path, *map(Path, process.files))]
-    for step in plan.steps:
-        if any(step.file.resolve().is_relative_to(path) for path in bundled):
+    for step in steps:
+        if any(step.declared.file.resolve().is_relative_to(path) for path in bundled):
             raise place.at("early_init").error(
                 f"{quoted(step.name)} belongs to the plugin and would run before the seal: "
                 "move it, or set load = 'early'"
@@ -226,6 +228,11 @@ def _check_origins(process: Process, plan: Plan, place: Place) -> None:
 
 
 def plan_of(process: Process) -> Plan:
-    """Return the plan of a resolved *process*. Raises `ConfigError`: a file has changed since it was resolved."""
+    """Return the plan of a resolved *process*: its steps in their order.
+
+    Raises:
+        PlanError: what they declare of each other has no order.
+        ConfigError: a file has changed since the process type was resolved.
+    """
     place = Place(f"process {process.name}")
     return make_plan(process.preload, process.early_init, Path("/"), place, env=bool(process.env))

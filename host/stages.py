@@ -76,7 +76,7 @@ class Launching:
         self.listener: int | None = None
         self.landlock: Landlock | None = None
         self.pidfd: int | None = None
-        self.steps = StepWatch(process, Plan((), (), ()), self.timeline)
+        self.steps = StepWatch(process, Plan(), self.timeline)
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
@@ -230,6 +230,7 @@ class Launching:
                 early=early,
                 max_payload=process.max_payload,
             )
+            self.steps.look_before(self.connection.sender_pid)
             await self.connection.send(message, [self.bundle.fd] if early else [])
 
     def _plugin(self) -> Plugin:
@@ -302,6 +303,7 @@ class Launching:
         with self.stage(Stage.VERIFY), protection.stopped(pidfd):
             await self._await_still()
             found = protection.verify(outer_pid=self.connection.sender_pid, pidfd=pidfd, expected=expected)
+            self.steps.look_at_seal(self.connection.sender_pid)
         if (short := found.shortfall()) is not None:
             text = f"the kernel does not show {short.layer.value}, which {self.half.name} promises: {short.detail}"
             raise ProtectionError(Stage.VERIFY, text, layer=short.layer, thread=short.thread)

@@ -15,8 +15,9 @@ from ...sandbox.policy import Policy
 
 
 class Refused(NamedTuple):
-    """Why a need cannot be met at a place, and what would mend it."""
+    """Why a need cannot be met at a place: the layers that take it away, in words, and what would mend it."""
 
+    layers: tuple[Layer, ...]
     why: str
     remedy: str
 
@@ -56,22 +57,24 @@ class Surroundings(NamedTuple):
 
     def before_seal(self, right: Right) -> Refused | None:
         """Return why there is no *right* in early init; None if there is."""
-        if right == "network" and Layer.NET_NS in self.promised:
-            return Refused(
-                f"{self.backend} gives the child a network namespace of its own in stage 3, and the policy does not "
-                "share the host's",
-                f"grant {_KEYS[right]} in the policy, or choose a backend without network namespaces",
-            )
-        return None
+        if right != "network" or Layer.NET_NS not in self.promised:
+            return None
+        grant = "" if self.policy.grants(right) else f"grant {_KEYS[right]} in the policy, or "
+        return Refused(
+            (Layer.NET_NS,),
+            f"{self.backend} gives the child a network namespace of its own in stage 3",
+            f"{grant}choose a backend without one",
+        )
 
     def after_seal(self, right: Right) -> Refused | None:
         """Return why there is no *right* once the child is sealed; None if there is."""
         if self.policy.grants(right):
-            return None
-        closing = [layer for layer in _CLOSED_BY[right] if layer in self.promised]
+            return self.before_seal(right)
+        closing = tuple(layer for layer in _CLOSED_BY[right] if layer in self.promised)
         if not closing:
             return None
         return Refused(
+            closing,
             f"the seal of {self.backend} takes it away ({', '.join(closing)}) and the policy does not grant it",
             f"grant {_KEYS[right]} in the policy",
         )

@@ -10,20 +10,33 @@ from __future__ import annotations
 import ast
 import functools
 import os
+import re
+from collections.abc import Mapping
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from ...sandbox.declaration import Declaration
+from ...sandbox.declaration import FD_KINDS, GRAPHICS_DRIVER, RIGHTS, SINGLE_THREADED, Declaration, Leaves
 from ..files import step_file
-from ..place import Place, nearest, quoted
+from ..place import Place, nearest, quoted, types_in_words
 
-GROUP = "belljar.early_init"
+GROUP: Final = "belljar.early_init"
 """The entry points of packages that bring steps."""
 
-DECORATOR = "early_init"
+DECORATOR: Final = "early_init"
+AROUND: Final = "around_seal"
 
-_SHIPPED = Path(__file__).parents[2] / "child" / "steps"
+WORDS: Final = ("step", "name", *Declaration.__struct_fields__)
+"""The keys of an entry that are no options."""
+
+_SHIPPED: Final = Path(__file__).parents[2] / "child" / "steps"
+
+_VALUES: Final[Mapping[str, tuple[str, ...]]] = {
+    "needs": (*RIGHTS, SINGLE_THREADED),
+    "needs_after_seal": (*RIGHTS, GRAPHICS_DRIVER),
+    "fds": FD_KINDS,
+}
 
 
 class Parameter(NamedTuple):
@@ -35,24 +48,33 @@ class Parameter(NamedTuple):
 
 
 class Declared(NamedTuple):
-    """A step as its text has it. ``function`` is what the child calls, ``file`` where it stands."""
+    """A step as its text has it.
+
+    Attributes:
+        function: What the child calls.
+        file: Where it stands.
+        around: Which of ``quiesce`` and ``resume`` it asks for, as far as its own text shows.
+    """
 
     name: str
     function: str
     file: Path
     declaration: Declaration
     parameters: tuple[Parameter, ...]
+    around: tuple[str, ...]
 
 
+@functools.cache
 def shipped_names() -> tuple[str, ...]:
     """Return the names of the steps that ship with belljar."""
     files = sorted(path.stem for path in _SHIPPED.glob("*.py") if not path.stem.startswith("_"))
     return tuple(stem.replace("_", "-") for stem in files)
 
 
-def entry_point_names() -> tuple[str, ...]:
-    """Return the names of the steps that installed packages declare."""
-    return tuple(sorted({entry.name for entry in metadata.entry_points(group=GROUP)}))
+@functools.cache
+def _entry_points() -> Mapping[str, metadata.EntryPoint]:
+    """The steps that installed packages declare, by name; 20 ms, so only once a process."""
+    return {entry.name: entry for entry in metadata.entry_points(group=GROUP)}
 
 
 def find_declared(entry: str, base: Path, place: Place) -> Declared:
@@ -67,82 +89,165 @@ def find_declared(entry: str, base: Path, place: Place) -> Declared:
     if entry in shipped_names():
         stem = entry.replace("-", "_")
         return _read(entry, _SHIPPED / f"{stem}.py", stem, f"belljar.child.steps.{stem}:{stem}", place)
-    for point in metadata.entry_points(group=GROUP):
-        if point.name == entry:
-            return _read(entry, _file_of(point, place), point.attr, f"{point.module}:{point.attr}", place)
-    raise place.unknown("early-init step", entry, (*shipped_names(), *entry_point_names()))
+    if (point := _entry_points().get(entry)) is not None:
+        return _read(entry, _file_of(point, place), point.attr, f"{point.module}:{point.attr}", place)
+    raise place.unknown("early-init step", entry, (*shipped_names(), *_entry_points()))
+
+
+def declare(given: Mapping[str, Any]) -> Declaration:
+    """Return the declaration of the words that are *given*.
+
+    Raises:
+        ValueError: a word is not known, with the nearest that is, or its value cannot be used; one sentence.
+    """
+    _known("word of a declaration", given, Declaration.__struct_fields__)
+    leaves: object = given.get("leaves")
+    if isinstance(leaves, dict):
+        _known("word of leaves", leaves, Leaves.__struct_fields__)
+    for words in (given, leaves):
+        for key, valid in _VALUES.items():
+            if isinstance(words, dict) and isinstance(values := words.get(key), (list, tuple)):
+                _known(f"word of {key}", values, valid)
+    try:
+        return Declaration.of(dict(given))
+    except ValueError as error:
+        raise ValueError(types_in_words(str(error))) from None
+
+
+def _known(what: str, given: Any, valid: tuple[str, ...]) -> None:
+    for word in given:
+        if isinstance(word, str) and word not in valid:
+            raise ValueError(f"there is no {what} {quoted(word)}{nearest(word, valid)}")
 
 
 def _file_of(point: metadata.EntryPoint, place: Place) -> Path:
-    """Return the file of an entry point's module, without importing the package that it is in."""
-    relative = point.module.replace(".", "/")
-    for name in (f"{relative}.py", f"{relative}/__init__.py"):
-        path = Path(str(point.dist.locate_file(name))) if point.dist is not None else Path(name)
-        if path.is_file():
-            return path
-    from importlib.util import find_spec  # an editable install: its finder knows
+    """Return the file of an entry point's module, without importing the package that it is in.
 
-    spec = find_spec(point.module)
-    if spec is None or spec.origin is None:
-        raise place.error(f"could not find the module {quoted(point.module)} of the step {quoted(point.name)}")
-    return Path(spec.origin)
+    `find_spec` of a name without dots imports nothing; it also knows packages that are installed as a link.
+    """
+    if not point.attr:
+        raise place.error(f"the step {quoted(point.name)} is an entry point that names no function: {point.value}")
+    top, *rest = point.module.split(".")
+    spec = find_spec(top)
+    folders = [Path(folder) for folder in (spec.submodule_search_locations if spec else None) or ()]
+    candidates = [Path(spec.origin)] if spec and spec.origin and not rest else []
+    for folder in folders if rest else ():
+        candidates += [folder.joinpath(*rest).with_suffix(".py"), folder.joinpath(*rest, "__init__.py")]
+    for path in candidates:
+        if path.suffix == ".py" and path.is_file():
+            return path
+    raise place.error(
+        f"the step {quoted(point.name)} is an entry point for {quoted(point.value)}, but there is no file of that "
+        "module; mend or remove that package"
+    )
+
+
+class _Text(NamedTuple):
+    """The file of a step, parsed: what stands at its top by name, and what the decorators are called in it."""
+
+    top: Mapping[str, ast.stmt]
+    decorators: frozenset[str]
+
+
+class _Unusable(Exception):
+    """A function is no step, or declares what cannot be; one sentence that names it."""
+
+
+class _Step(NamedTuple):
+    declaration: Declaration
+    parameters: tuple[Parameter, ...]
+    around: tuple[str, ...]
 
 
 def _read(name: str, path: Path, function: str, reference: str, place: Place) -> Declared:
     try:
         about = os.stat(path)
-        definition = _definitions(str(path), about.st_mtime_ns, about.st_size).get(function)
-    except (OSError, SyntaxError, ValueError) as error:
-        line = f"{error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else str(error)
+        found = _step_in(str(path), about.st_mtime_ns, about.st_size, function)
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else str(error)
         raise place.error(f"could not read the step {quoted(name)} in {quoted(str(path))}: {line}") from None
+    except _Unusable as error:
+        raise place.error(f"{quoted(str(path))}{error}") from None
+    return Declared(name, reference, path, *found)
+
+
+@functools.lru_cache(maxsize=1024)
+def _step_in(path: str, changed: int, size: int, function: str) -> _Step:
+    """Return what a *function* of the file *path* declares. *changed* and *size* are those of the file now."""
+    text = _parsed(path, changed, size)
+    definition = text.top.get(function)
     if definition is None:
-        names = _definitions(str(path), about.st_mtime_ns, about.st_size)
-        raise place.error(f"{quoted(str(path))} defines no function {quoted(function)}{nearest(function, names)}")
+        raise _Unusable(f" defines no function {quoted(function)}{nearest(function, text.top)}")
+    where = f", line {definition.lineno}: {function}"
+    if not isinstance(definition, ast.FunctionDef):
+        raise _Unusable(f"{where} is no step: expected a plain function, neither async nor a class")
     try:
-        declaration = _declaration(definition)
+        return _Step(_declaration(definition, text.decorators), _parameters(definition), _around(definition))
     except ValueError as error:
-        raise place.error(f"{path}, line {definition.lineno}: {function} declares what cannot be: {error}") from None
-    return Declared(name, reference, path, declaration, _parameters(definition))
+        raise _Unusable(f"{where} cannot be declared so: {error}") from None
 
 
 @functools.lru_cache(maxsize=256)
-def _definitions(path: str, changed: int, size: int) -> dict[str, ast.FunctionDef]:
-    """Return the functions at the top of the file *path* by name; read anew once it has *changed*."""
+def _parsed(path: str, changed: int, size: int) -> _Text:
+    """Return the text of the file *path*; read anew once it has *changed*, a time in nanoseconds, or its *size* has."""
     tree = ast.parse(Path(path).read_bytes(), path)
-    return {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    names = {alias.asname or alias.name for node in imports for alias in node.names if alias.name == DECORATOR}
+    return _Text({node.name: node for node in tree.body if isinstance(node, kinds)}, frozenset(names))
 
 
-def _declaration(function: ast.FunctionDef) -> Declaration:
-    for decorator in function.decorator_list:
-        if not isinstance(decorator, ast.Call) or _last_name(decorator.func) != DECORATOR:
-            continue
-        given: dict[str, Any] = {}
-        for keyword in decorator.keywords:
-            try:
-                given[keyword.arg or "**"] = ast.literal_eval(keyword.value)
-            except ValueError:
-                raise ValueError(f"{keyword.arg or '**'} must be a literal, for the host reads it unrun") from None
-        return Declaration.of(given)
-    return Declaration()
+def _declaration(function: ast.FunctionDef, decorators: frozenset[str]) -> Declaration:
+    ours = [node for node in function.decorator_list if _is_ours(node, decorators)]
+    if len(ours) > 1:
+        raise ValueError(f"{DECORATOR} stands above it twice; keep one")
+    if not ours:
+        return Declaration()
+    [call] = ours
+    if not isinstance(call, ast.Call) or call.args:
+        raise ValueError(f"{DECORATOR} takes its words by name, such as @{DECORATOR}(needs=['files'])")
+    return declare({keyword.arg or "**": _literal(keyword) for keyword in call.keywords})
 
 
-def _last_name(node: ast.expr) -> str:
-    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+def _is_ours(decorator: ast.expr, names: frozenset[str]) -> bool:
+    """Whether *decorator* is ``early_init``, by the name that it was imported under, or as part of its module."""
+    called = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return called.attr == DECORATOR if isinstance(called, ast.Attribute) else getattr(called, "id", "") in names
+
+
+def _literal(keyword: ast.keyword) -> Any:
+    try:
+        return ast.literal_eval(keyword.value)
+    except (ValueError, TypeError):
+        text = f"{keyword.arg or '**'} = {ast.unparse(keyword.value)}"
+        raise ValueError(
+            f"{quoted(text)} is no literal; write it out, for the host reads it and runs nothing"
+        ) from None
 
 
 def _parameters(function: ast.FunctionDef) -> tuple[Parameter, ...]:
     arguments = function.args
-    positional = [*arguments.posonlyargs, *arguments.args]
-    without = len(positional) - len(arguments.defaults)
-    named = [(argument, index < without) for index, argument in enumerate(positional)]
-    named += [
+    without = len(arguments.args) - len(arguments.defaults)
+    found = [(argument, index < without) for index, argument in enumerate(arguments.args)]
+    found += [
         (argument, default is None)
         for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
     ]
-    return tuple(Parameter(argument.arg, required, _is_path(argument.annotation)) for argument, required in named)
+    for argument in [*arguments.posonlyargs, *(argument for argument, _ in found)]:
+        if argument.arg in WORDS or argument in arguments.posonlyargs:
+            raise ValueError(
+                f"an entry cannot set the parameter {quoted(argument.arg)}: "
+                + ("it has no name for callers" if argument in arguments.posonlyargs else "that is a word of entries")
+                + "; change it"
+            )
+    return tuple(Parameter(argument.arg, required, _is_path(argument.annotation)) for argument, required in found)
 
 
 def _is_path(annotation: ast.expr | None) -> bool:
-    return annotation is not None and any(
-        _last_name(node) == "Path" for node in ast.walk(annotation) if isinstance(node, ast.expr)
-    )
+    return annotation is not None and bool(re.search(r"\bPath\b", ast.unparse(annotation)))
+
+
+def _around(function: ast.FunctionDef) -> tuple[str, ...]:
+    calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+    named = [call for call in calls if AROUND in (getattr(call.func, "id", ""), getattr(call.func, "attr", ""))]
+    return tuple(dict.fromkeys(keyword.arg for call in named for keyword in call.keywords if keyword.arg))

@@ -14,8 +14,10 @@ from ...ipc.messages import Phase, StepBegan, StepEnded
 from ...ipc.stage import Stage
 from ..errors import LaunchError
 from ..place import printable
+from .at_seal import AtSeal, Seen, at_seal, look
 from .compare import StepReport
-from .plan import Plan, Planned
+from .find import Planned
+from .plan import Plan
 
 if TYPE_CHECKING:
     from ..process_type import Process
@@ -32,6 +34,8 @@ class StepWatch:
         self.timeline = timeline
         self.reports: dict[str, StepReport] = {}
         self.running: tuple[Planned, Phase] | None = None
+        self.at_seal: AtSeal | None = None
+        self._before: Seen | None = None
 
     def take(self, message: StepBegan | StepEnded) -> None:
         """A step began or ended, or one of its calls around the seal began.
@@ -58,6 +62,22 @@ class StepWatch:
             text = "%s: the step %s left what it does not declare: %s"
             log.warning(text, self.process.name, step.name, printable(report.undeclared.sentence))
 
+    def look_before(self, pid: int) -> None:
+        """Look at the child *pid* while it waits for its steps, if it has any."""
+        self._before = _try_look(pid) if self.plan.steps else None
+
+    def look_at_seal(self, pid: int) -> None:
+        """Look at the child *pid*, which is sealed, and say what no step declares. Nothing is enforced by it."""
+        after = _try_look(pid) if self._before is not None else None
+        if self._before is None or after is None:
+            return
+        declared = (step.declaration.leaves for step in self.plan.steps)
+        reported = (report.left for report in self.reports.values())
+        self.at_seal = at_seal(self._before, after, declared, reported)
+        if self.at_seal.undeclared is not None and self.process.load != "early":  # an early plugin declares nothing
+            text = "%s: at the seal there is what no step declares: %s"
+            log.warning(text, self.process.name, printable(self.at_seal.undeclared.sentence))
+
     @contextmanager
     def deadline(self) -> Iterator[None]:
         """Hold what is awaited in the block to the deadline of the step that runs, if one does.
@@ -83,6 +103,14 @@ class StepWatch:
             return ""
         step, phase = self.running
         return step.name if phase == "run" else f"{phase} of {step.name}"
+
+
+def _try_look(pid: int) -> Seen | None:
+    """Look at the child, if /proc lets this host: the report lacks it otherwise, and stage 8 itself says more."""
+    try:
+        return look(pid)
+    except OSError:
+        return None
 
 
 def _stage_of(step: Planned, phase: Phase) -> Stage:

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from belljar.host.config import MAX_FILE, Config, load_config
-from belljar.host.errors import ConfigError
+from belljar.host.errors import ConfigError, PlanError
 from belljar.host.plan.step import Step
-from belljar.host.process_type import Process
+from belljar.host.process_type import Process, plan_of
 from belljar.sandbox.backends import BACKENDS
 from belljar.sandbox.policy import Policy
 from belljar.sandbox.probes.forked import in_fork
@@ -192,6 +192,25 @@ def test_a_short_launch_shortens_its_steps(folder: Path) -> None:
         ),
         ("early_init = ['data.bin:pillow']", ["process.thumbnailer.early_init[0]: expected a .py file"]),
         ("early_init = ['plugins/thumbnailer.py:go']", ["process.thumbnailer.early_init: ", "before the seal"]),
+        ("early_init = 'warm.py:pillow'", ["process.thumbnailer.early_init: expected a list, got a string"]),
+        ("early_init = [3]", ["process.thumbnailer.early_init[0]: expected ", "got an integer"]),
+        ("early_init = [{ name = 'x' }]", ["early_init[0]: step is missing", "{ step = 'fonts'"]),
+        ("early_init = [{ step = 3 }]", ["early_init[0].step: expected a string, got an integer"]),
+        ("early_init = [{ step = 'warm.py:pillow', name = 3 }]", ["early_init[0].name: expected a string"]),
+        ("early_init = [{ step = 'warm.py:pillow', colour = 1 }]", ["early_init[0].colour: ", "has no such option"]),
+        (
+            "early_init = [{ step = 'warm.py:pillow', after = 'x' }]",
+            ["early_init[0]: after: expected a list, got a string"],
+        ),
+        (
+            "early_init = [{ step = 'warm.py:pillow', deadline = 'soon' }]",
+            ["early_init[0]: deadline: expected a duration such as"],
+        ),
+        ("early_init = [{ step = 'warm.py:pillow', deadline = -1 }]", ["early_init[0]: deadline: expected"]),
+        ("early_init = [{ step = 'warm.py:pillow', leaves = { fd = [] } }]", ["'fd'; did you mean 'fds'?"]),
+        ("early_init = ['prelaod']", ["early_init[0]: no such early-init step: 'prelaod'; did you mean 'preload'?"]),
+        ("early_init = [{ step = 'preload' }]", ["early_init[0]: the step 'preload' needs the option 'modules'"]),
+        ("force_plan = 'yes'", ["process.thumbnailer.force_plan: expected true or false, got a string"]),
         ("files = ['nothing']", ["process.thumbnailer.files: no such file or folder"]),
         ("files = ['']", ["process.thumbnailer.files: expected a path"]),
         ("files = ['a\\u0000b']", ["process.thumbnailer.files: expected a path"]),
@@ -429,3 +448,31 @@ def test_any_bytes_give_a_config_or_a_config_error(folder: Path, data: bytes) ->
     """Whatever bytes the file holds, the answer is a `Config` or one sentence."""
     (folder / "any.toml").write_bytes(data)
     assert "\n" not in answer(folder / "any.toml")
+
+
+def test_an_entry_of_early_init_is_a_table_too(folder: Path) -> None:
+    """Keys of a declaration replace it, a deadline is a time, all others are options; paths are the folder's."""
+    (folder / "warm.py").write_text("from pathlib import Path\ndef font(file: Path, size: int = 9): ...\n")
+    text = with_line(
+        "early_init = [{ step = 'warm.py:font', name = 'serif', file = 'data.bin', size = 12, deadline = '5s', "
+        "leaves = { fds = ['file'] }, optional = true }]\nforce_plan = true"
+    )
+    process = load(folder, text).process("thumbnailer")
+    [entry] = process.early_init
+    assert isinstance(entry, Step)
+    assert (entry.step, entry.name) == (f"{folder}/warm.py:font", "serif")
+    assert entry.options == {"file": f"{folder}/data.bin", "size": 12}
+    assert entry.declared == {"leaves": {"fds": ["file"]}, "deadline": "5s", "optional": True}
+    assert process.force_plan
+    [step] = plan_of(process).steps
+    assert (step.declaration.deadline, step.declaration.optional, step.declaration.leaves.fds) == (5.0, True, ("file",))
+
+
+def test_the_order_of_early_init_is_the_plan_s_affair(folder: Path) -> None:
+    """A configuration whose steps wait for each other can be read, so that ``belljar plan`` can show them."""
+    (folder / "warm.py").write_text("def one(): ...\ndef two(): ...\n")
+    entries = "{ step = 'warm.py:one', after = ['warm.py:two'] }, { step = 'warm.py:two', after = ['warm.py:one'] }"
+    text = with_line(f"early_init = [{entries}]")
+    process = load(folder, text).process("thumbnailer")
+    with pytest.raises(PlanError, match="these steps wait for each other"):
+        plan_of(process)
