@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..step import StepError, early_init
+from ._nearest import nearest
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
@@ -57,9 +57,7 @@ class Fonts:
             StepError: no font of that name was read; the text says which is nearest.
         """
         if name not in self._faces:
-            near = get_close_matches(name, self._faces, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there is: {', '.join(self._faces)}"
-            raise StepError(f"no font {name!r} was read before the seal ({hint})")
+            raise StepError(f"no font {name!r} was read before the seal{nearest(name, self._faces)}")
         return self._faces[name].font_variant(size=size)
 
 

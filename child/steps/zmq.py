@@ -21,11 +21,11 @@ policy says: connect to what you trust with whatever the plugin may come to know
 from __future__ import annotations
 
 import os
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..step import StepError, early_init
+from ._nearest import nearest
 
 if TYPE_CHECKING:
     from zmq import Context, Socket
@@ -63,8 +63,7 @@ def _parts(entry: str) -> tuple[str, int, str]:
         raise StepError(f"expected a socket as 'name TYPE endpoint', got {entry!r}") from None
     kinds = zmq.SocketType.__members__
     if kind.upper() not in kinds:
-        near = get_close_matches(kind.upper(), kinds, 1)
-        raise StepError(f"there is no socket type {kind!r}{f' (did you mean {near[0]!r}?)' if near else ''}")
+        raise StepError(f"there is no socket type {kind!r}{nearest(kind.upper(), kinds)}")
     return name, kinds[kind.upper()], endpoint
 
 
