@@ -19,7 +19,9 @@ them hand something on: ``handed("warm-imports")["ssl"]`` is an `ssl.SSLContext`
 certificates, and ``["zoneinfo"]`` holds the zones, by name, so that ``zoneinfo.ZoneInfo`` goes on finding them.
 
 A zygote does all of it once for all its children. With numpy it finds threads afterwards and leaves the step, with all
-its libraries, to each child; so give numpy an entry of its own.
+its libraries, to each child. So give numpy an entry of its own, which declares them:
+
+    { step = "warm-imports", name = "numpy", libraries = ["numpy"], leaves = { threads = ["python*"] } }
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from ._nearest import nearest
 LIBRARIES: Final = ("idna", "locale", "numpy", "pillow", "pyav", "ssl", "zoneinfo")
 
 
-@early_init(needs=["files", "executable-memory"], leaves={"threads": ["python*"]}, shared=True)
+@early_init(needs=["files", "executable-memory"], shared=True)
 def warm_imports(libraries: tuple[str, ...]) -> dict[str, Any]:
     """Warm *libraries* up, in their order, and hand on what some of them keep for the plugin."""
     for library in libraries:
