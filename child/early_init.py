@@ -143,7 +143,11 @@ def _words(error: Exception) -> str:
 
 def _arguments(function: Callable[..., object], options: dict[str, Any]) -> dict[str, Any]:
     """Return *options* as the types that the function's annotations name; a wrong one is a `TypeError`."""
-    kinds = typing.get_type_hints(function) if options else {}
+    # Not of what it returns, whose type may come from a library that the step imports only as it runs.
+    wanted = types.SimpleNamespace(
+        __annotations__={name: kind for name, kind in function.__annotations__.items() if name in options}
+    )
+    kinds = typing.get_type_hints(wanted, vars(sys.modules[function.__module__]))
     converted: dict[str, Any] = {}
     for name, value in options.items():
         try:

@@ -47,8 +47,8 @@ async def in_time(call: Awaitable[T]) -> T:
 
 
 def user_of_children(console: Console) -> str:
-    """What run_as is to be: nothing, unless the files lie where the children of root, who are nobody, cannot go."""
-    closed = closed_to(resolve_user(""), str(HERE / "warm.py"))
+    """What run_as is to be: nothing, unless Python lies where the children of root, who are nobody, cannot go."""
+    closed = closed_to(resolve_user(""))
     if not closed:
         return ""
     console.print(f"note: {closed}. The demo does the last: its children keep uid 0.", style="yellow", markup=False)
