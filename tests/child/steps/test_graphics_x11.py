@@ -155,8 +155,9 @@ async def test_a_sealed_child_paints(kind: str, backend: str, server: Server) ->
 
 
 async def test_a_trusted_connection_is_a_hole_in_the_seal(backend: str, server: Server) -> None:
-    """A sealed child reads another client's window, and types into it."""
+    """A sealed child reads another client's window, takes its keyboard, and types into it."""
     async with paints(backend, server, authority=str(server.trusted), trusted=True) as host:
+        assert await host.call("listen", returns=str) == "listens"
         assert await host.call("look", server.window, returns=str) == "563412"
         assert await host.call("type", KEY, returns=str) == "typed"
     while (event := server.victim.next_event()).type != X.KeyPress:
@@ -165,8 +166,9 @@ async def test_a_trusted_connection_is_a_hole_in_the_seal(backend: str, server: 
 
 
 async def test_an_untrusted_connection_sees_its_own_windows_only(backend: str, server: Server) -> None:
-    """The server refuses the pixels and has no extension with which to type."""
+    """The server refuses pixels and keyboard, and has no extension with which to type."""
     async with paints(backend, server, authority=str(server.untrusted)) as host:
+        assert await host.call("listen", returns=str) == "refused"
         assert await host.call("look", server.window, returns=str) == "refused"
         assert await host.call("type", KEY, returns=str) == "no XTEST"
         assert set(await host.call("extensions", returns=list[str])) == {"BIG-REQUESTS", "XC-MISC"}

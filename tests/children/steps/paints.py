@@ -52,6 +52,17 @@ class Paints:
             return "refused"
         return data[:3].hex()
 
+    def listen(self) -> str:
+        """Take the keyboard from whoever has the focus, and give it back."""
+        display: Display = handed("graphics-x11")
+        try:
+            display.screen().root.grab_keyboard(True, X.GrabModeAsync, X.GrabModeAsync, X.CurrentTime)
+        except error.BadAccess:
+            return "refused"
+        display.ungrab_keyboard(X.CurrentTime)
+        display.sync()
+        return "listens"
+
     def type(self, key: int) -> str:
         """Press a key for whoever has the focus."""
         display: Display = handed("graphics-x11")
