@@ -37,6 +37,11 @@ class Drawn:
         return dict(self.host.early_init[STEP].left.threads)
 
 
+def speed(drawn: Drawn, other: Drawn) -> float:
+    """How fast *drawn* is as a part of *other*: the median over the frames, for neighbours have the same machine."""
+    return statistics.median(theirs / ours for ours, theirs in zip(drawn.took, other.took, strict=True))
+
+
 def with_backend(process: Process, backend: str) -> Process:
     """*process* on another backend."""
     return msgspec.structs.replace(process, backend=backend)
