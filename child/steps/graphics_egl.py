@@ -11,9 +11,9 @@ Facts (Mesa 22.3.6, glcontext 3.1.0, moderngl 5.13.0, seen with strace; tests/ch
   at all, so that it inherits the name of this step. It leaves no fd, and memory that is writable and executable.
 - Mesa looks for ~/.drirc, and for its shader cache in $XDG_CACHE_HOME, in ~/.cache and in the home that passwd names.
   A cache that other processes write is no input for a child that is sealed next, so all of it is switched off.
-- glcontext looks for libraries by running gcc and ldconfig, unless it is given their names. libEGL is enough: it also
+- glcontext looks for libraries by running ldconfig, or gcc, unless it is given their names. libEGL is enough: it also
   hands out OpenGL's functions, and libGL would load X11.
-- Nothing of a context survives a fork: a zygote cannot share this step.
+- A fork copies one thread only, so a zygote cannot share this step.
 """
 
 from __future__ import annotations
