@@ -110,7 +110,7 @@ def assert_names_both_sides(problem: Problem, steps: Steps, given: Surroundings,
         assert_is_true(named, steps)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(plans(), around())
 def test_each_need_holds_or_is_refused_for_a_true_reason(steps: Steps, given: Surroundings) -> None:
     """Exactly those words of declarations are refused that cannot hold, each by what really takes them away."""
