@@ -15,9 +15,9 @@ import msgspec
 import pytest
 
 from belljar.host.config import load_config
-from belljar.host.plan.observe import observe
-from belljar.host.plan.picture import COLOURS, picture
-from belljar.host.plan.report import plan_report
+from belljar.host.plan.show.observe import observe
+from belljar.host.plan.show.picture import COLOURS, picture
+from belljar.host.plan.show.report import plan_report
 from belljar.sandbox.backends import names
 from belljar.sandbox.declaration import GRAPHICS_DRIVER, RIGHTS, SINGLE_THREADED
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-from ...ipc.stage import Stage
-from ...sandbox.declaration import SEAL
-from ..place import printable
-from .order import Edge
+from ....ipc.stage import Stage
+from ....sandbox.declaration import SEAL
+from ...place import printable
+from ..order import Edge
 from .rows import Row
 
 _WIDTH = 1180
