@@ -166,7 +166,7 @@ def plan(
     with _plain_errors():
         from . import plan_command
         from .config import load_config
-        from .plan.report import table
+        from .plan.show.report import table
 
         loaded = load_config(config)
         chosen = [loaded.process(process)] if process is not None else list(loaded.processes.values())

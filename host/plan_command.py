@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .place import Place
-from .plan.observe import Observation, observe
-from .plan.picture import picture
-from .plan.report import Report, plan_report
+from .plan.show.observe import Observation, observe
+from .plan.show.picture import picture
+from .plan.show.report import Report, plan_report
 from .process_type import Process
 
 

@@ -12,8 +12,8 @@ from typing import get_args
 import pytest
 
 from belljar.host.config import load_config
-from belljar.host.plan.picture import picture
-from belljar.host.plan.report import plan_report
+from belljar.host.plan.show.picture import picture
+from belljar.host.plan.show.report import plan_report
 from belljar.ipc.messages import Option
 from belljar.sandbox.declaration import FD_KINDS, GRAPHICS_DRIVER, RIGHTS, SINGLE_THREADED, Declaration, Leaves
 

@@ -17,6 +17,11 @@ from .declared import WORDS, Declared, declare, find_declared
 from .step import Step
 
 MAX_NAME = 100
+MAX_OPTION = 4096
+"""Characters of a string among the options."""
+
+MAX_ALL = 24 << 10
+"""Bytes of all steps in the message that tells a child its steps, and its filter beside them."""
 
 PRELOAD = "preload"
 """The step that a process type's key ``preload`` stands for, once for each module."""
@@ -70,6 +75,11 @@ def find_steps(preload: Sequence[str], entries: Sequence[str | Step], base: Path
         listed.append((entry if isinstance(entry, Step) else Step(entry), place.at("early_init", f"[{index}]")))
     found = tuple(_planned(step, base, at) for step, at in listed)
     _check_names([step.name for step in found], place.at("early_init"))
+    if (size := len(msgspec.msgpack.encode([step.to_run() for step in found]))) > MAX_ALL:
+        raise place.at("early_init").error(
+            f"names and options of all steps take {size} bytes, and at most {MAX_ALL} are sent to a child; "
+            "let a step read a file instead"
+        )
     return found
 
 
@@ -128,7 +138,11 @@ def _options(step: Step, declared: Declared, base: Path, place: Place) -> dict[s
 
 
 def _value(value: Any, is_path: bool, base: Path, place: Place) -> Option:
-    if isinstance(value, (list, tuple)):
+    is_list = isinstance(value, (list, tuple))
+    for each in value if is_list else [value]:
+        if isinstance(each, str) and len(each) > MAX_OPTION:
+            raise place.error(f"expected at most {MAX_OPTION} characters, got {len(each)}")
+    if is_list:
         if any(not isinstance(each, str) for each in value):
             raise place.error("expected a list of strings")
         return tuple(_path(each, base, place) if is_path else each for each in value)

@@ -15,10 +15,11 @@ import msgspec
 import pytest
 
 from belljar.host.config import load_config
-from belljar.host.plan.observe import observe
-from belljar.host.plan.picture import picture
-from belljar.host.plan.report import plan_report
+from belljar.host.plan.show.observe import observe
+from belljar.host.plan.show.picture import COLOURS, picture
+from belljar.host.plan.show.report import plan_report
 from belljar.sandbox.backends import names
+from belljar.sandbox.declaration import GRAPHICS_DRIVER, RIGHTS, SINGLE_THREADED
 
 from ..helpers import CHILDREN, require
 
@@ -215,6 +216,11 @@ def test_the_picture_escapes_what_it_shows(folder: Path) -> None:
     assert "<b>" not in drawn
     assert "\x1b" not in drawn
     ET.fromstring(drawn)
+
+
+def test_each_need_has_a_colour_of_its_own() -> None:
+    """Boxes are told apart by what they need."""
+    assert set(COLOURS) == {*RIGHTS, SINGLE_THREADED, GRAPHICS_DRIVER}
 
 
 def test_many_arrows_do_not_hide_the_steps(folder: Path) -> None:

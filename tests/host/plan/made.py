@@ -73,7 +73,8 @@ def around(draw: st.DrawFn) -> Surroundings:
     """Draw a backend by what it promises, and a policy; also such that no backend here would have."""
     policy = Policy(
         read_only=draw(some(("/srv/fonts",))),
-        devices=draw(some(("/dev/dri/renderD128",))),
+        devices=draw(some(("/dev/dri/renderD128", "/dev/null"))),
+        gpu=draw(st.booleans()),
         network=draw(some(("unix", "inet"))),  # type: ignore[arg-type]
         threads=draw(st.booleans()),
         subprocesses=draw(st.booleans()),

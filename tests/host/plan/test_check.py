@@ -23,11 +23,12 @@ from belljar.sandbox.policy import Policy
 from .made import Steps, around, declared, plan_of, plans
 from .test_order import SEAL, assert_is_true, is_late
 
-GPU = Driver("/dev/dri/renderD128", ("devices",))
+GPU = Driver("/dev/dri/renderD128", ("gpu", "threads"))
 
 GRANTED: dict[str, Callable[[Policy], bool]] = {
     "files": lambda policy: bool(policy.read_only) or bool(policy.read_write),
     "devices": lambda policy: bool(policy.devices),
+    "gpu": lambda policy: policy.gpu or "/dev/dri/renderD128" in policy.devices,
     "network": lambda policy: any(family != "unix" for family in policy.network),
     "local-sockets": lambda policy: "unix" in policy.network,
     "threads": lambda policy: policy.threads,
@@ -109,7 +110,7 @@ def assert_names_both_sides(problem: Problem, steps: Steps, given: Surroundings,
         assert_is_true(named, steps)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(plans(), around())
 def test_each_need_holds_or_is_refused_for_a_true_reason(steps: Steps, given: Surroundings) -> None:
     """Exactly those words of declarations are refused that cannot hold, each by what really takes them away."""
@@ -227,7 +228,7 @@ def test_what_the_policy_grants_is_no_problem(backend: str) -> None:
     """A policy that grants all, on a backend that then promises what it can keep, refuses no right."""
     policy = Policy(
         read_only=("/srv",),
-        devices=("/dev/null",),
+        devices=("/dev/dri/renderD128",),
         network=("inet", "unix"),
         subprocesses=True,
         threads=True,

@@ -10,10 +10,13 @@ import pytest
 
 from belljar.host.errors import ConfigError
 from belljar.host.place import Place
-from belljar.host.plan.find import MAX_NAME, find_steps
+from belljar.host.plan.find import MAX_NAME, MAX_OPTION, find_steps
 from belljar.host.plan.plan import Plan, make_plan
 from belljar.host.plan.step import Step
 from belljar.ipc.messages import MAX_STEPS, RunStep
+from belljar.sandbox.policy import Policy
+
+from ...helpers import launch
 
 SOURCE = """
 from pathlib import Path
@@ -23,6 +26,8 @@ from belljar import early_init
 def go(sample: Path, others: tuple[Path, ...] = (), level: int = 3): ...
 
 def plain(): ...
+
+def labelled(label: str): ...
 
 @early_init(shared=True)
 def shared(): ...
@@ -131,6 +136,14 @@ def test_a_shared_step_that_waits_for_a_child_is_the_child_s(folder: Path) -> No
         ([Step("steps.py:plain", "\x1b[2J")], "early_init[0].name: expected a name of 1 to 100 printable characters"),
         ([Step("steps.py:plain", "x" * (MAX_NAME + 1))], "early_init[0].name: expected a name of 1 to 100"),
         (
+            [table(step="steps.py:labelled", label="x" * (MAX_OPTION + 1))],
+            f"early_init[0].label: expected at most {MAX_OPTION} characters, got {MAX_OPTION + 1}",
+        ),
+        (
+            [Step("steps.py:labelled", f"s{index}", {"label": "x" * 4000}) for index in range(10)],
+            "early_init: names and options of all steps take 4",
+        ),
+        (
             [Step("steps.py:plain", f"s{index}") for index in range(MAX_STEPS + 1)],
             f"early_init: expected at most {MAX_STEPS} steps with preload, got {MAX_STEPS + 1}",
         ),
@@ -143,3 +156,11 @@ def test_an_entry_that_does_not_fit_is_one_sentence(entries: list[str | Step], s
     text = str(caught.value).replace(str(folder), "FOLDER")
     assert text.startswith(f"here: {sentence}")
     assert "\n" not in text
+
+
+@pytest.mark.anyio
+async def test_the_longest_plan_reaches_the_child(folder: Path) -> None:
+    """What is not refused fits into the message, whatever filter is beside it."""
+    steps = tuple(Step(f"{folder}/steps.py:labelled", f"s{index}", {"label": "x" * 4000}) for index in range(5))
+    async with launch(early_init=steps, policy=Policy(read_only=(str(folder),))) as host:
+        assert len(host.early_init) == 5

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-from ...ipc.stage import Stage
-from ...sandbox.declaration import SEAL
-from ..place import printable
-from .order import Edge
+from ....ipc.stage import Stage
+from ....sandbox.declaration import SEAL
+from ...place import printable
+from ..order import Edge
 from .rows import Row
 
 _WIDTH = 1180
@@ -25,9 +25,10 @@ _LANE = 13
 _MOST_LANES = 8
 _PER_LINE = 80
 
-_COLOURS: Mapping[str, str] = {
+COLOURS: Mapping[str, str] = {
     "files": "#2f6fb3",
     "devices": "#8a4fb0",
+    "gpu": "#6a5acd",
     "network": "#b3472f",
     "local-sockets": "#b3742f",
     "threads": "#2f8f6b",
@@ -117,7 +118,7 @@ def _box(placed: _Placed) -> Iterator[str]:
     dashed = ' stroke-dasharray="4 3"' if row.phase != "run" else ""
     yield f'<rect class="box" x="{_BOX_LEFT}" y="{top}" width="{width}" height="{placed.height}" rx="5"{dashed}/>'
     if row.phase == "run":
-        colour = _COLOURS[row.needs[0]] if row.needs else "#9aa3ad"
+        colour = COLOURS[row.needs[0]] if row.needs else "#9aa3ad"
         yield f'<rect x="{_BOX_LEFT}" y="{top}" width="6" height="{placed.height}" rx="3" fill="{colour}"/>'
     y = top + 19
     yield _text(_BOX_LEFT + 16, y, _short(row.step if row.phase == "run" else f"{row.phase} of {row.step}"), "stage")
@@ -142,7 +143,7 @@ def _chips(needs: Sequence[str], y: int) -> Iterator[str]:
         if left + width > _BOX_RIGHT - 6:
             yield _text(left, y, "...", "small dim")
             return
-        colour = _COLOURS[need.removesuffix(" sealed")]
+        colour = COLOURS[need.removesuffix(" sealed")]
         yield f'<rect x="{left}" y="{y - 11}" width="{width}" height="14" rx="7" fill="{colour}"/>'
         yield _text(left + 6, y - 1, need, "chip")
         left += width + 5

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from ...ipc.stage import Stage
-from ...sandbox.declaration import SEAL, SINGLE_THREADED, Leaves
-from ..place import nearest
-from .available import Surroundings
-from .find import Planned
-from .plan import Plan
+from ....ipc.stage import Stage
+from ....sandbox.declaration import SEAL, SINGLE_THREADED, Leaves
+from ...place import nearest
+from ..available import Surroundings
+from ..find import Planned
+from ..plan import Plan
 
 _STAGES: Mapping[Stage, tuple[str, str]] = {
     Stage.PREPARE: ("host", "finds, orders and checks the steps before any process exists"),

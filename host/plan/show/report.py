@@ -8,20 +8,20 @@ from typing import Any, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
-from ...ipc.stage import Stage
-from ...sandbox.backends import host_half
-from ...sandbox.graphics import Driver, find_driver
-from ...sandbox.launch.forked import ForkedHost
-from ...sandbox.probe import probe
-from ...sandbox.user import resolve_user
-from ..choose import choose, refusal
-from ..errors import PlanError
-from ..place import Place, printable
-from ..process_type import Process, plan_of
-from .check import Problem, problems, surroundings
-from .find import find_steps
-from .order import Edge, Unordered
-from .plan import Plan
+from ....ipc.stage import Stage
+from ....sandbox.backends import host_half
+from ....sandbox.graphics import Driver, find_driver
+from ....sandbox.launch.forked import ForkedHost
+from ....sandbox.probe import probe
+from ....sandbox.user import resolve_user
+from ...choose import choose, refusal
+from ...errors import PlanError
+from ...place import Place, printable
+from ...process_type import Process, plan_of
+from ..check import Problem, problems, surroundings
+from ..find import find_steps
+from ..order import Edge, Unordered
+from ..plan import Plan
 from .rows import Row, Rows
 
 

@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ...sandbox.declaration import Leaves
-from ..place import printable
-from ..process_host import ProcessHost
-from ..process_type import Process, plan_of
-from .at_seal import AtSeal
-from .compare import StepReport, observed, unseen
-from .find import Planned, preload_entry
+from ....sandbox.declaration import Leaves
+from ...place import printable
+from ...process_host import ProcessHost
+from ...process_type import Process, plan_of
+from ..at_seal import AtSeal
+from ..compare import StepReport, observed, unseen
+from ..find import Planned, preload_entry
+from ..step import Step
 from .rows import leaves_words
-from .step import Step
 
 
 class Observation(NamedTuple):
