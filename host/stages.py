@@ -313,10 +313,14 @@ class Launching:
         return found
 
     async def _await_still(self) -> None:
-        """Wait until all threads of the child are stopped. One that does not stop, `protection.verify` names."""
-        with anyio.move_on_after(protection.PATIENCE):
-            while not protection.is_still(self.connection.sender_pid):  # noqa: ASYNC110 - only waitid(2) tells of a
-                await anyio.sleep(0.001)  # stop, and the process that launched the child alone may call it
+        """Wait until all threads of the child are stopped. One that does not stop, `protection.verify` names.
+
+        Only waitid(2) would tell of it, which is for the process that launched the child.
+        """
+        for pause in protection.PAUSES:
+            if protection.is_still(self.connection.sender_pid):
+                return
+            await anyio.sleep(pause)
 
     async def load(self, services: tuple[str, ...]) -> None:
         """Stage 9: the seal holds; now, and not before, the child gets the plugin's code.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from .operations import Operation, OperationStatus, Verdict
 from .report import LayerStatus, Protection
-from .still import PATIENCE, is_still, stopped
+from .still import PAUSES, is_still, stopped
 from .verify import planned, verify
 
 __all__ = [
-    "PATIENCE",
+    "PAUSES",
     "LayerStatus",
     "Operation",
     "OperationStatus",

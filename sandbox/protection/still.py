@@ -15,7 +15,7 @@ to trace, which Yama refuses to most hosts with ptrace_scope 2.
 
 What cannot be stopped is a thread in uninterruptible sleep, state D: TSYNC has put the filter on it too (tried), but
 nobody judged the call that it sleeps in, and a file system that answers late may make an fd of it at any time. A
-page-in is soon over, so the host waits a moment (`PATIENCE`). A thread that still sleeps then is named by `where`.
+page-in is soon over, so the host waits a moment (`PAUSES`). A thread that still sleeps then is named by `where`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from ..errors import SandboxError
 from ..seccomp.compile import number_names
 from ..steps import step
 
-PATIENCE: Final = 1.0
-"""Seconds that a child has to stop. A thread that waits for a page or for a processor needs milliseconds."""
+PAUSES: Final = (0.001,) * 20 + (0.01,) * 98
+"""Seconds between looks whether a child has stopped, one in all; a thread that waits for a page or a processor needs
+milliseconds. They are a number of looks, because where the whole machine stood still, time says nothing of a child."""
 
 STOPPED: Final = frozenset("TtZX")
 """States of threads that hold still: stopped, stopped by a debugger, ended. See proc_pid_stat(5)."""

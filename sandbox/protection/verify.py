@@ -25,7 +25,7 @@ from ..seccomp.rules import rules_for
 from .operations import Held, OperationStatus, judge_operations
 from .reading import NAMESPACES, Reading, read
 from .report import LayerStatus, Protection
-from .still import PATIENCE, STOPPED, where
+from .still import PAUSES, STOPPED, where
 
 _CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapAmb")
 
@@ -174,8 +174,8 @@ def _restless(reading: Reading) -> _Judged | None:
             found = " ".join(filter(None, (word.strip("()"), where(reading.outer_pid, thread.tid))))
             return _Judged(
                 False,
-                f"thread {thread.tid} ({thread.name}) does not stop within {PATIENCE:g} s ({found}), so that what it "
-                "asked for before the seal passes by the filter; end or quiesce it before the seal",
+                f"thread {thread.tid} ({thread.name}) does not stop within {sum(PAUSES):.0f} s ({found}), so that what "
+                "it asked for before the seal passes by the filter; end or quiesce it before the seal",
                 thread.tid,
             )
     return None

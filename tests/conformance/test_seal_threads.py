@@ -111,10 +111,9 @@ async def test_a_thread_in_the_open_of_a_fifo(backend: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("function", ["in_c", "in_c_with_lock"])
 async def test_a_thread_in_a_long_c_call(backend: str, tmp_path: Path, *, function: str) -> None:
-    """A thread that computes, with the interpreter's lock or without, is sealed and does not hold the launch."""
+    """A thread that computes all the time, with the interpreter's lock or without, is stopped and sealed like any."""
     async with lingering(tmp_path, function, backend=backend) as host:
         assert named(host, function) == 1
-        assert host.timeline["verify"] < protection.PATIENCE * 1000
 
 
 async def test_a_thread_that_sleeps_uninterruptibly(backend: str, tmp_path: Path) -> None:
@@ -156,7 +155,7 @@ async def test_all_of_it_many_times_in_a_row(
     """What holds once, holds hundreds of times in a row."""
     require(backend)
     if test is test_a_thread_that_sleeps_uninterruptibly:  # which is all waiting
-        monkeypatch.setattr(protection, "PATIENCE", 0.2)
+        monkeypatch.setattr(protection, "PAUSES", (0.01,) * 20)
     for number in range(IN_A_ROW[backend]):
         folder = tmp_path / str(number)
         folder.mkdir(mode=0o755)
