@@ -139,6 +139,15 @@ async def test_sealed_codec_knows_each_form_of_h264(
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("name", ["thumbnailer", "video", "demuxer", "codec"])
+async def test_warm_ups_are_shared(tmp_path: Path, example: Any, name: str) -> None:
+    """A zygote runs them once for all its children: they leave nothing that a fork would lose."""
+    with example.storage.Profile(tmp_path).records(name, ORIGIN) as records:
+        async with ProcessHost(process_type(name), services={example.interfaces.RecordStore: records}) as host:
+            assert host.early_init == {}
+
+
+@pytest.mark.anyio
 async def test_codec_needs_its_libraries_before_the_seal() -> None:
     """Without its preload the codec cannot be loaded after the seal, and the error names what is missing."""
     with pytest.raises(LaunchError, match="could not import av"):
