@@ -16,6 +16,7 @@ import sys
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import anyio
@@ -38,10 +39,12 @@ async def run(rounds: int) -> dict[str, list[float]]:
     """Return, for each row, the milliseconds of one picture in each round."""
     sys.path.insert(0, str(MEDIA))
     interfaces: Any = importlib.import_module("interfaces")
+    storage: Any = importlib.import_module("storage")
     clip = importlib.import_module("media").h264_clip().data
     config = load_config(MEDIA / "belljar.toml")
     machine = probe(resolve_user(""))
     async with AsyncExitStack() as hosts:
+        profile = storage.Profile(Path(hosts.enter_context(TemporaryDirectory())))
         demuxer = (await hosts.enter_async_context(ProcessHost(config.process("demuxer")))).proxy(interfaces.Demuxer)
         track = await demuxer.open(clip)
         batches: list[list[Any]] = []
@@ -50,7 +53,9 @@ async def run(rounds: int) -> dict[str, list[float]]:
         codecs: dict[str, Any] = {}
         for name in sorted(name for name in names() if not machine.missing(requirements(name))):
             sealed = msgspec.structs.replace(config.process("codec"), backend=name)
-            codecs[name] = (await hosts.enter_async_context(ProcessHost(sealed))).proxy(interfaces.Codec)
+            services = {interfaces.RecordStore: hosts.enter_context(profile.records("codec", name))}
+            host = ProcessHost(sealed, services=services)
+            codecs[name] = (await hosts.enter_async_context(host)).proxy(interfaces.Codec)
         samples: dict[str, list[float]] = {name: [] for name in (HERE, *codecs)}
         for number in range(rounds + 1):
             for name in random.sample(list(samples), len(samples)):  # none always follows the same one

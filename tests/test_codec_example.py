@@ -110,7 +110,7 @@ def test_copied_record_is_not_believed(tmp_path: Path, example: Any) -> None:
     play(clip, "--out", str(out))
     (record,) = (out / "profile" / "records").glob("*/history")
     with example.storage.Profile(out / "profile").records("codec", "https://thief.example") as records:
-        records.serve([example.interfaces.Write("history", record.read_bytes())])
+        records.write("history", record.read_bytes())
     ended = play(clip, "--out", str(out), "--origin", "https://thief.example")
     assert "not of this profile and origin" in ended.stdout
 
@@ -125,15 +125,26 @@ async def test_sealed_codec_knows_each_form_of_h264(
 ) -> None:
     """The codec plays what containers and encoders make of H.264, in its order, and the seal refuses it nothing."""
     clip = film(tmp_path / "clip", container, pixels).read_bytes()
+    profile = example.storage.Profile(tmp_path / "profile")
 
-    with caplog.at_level(logging.WARNING, "belljar.host"):
-        async with ProcessHost(process_type("demuxer")) as first, ProcessHost(process_type("codec")) as second:
+    with caplog.at_level(logging.WARNING, "belljar.host"), profile.records("codec", ORIGIN) as records:
+        codec = ProcessHost(process_type("codec"), services={example.interfaces.RecordStore: records})
+        async with ProcessHost(process_type("demuxer")) as first, codec as second:
             player = await play_with(example, first, second, clip)
     shades = [sum(tile.image.convert("L").tobytes()) for tile in player.tiles()[:6]]
     assert len(player.quality) == PICTURES
     assert min(player.quality) > 30
     assert shades == sorted(set(shades), reverse=True)
     assert not caplog.records
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["thumbnailer", "video", "demuxer", "codec"])
+async def test_warm_ups_are_shared(tmp_path: Path, example: Any, name: str) -> None:
+    """A zygote runs them once for all its children: they leave nothing that a fork would lose."""
+    with example.storage.Profile(tmp_path).records(name, ORIGIN) as records:
+        async with ProcessHost(process_type(name), services={example.interfaces.RecordStore: records}) as host:
+            assert host.early_init == {}
 
 
 @pytest.mark.anyio

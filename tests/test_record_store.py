@@ -8,47 +8,68 @@ from typing import Any
 
 import pytest
 
-from belljar import Process, ProcessHost, ResultError
+from belljar import PluginError, ProcessHost, ServiceRefused
 
 from .helpers import on_both, process, require, write_plugin
 
 ORIGIN = "https://example.org"
 
 
+def below(folder: Path) -> dict[str, bytes]:
+    """Every file below *folder*."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_records_are_read_changed_and_deleted(tmp_path: Path, example: Any) -> None:
-    """Wishes are granted in their order; a record without data is gone; only their owner can read the files."""
-    read, write = example.interfaces.Read, example.interfaces.Write
+    """A record holds what was written last, and is gone without data; only their owner can read the files."""
     with example.storage.Profile(tmp_path / "profile").records("plug", ORIGIN) as records:
-        answers = records.serve([read("a"), write("a", b"one"), read("a"), write("a", b"two"), write("b", b"other")])
-        assert answers == [b"", b"", b"one", b"", b""]
+        assert records.read("a") == b""
+        for name, data in (("a", b"one"), ("b", b"other"), ("a", b"two")):
+            records.write(name, data)
+            assert records.read(name) == data
         (folder,) = (tmp_path / "profile" / "records").iterdir()
         assert below(folder) == {"a": b"two", "b": b"other"}
-        assert records.serve([write("a", b""), write("a", b""), read("a"), read("b")]) == [b"", b"", b"", b"other"]
+        for _ in range(2):
+            records.write("a", b"")
+            assert records.read("a") == b""
         assert below(folder) == {"b": b"other"}
     assert {path.stat().st_mode & 0o077 for path in (folder, folder / "b", folder.parent.parent)} == {0}
 
 
 def test_number_of_records_is_limited(tmp_path: Path, example: Any) -> None:
-    """A plugin may have so many records, over all its results, and may still change and delete what it has."""
-    write = example.interfaces.Write
+    """A plugin may have so many records, and may still change and delete what it has."""
     with example.storage.Profile(tmp_path).records("plug", ORIGIN) as records:
-        records.serve([write(f"x{number}", b"x") for number in range(16)])
-        with pytest.raises(example.storage.Refused, match="wants 17 records: 16 is the most"):
-            records.serve([write("x0", b"changed"), write("more", b"x")])
-        assert records.serve([example.interfaces.Read("x0")]) == [b"x"]
-        records.serve([write("x0", b"")])
-        records.serve([write("more", b"x")])
+        for number in range(16):
+            records.write(f"x{number}", b"x")
+        with pytest.raises(ServiceRefused, match="there are 16 records: that is the most"):
+            records.write("more", b"x")
+        records.write("x0", b"changed")
+        assert (records.read("x0"), records.read("more")) == (b"changed", b"")
+        records.write("x0", b"")
+        records.write("more", b"x")
 
 
 def test_interrupted_write_leaves_the_old_record(tmp_path: Path, example: Any) -> None:
     """What a write left unfinished is no record, and does not stand in the way of the next."""
-    read, write = example.interfaces.Read, example.interfaces.Write
     with example.storage.Profile(tmp_path).records("plug", ORIGIN) as records:
-        records.serve([write("a", b"old")])
+        records.write("a", b"old")
         (folder,) = (tmp_path / "records").iterdir()
         (folder / ".unfinished").write_bytes(b"half of something much longer")
-        assert records.serve([read("a"), write("a", b"new"), read("a")]) == [b"old", b"", b"new"]
+        assert records.read("a") == b"old"
+        records.write("a", b"new")
         assert below(folder) == {"a": b"new"}
+
+
+def test_failed_write_is_refused_in_words_for_the_plugin(tmp_path: Path, example: Any) -> None:
+    """What the disk refuses, the plugin is refused: with the cause, without a path, and the old record stays."""
+    with example.storage.Profile(tmp_path).records("plug", ORIGIN) as records:
+        records.write("a", b"old")
+        (folder,) = (tmp_path / "records").iterdir()
+        (folder / ".unfinished").mkdir()
+        with pytest.raises(ServiceRefused) as caught:
+            records.write("a", b"new")
+        assert str(caught.value) == "the host could not write the record a: Is a directory"
+        assert records.read("a") == b"old"
 
 
 def test_records_belong_to_one_run(tmp_path: Path, example: Any) -> None:
@@ -68,13 +89,17 @@ def test_records_belong_to_one_run(tmp_path: Path, example: Any) -> None:
 
 def test_storage_ids_differ_and_stay(tmp_path: Path, example: Any) -> None:
     """A storage id is the same each time, and another one for each plugin, origin and profile."""
-    profile, again = example.storage.Profile(tmp_path / "one"), example.storage.Profile(tmp_path / "one")
-    other = example.storage.Profile(tmp_path / "two")
-    assert profile.storage_id("plug", ORIGIN) == again.storage_id("plug", ORIGIN)
+
+    def storage_id(profile: str, *owner: str) -> bytes:
+        with example.storage.Profile(tmp_path / profile).records(*owner) as records:
+            found: bytes = records.storage_id()
+            return found
+
     owners = [("plug", ORIGIN), ("plug", f"{ORIGIN}/"), ("plu", f"g{ORIGIN}"), (ORIGIN, "plug")]
-    ids = {kept.storage_id(*owner) for kept in (profile, other) for owner in owners}
-    assert len(ids) == 2 * len(owners)
-    assert {len(storage_id) for storage_id in ids} == {32}
+    ids = [{storage_id(profile, *owner) for profile in ("one", "two") for owner in owners} for _ in range(2)]
+    assert ids[0] == ids[1]
+    assert len(ids[0]) == 2 * len(owners)
+    assert {len(found) for found in ids[0]} == {32}
 
 
 @pytest.mark.parametrize(
@@ -96,89 +121,110 @@ def test_profile_with_a_bad_secret_is_not_used(
         example.storage.Profile(tmp_path)
 
 
-HOSTILE_WISHES: dict[str, tuple[str, str]] = {
-    "parent": ("[{'type': 'Write', 'name': '../x', 'data': b'x'}]", "named a record '../x'"),
-    "absolute": ("[{'type': 'Write', 'name': '/tmp/x', 'data': b'x'}]", "named a record '/tmp/x'"),
-    "parent read": ("[{'type': 'Read', 'name': '../../salt'}]", "named a record '../../salt'"),
-    "itself": ("[{'type': 'Write', 'name': '.', 'data': b''}]", "named a record '.'"),
-    "unfinished": ("[{'type': 'Write', 'name': '.unfinished', 'data': b'x'}]", "named a record '.unfinished'"),
-    "empty": ("[{'type': 'Write', 'name': '', 'data': b'x'}]", "named a record ''"),
-    "long": ("[{'type': 'Write', 'name': 'x' * 65, 'data': b'x'}]", "named a record 'xxx"),
-    "endless": ("[{'type': 'Write', 'name': 'x' * 100000, 'data': b'x'}]", r"x\.\.\.': 1 to 64"),
-    "null": ("[{'type': 'Write', 'name': 'x\\0', 'data': b'x'}]", r"named a record 'x\\x00'"),
-    "line": ("[{'type': 'Write', 'name': 'x\\n', 'data': b'x'}]", r"named a record 'x\\n'"),
-    "foreign digit": ("[{'type': 'Write', 'name': '\\u0663', 'data': b'x'}]", "named a record "),
-    "large": ("[{'type': 'Write', 'name': 'x', 'data': bytes(65537)}]", "has 65537 bytes: 65536 is the most"),
-    "second is bad": (
-        "[{'type': 'Write', 'name': 'x', 'data': b'x'}, {'type': 'Write', 'name': '', 'data': b'x'}]",
-        "named a record ''",
-    ),
-    "many": ("[{'type': 'Write', 'name': f'x{n}', 'data': b'x'} for n in range(17)]", "length <= 16"),
-    "no list": ("{'type': 'Read', 'name': 'x'}", "Expected `array`"),
-    "no kind": ("[{'name': 'x'}]", "missing required field `type`"),
-    "other kind": ("[{'type': 'Delete', 'name': 'x'}]", "Invalid value 'Delete'"),
-    "no name": ("[{'type': 'Read', 'name': 7}]", "Expected `str`, got `int`"),
-    "no data": ("[{'type': 'Write', 'name': 'x', 'data': None}]", "Expected `bytes`, got `None`"),
+HOSTILE = """\
+    from time import sleep
+    from types import SimpleNamespace
+    from typing import Any
+    from belljar import ServiceError
+    from belljar.child import services
+
+    def ask(service: str, method: str, arguments: list) -> Any:  # past all that its own process checks
+        return services._services.call(service, SimpleNamespace(name=method, returns=Any), arguments)
+
+    class Plug:
+        def ask(self, service: str, method: str, arguments: list) -> Any:
+            return ask(service, method, arguments)
+        def many(self) -> None:
+            for number in range(100):
+                ask("RecordStore", "write", [f"x{number}", b"x"])
+        def for_ever(self) -> None:
+            while True:
+                try:
+                    ask("RecordStore", "write", ["x", bytes(65536)])
+                    ask("RecordStore", "read", [".."])
+                except ServiceError:
+                    pass
+        def silent(self) -> None:
+            sleep(3600)
+"""
+
+WRONG: dict[str, tuple[str, list[object], str]] = {
+    "parent": ("RecordStore.write", ["../x", b"x"], "matching regex"),
+    "absolute": ("RecordStore.write", ["/tmp/x", b"x"], "matching regex"),
+    "parent read": ("RecordStore.read", ["../../salt"], "matching regex"),
+    "itself": ("RecordStore.write", [".", b""], "matching regex"),
+    "unfinished": ("RecordStore.write", [".unfinished", b"x"], "matching regex"),
+    "empty": ("RecordStore.write", ["", b"x"], "matching regex"),
+    "long": ("RecordStore.write", ["x" * 65, b"x"], "matching regex"),
+    "endless": ("RecordStore.write", ["x" * 1_000_000, b"x"], "matching regex"),
+    "null": ("RecordStore.write", ["x\0", b"x"], "matching regex"),
+    "line": ("RecordStore.write", ["x\n", b"x"], "matching regex"),
+    "second line": ("RecordStore.write", ["/\nx", b"x"], "matching regex"),
+    "foreign digit": ("RecordStore.write", ["\u0663", b"x"], "matching regex"),
+    "large": ("RecordStore.write", ["x", bytes(65537)], "length <= 65536"),
+    "name is no text": ("RecordStore.read", [7], "Expected `str`, got `int`"),
+    "name is bytes": ("RecordStore.read", [b"x"], "Expected `str`, got `bytes`"),
+    "no data": ("RecordStore.write", ["x", None], "Expected `bytes`, got `None`"),
+    "data is a list": ("RecordStore.write", ["x", [120]], "Expected `bytes`, got `array`"),
+    "too few": ("RecordStore.write", ["x"], "1 arguments do not fit"),
+    "too many": ("RecordStore.write", ["x", b"x", b"x"], "3 arguments do not fit"),
+    "other method": ("RecordStore.delete", ["x"], "does not offer RecordStore.delete"),
+    "not of the interface": ("RecordStore._write", ["x", b"x"], "does not offer RecordStore._write"),
+    "attribute": ("RecordStore._folder", [], "does not offer RecordStore._folder"),
+    "other service": ("Profile.records", ["plug", "https://victim.example"], "does not offer Profile.records"),
 }
 
 
-def below(folder: Path) -> dict[str, bytes]:
-    """Every file below *folder*."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def plugin(folder: Path, wishes: str) -> str:
-    """A plugin whose every answer is *wishes*, whatever they are."""
-    source = f"""\
-        from typing import Any
-        class Plug:
-            def begin(self, storage_id: bytes) -> Any:
-                return {wishes}
-            def serve(self, answers: list[bytes]) -> Any:
-                return {wishes}
-    """
-    return write_plugin(folder, source)
-
-
-async def wish(example: Any, profile: Any, sealed: Process) -> None:
-    """Let a plugin begin, and grant what it wishes."""
-    with profile.records("plug", ORIGIN) as records:
-        async with ProcessHost(sealed) as host:
-            stored = host.proxy(example.interfaces.Stored)
-            await example.storage.settle(stored, stored.begin(profile.storage_id("plug", ORIGIN)), records)
+def offering(example: Any, records: Any, folder: Path, backend: str = "namespaces") -> ProcessHost:
+    """A child with a hostile plugin, to which *records* are offered."""
+    sealed = process(write_plugin(folder, HOSTILE), backend=backend)
+    return ProcessHost(sealed, services={example.interfaces.RecordStore: records})
 
 
 @pytest.mark.anyio
 @on_both
-@pytest.mark.parametrize("name", HOSTILE_WISHES)
-async def test_hostile_wish_is_refused(tmp_path: Path, example: Any, backend: str, name: str) -> None:
-    """A wish that no plugin may have is refused in one sentence, and nothing is written anywhere."""
+async def test_hostile_question_is_refused(tmp_path: Path, example: Any, backend: str) -> None:
+    """What no plugin may ask is refused in one sentence, nothing is written anywhere, and the store goes on."""
     require(backend)
-    wishes, expected = HOSTILE_WISHES[name]
     profile = example.storage.Profile(tmp_path / "out" / "profile")
-    sealed = process(plugin(tmp_path, wishes), backend=backend)
-    before = below(tmp_path)
-    with pytest.raises((example.storage.Refused, ResultError), match=expected) as caught:
-        await wish(example, profile, sealed)
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 300
-    assert below(tmp_path) == before
+    with profile.records("plug", ORIGIN) as records:
+        async with offering(example, records, tmp_path, backend) as host:
+            before = below(tmp_path)
+            for name, (asked, arguments, expected) in WRONG.items():
+                with pytest.raises(PluginError, match=f"ServiceError: .*{expected}") as caught:
+                    await host.call("ask", *asked.split("."), arguments)
+                assert "\n" not in str(caught.value), name
+                assert len(str(caught.value)) < 300, name
+            assert below(tmp_path) == before
+            await host.call("ask", "RecordStore", "write", ["x", b"good"])
+            assert await host.call("ask", "RecordStore", "read", ["x"], returns=bytes) == b"good"
 
 
 @pytest.mark.anyio
 @on_both
-async def test_endless_wishes_are_refused(tmp_path: Path, example: Any, backend: str) -> None:
-    """A plugin that never has enough is refused after a few rounds."""
+async def test_too_many_records_are_refused(tmp_path: Path, example: Any, backend: str) -> None:
+    """A plugin that writes on and on is stopped at the number that it may have."""
     require(backend)
-    sealed = process(plugin(tmp_path, "[{'type': 'Read', 'name': 'x'}]"), backend=backend)
-    with pytest.raises(example.storage.Refused, match="after 8 rounds"):
-        await wish(example, example.storage.Profile(tmp_path / "profile"), sealed)
+    with example.storage.Profile(tmp_path / "profile").records("plug", ORIGIN) as records:
+        async with offering(example, records, tmp_path, backend) as host:
+            with pytest.raises(PluginError, match="ServiceError: there are 16 records: that is the most"):
+                await host.call("many")
+    (folder,) = (tmp_path / "profile" / "records").iterdir()
+    assert below(folder) == {f"x{number}": b"x" for number in range(16)}
 
 
 @pytest.mark.anyio
-async def test_silent_plugin_is_killed(tmp_path: Path, example: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A plugin that does not answer costs a bounded time."""
-    monkeypatch.setattr(example.command, "LONGEST", 0.1)
-    sealed = process(plugin(tmp_path, "__import__('time').sleep(3600)"))
-    with pytest.raises(example.command.Trouble, match=r"did not answer within 0\.1 s"):
-        await wish(example, example.storage.Profile(tmp_path / "profile"), sealed)
+@pytest.mark.parametrize("method", ["for_ever", "silent"])
+async def test_plugin_that_does_not_come_to_an_end_is_killed(
+    tmp_path: Path, example: Any, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """A plugin that asks for ever, or not at all, costs a bounded time, and its records are free and whole."""
+    monkeypatch.setattr(example.command, "LONGEST", 0.3)
+    profile = example.storage.Profile(tmp_path / "profile")
+    with profile.records("plug", ORIGIN) as records:
+        async with offering(example, records, tmp_path) as host:
+            with pytest.raises(example.command.Trouble, match=r"did not answer within 0\.3 s"):
+                await example.command.in_time(host.call(method))
+            assert (await host.wait()).signal == "SIGKILL"
+    with profile.records("plug", ORIGIN) as records:
+        assert records.read("x") == (bytes(65536) if method == "for_ever" else b"")

@@ -5,7 +5,7 @@ The host imports this file and never a plugin's: a plugin's code runs in its sea
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Protocol, TypeAlias
+from typing import Annotated, Literal, Protocol
 
 import msgspec
 
@@ -89,21 +89,26 @@ class Picture(msgspec.Struct, frozen=True):
     i420: bytes
 
 
-class Read(msgspec.Struct, frozen=True, tag=True):
-    """A plugin's wish for the content of its record *name*."""
+RecordName = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9-]{1,64}\Z")]
+"""No path, and no hidden file."""
 
-    name: str
-
-
-class Write(msgspec.Struct, frozen=True, tag=True):
-    """A plugin's wish that its record *name* hold *data*; that it be gone, if there is no data."""
-
-    name: str
-    data: bytes
+Record = Annotated[bytes, msgspec.Meta(max_length=64 << 10)]
 
 
-Wishes: TypeAlias = Annotated[list[Read | Write], msgspec.Meta(max_length=16)]
-"""What a plugin wants of its record store. It gets one answer for each: what the record holds, or nothing."""
+class RecordStore(Protocol):
+    """What a plugin may ask of its host, during a call: who it is, and what it wrote in earlier ones."""
+
+    def storage_id(self) -> bytes:
+        """32 bytes, the same in each run and no other's: those of this plugin, origin and profile."""
+        ...
+
+    def read(self, name: RecordName) -> Record:
+        """What the record *name* holds; nothing, if there is none."""
+        ...
+
+    def write(self, name: RecordName, data: Record) -> None:
+        """Have the record *name* hold *data*, or be gone, if there is no data."""
+        ...
 
 
 class History(msgspec.Struct, frozen=True):
@@ -124,22 +129,14 @@ class Demuxer(Protocol):
         ...
 
 
-class Stored(Protocol):
-    """A plugin that remembers. It cannot call the host, so its results say what it wants stored and read."""
-
-    async def begin(self, storage_id: bytes) -> Wishes: ...
-
-    async def serve(self, answers: list[bytes]) -> Wishes:
-        """Take the *answers* to what the last result wished, and wish on or not."""
-        ...
-
-    async def finish(self) -> Wishes: ...
-
-
-class Codec(Stored, Protocol):
+class Codec(Protocol):
     """Decodes and encodes H.264, in sessions that have numbers. With the *last* call comes all that one held back."""
 
     async def history(self) -> History: ...
+
+    async def remember(self) -> None:
+        """Add what was decoded to the history."""
+        ...
 
     async def open_decoder(self, setup: bytes) -> int: ...
 

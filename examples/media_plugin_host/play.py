@@ -34,10 +34,10 @@ from command import (
     user_of_children,
 )
 from contact_sheet import draw_sheet
-from interfaces import Codec, Demuxer, History
+from interfaces import Codec, Demuxer, History, RecordStore
 from media import Material, MaterialMissing, h264_clip
 from player import Player
-from storage import Profile, settle
+from storage import Profile
 
 GOOD = 30.0  # dB; below it people see what the encoder did
 
@@ -47,16 +47,14 @@ async def run(config: Config, arguments: argparse.Namespace, console: Console) -
     out: Path = arguments.out
     make_folder(out)
     clip = Material(str(arguments.clip), read(arguments.clip, "a clip that exists")) if arguments.clip else h264_clip()
-    profile = Profile(out / "profile")
     run_as = user_of_children(console)
     demuxer, codec = (_process(config, name, arguments.backend, run_as) for name in ("demuxer", "codec"))
-    with profile.records(codec.name, arguments.origin) as records:
-        async with ProcessHost(demuxer) as first, ProcessHost(codec) as second:
+    with Profile(out / "profile").records(codec.name, arguments.origin) as records:
+        async with ProcessHost(demuxer) as first, ProcessHost(codec, services={RecordStore: records}) as second:
             plugin = second.proxy(Codec)
-            await settle(plugin, plugin.begin(profile.storage_id(codec.name, arguments.origin)), records)
             history = await in_time(plugin.history())
             player = await _play(clip, Player(first.proxy(Demuxer), plugin), console)
-            await settle(plugin, plugin.finish(), records)
+            await in_time(plugin.remember())
     sheet = out / "clip.png"
     save(sheet, lambda: draw_sheet(player.tiles()).save(sheet))
     for line in (*map(_held, (first, second)), *_facts(player), _remembered(history), f"contact sheet: {sheet}"):

@@ -1,7 +1,7 @@
 """H.264 by FFmpeg's decoder and libx264, inside a sealed child: packets in, pictures out, and back.
 
 What Gecko calls a GMP: a native codec that a page plays video with, loaded when the sandbox is on. It sees no container
-and no file; what it wants to remember, it asks its host to store.
+and no file; what it wants to remember, its host stores.
 """
 
 # PyAV's stubs leave the type of packets open.
@@ -10,7 +10,6 @@ and no file; what it wants to remember, it asks its host to store.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Generator
 from fractions import Fraction
 from typing import Any
 
@@ -21,7 +20,8 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 
-from interfaces import History, Packet, Picture, Read, Wishes, Write
+from belljar import service
+from interfaces import History, Packet, Picture, RecordStore
 
 RECORD = "history"
 TAG = 32  # bytes of the HMAC that ends the record
@@ -31,51 +31,27 @@ REALTIME = {"preset": "superfast", "tune": "zerolatency", "threads": "1"}
 
 class Codec:
     def __init__(self) -> None:
+        self._store = service(RecordStore)
         self._sessions: list[VideoCodecContext] = []
-        self._storing: Generator[Wishes, list[bytes]] = _nothing()
-        self._key = b""
-        self._history = History()
         self._decoded = 0
 
-    def begin(self, storage_id: bytes) -> Wishes:
-        """Start to recall; *storage_id* is the same for the same profile and origin, and no other's."""
-        self._key = storage_id
-        return self._store(self._recall())
-
-    def finish(self) -> Wishes:
-        """Start to remember what was played."""
-        return self._store(self._remember())
-
-    def _store(self, storing: Generator[Wishes, list[bytes]]) -> Wishes:
-        self._storing = storing
-        return next(storing)
-
-    def serve(self, answers: list[bytes]) -> Wishes:
-        """Go on with the host's *answers*."""
-        try:
-            return self._storing.send(answers)
-        except StopIteration:
-            return []
-
-    def _recall(self) -> Generator[Wishes, list[bytes]]:
-        (record,) = yield [Read(RECORD)]
+    def history(self) -> History:
+        """What is remembered of earlier plays."""
+        record = self._store.read(RECORD)
         known, tag = record[:-TAG], record[-TAG:]
         if hmac.compare_digest(tag, self._tag(known)):
-            self._history = msgspec.msgpack.decode(known, type=History)
-        else:
-            self._history = History(foreign=bool(record))
+            return msgspec.msgpack.decode(known, type=History)
+        return History(foreign=bool(record))
 
-    def _remember(self) -> Generator[Wishes, list[bytes]]:
-        played = History(self._history.plays + 1, self._history.pictures + self._decoded)
-        known = msgspec.msgpack.encode(played)
-        yield [Write(RECORD, known + self._tag(known))]
+    def remember(self) -> None:
+        """Add what was played to the history."""
+        earlier = self.history()
+        known = msgspec.msgpack.encode(History(earlier.plays + 1, earlier.pictures + self._decoded))
+        self._store.write(RECORD, known + self._tag(known))
+        self._decoded = 0
 
     def _tag(self, known: bytes) -> bytes:
-        return hmac.digest(self._key, known, "sha256")
-
-    def history(self) -> History:
-        """What was remembered of earlier plays."""
-        return self._history
+        return hmac.digest(self._store.storage_id(), known, "sha256")
 
     def open_decoder(self, setup: bytes) -> int:
         """A new session; *setup* as the container has it, or nothing if the packets carry it (Annex B of H.264)."""
@@ -116,10 +92,6 @@ class Codec:
         except FFmpegError as error:
             raise ValueError(f"libx264 cannot encode this: {error.strerror}") from None
         return [Packet(bytes(packet), packet.pts or 0) for packet in made]
-
-
-def _nothing() -> Generator[Wishes, list[bytes]]:
-    yield []
 
 
 def _compressed(packet: Packet) -> av.Packet[Any]:
