@@ -1,4 +1,4 @@
-"""Which driver a child is said to find: by the modes of real files, in the place of nodes that this machine may lack."""
+"""Which driver a child is said to find: by the modes of real files, which stand for nodes that may lack here."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STRANGER = User(OWNER + 4242, GROUP + 4242)
 def test_a_node_counts_if_the_childs_user_may_open_it(
     mode: int, user: User, opens: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A render node is the child's if its mode says so for the child's user, whoever the host is; a card node is not."""
+    """A render node is the child's if its mode lets the child's user, whoever the host is; a card node is not."""
     monkeypatch.setattr(graphics, "RENDER_NODES", tmp_path)
     (tmp_path / "card0").touch(0o666)
     assert find_driver(user) == LLVMPIPE

@@ -1,4 +1,7 @@
-"""What the tests of the shipped steps share: each runs on every backend and on both event loops."""
+"""What the tests of the shipped steps share: each runs on every backend.
+
+On one event loop: a step runs in the child, which has none, and the loops meet steps in tests/conformance.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,12 @@ import pytest
 from belljar.sandbox.backends import BACKENDS
 
 from ...helpers import require
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """Run each async test on asyncio only."""
+    return "asyncio"
 
 
 @pytest.fixture(scope="module", params=list(BACKENDS))
