@@ -51,6 +51,7 @@ class EarlyInit:
         waiting = [
             (number, step) for number, step in enumerate(self.steps) if step.late == late and step not in _shared
         ]
+        scene.is_sealed = late
         before = look() if waiting and not late else None
         for number, step in waiting:
             began = self._announce(number, "run")

@@ -43,6 +43,7 @@ class Scene:
         self.failed: dict[str, str] = {}
         self.arounds: list[Around] = []
         self.running = ""
+        self.is_sealed = False
 
 
 scene: Final = Scene()
@@ -102,10 +103,10 @@ def around_seal(*, quiesce: Callable[[], object], resume: Callable[[], object] |
     that grants threads (declare ``needs_after_seal=["threads"]``).
 
     Raises:
-        StepError: no step is running.
+        StepError: no step is running, or it runs after the seal.
     """
-    if not scene.running:
-        raise StepError("around_seal can only be called by a running step")
+    if not scene.running or scene.is_sealed:
+        raise StepError("around_seal can only be called by a step that runs before the seal")
     scene.arounds.append(Around(scene.running, quiesce, resume))
 
 

@@ -112,6 +112,12 @@ def reversed_order() -> str:
     return Path("/etc/hostname").read_text()
 
 
+@early_init(needs=[], after=["seal"])
+def too_late() -> None:
+    """Ask for what has happened already."""
+    around_seal(quiesce=signal.pause)
+
+
 def outside_of_a_step() -> None:
     """Ask for what only a policy can give."""
     require_after_seal("executable-memory", "this step makes code")

@@ -71,6 +71,7 @@ async def test_what_does_not_come_to_rest_is_named(backend: str) -> None:
     await refused(Stage.SEAL, r"quiesce of early\.py:restless: ZeroDivisionError", with_steps(backend, "restless"))
     reason = r"resume of early\.py:unable_to_go_on: ZeroDivisionError"
     await refused(Stage.LOAD, reason, with_steps(backend, "unable_to_go_on"))
+    await refused(Stage.LOAD, r"early\.py:too_late: around_seal can only", with_steps(backend, "too_late"))
 
 
 async def test_a_late_step_runs_in_the_sealed_child(backend: str) -> None:
