@@ -145,7 +145,7 @@ IN_A_ROW = {"namespaces": 500, "landlock": 500, "seccomp": 500, "chrome-sandbox"
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("test", TESTS.values(), ids=TESTS)
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("backend", IN_A_ROW)
