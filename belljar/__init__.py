@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from .child.step import early_init as early_init
     from .child.step import handed as handed
     from .child.step import require_after_seal as require_after_seal
-    from .host.config import Config as Config
-    from .host.config import load_config as load_config
+    from .host.config.load import Config as Config
+    from .host.config.load import load_config as load_config
+    from .host.config.process_type import Process as Process
     from .host.ended import Ended as Ended
     from .host.errors import ArgumentError as ArgumentError
     from .host.errors import CallError as CallError
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from .host.errors import UnknownMethod as UnknownMethod
     from .host.plan.step import Step as Step
     from .host.process_host import ProcessHost as ProcessHost
-    from .host.process_type import Process as Process
     from .host.services import ServiceRefused as ServiceRefused
     from .host.state import State as State
     from .ipc.errors import BelljarError as BelljarError
@@ -55,7 +55,7 @@ _HOMES = {
     "CallError": "host.errors",
     "CallTimeout": "host.errors",
     "ChildEnded": "host.errors",
-    "Config": "host.config",
+    "Config": "host.config.load",
     "ConfigError": "host.errors",
     "Ended": "host.ended",
     "LaunchError": "host.errors",
@@ -66,7 +66,7 @@ _HOMES = {
     "PluginError": "host.errors",
     "Policy": "sandbox.policy",
     "PolicyError": "sandbox.errors",
-    "Process": "host.process_type",
+    "Process": "host.config.process_type",
     "ProcessHost": "host.process_host",
     "Protection": "sandbox.protection",
     "ProtectionError": "host.errors",
@@ -82,7 +82,7 @@ _HOMES = {
     "around_seal": "child.step",
     "early_init": "child.step",
     "handed": "child.step",
-    "load_config": "host.config",
+    "load_config": "host.config.load",
     "probe": "sandbox.probe",
     "require_after_seal": "child.step",
     "service": "child.services",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .host.cli import main
+from .host.command.cli import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from belljar import Policy, Process, ProcessHost, stop
-from belljar.host.run_command import pretty_json
+from belljar.host.command.run import pretty_json
 from belljar.sandbox.backends import BACKENDS, bubblewrap
 from belljar.sandbox.programs import BWRAP, CHROME_SANDBOX, find
 from belljar.sandbox.user import User, resolve_user

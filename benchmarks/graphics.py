@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from belljar import BelljarError, Process, ProcessHost, load_config
-from belljar.host.run_command import pretty_json
+from belljar.host.command.run import pretty_json
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SIZES = {"frame, 1920 x 1080": (1920, 1080), "frame, 320 x 180": (320, 180)}

@@ -28,8 +28,8 @@ from types import TracebackType
 from typing import Self, TypeAlias
 
 from ..ipc.payload import make_sealed
-from .place import Place, quoted
-from .process_type import Process, check_module_name
+from .config.place import Place, quoted
+from .config.process_type import Process, check_module_name
 
 MAX_SIZE = 64 << 20
 """Bytes that all files of one bundle may have together."""

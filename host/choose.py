@@ -24,7 +24,7 @@ from ..sandbox.protection import OperationStatus, planned
 from ..sandbox.protection.operations import unmet
 from ..sandbox.protection.verify import Expectation
 from ..sandbox.seccomp.answers import Rights
-from .process_type import Process
+from .config.process_type import Process
 
 log = logging.getLogger("belljar.host")
 

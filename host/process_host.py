@@ -28,6 +28,7 @@ from ..ipc.stage import Stage
 from ..sandbox.launch.wire import Exited, Failed, Launched, receive_report
 from ..sandbox.protection import Protection
 from .calls import Calls
+from .config.process_type import Process
 from .connection import EndOfChannel
 from .denials import Denials
 from .ended import Ended, ended_from
@@ -35,7 +36,6 @@ from .errors import ChildEnded, LaunchError
 from .output import Output
 from .plan.at_seal import AtSeal
 from .plan.compare import StepReport
-from .process_type import Process
 from .proxy import Proxy
 from .services import Services
 from .stages import Launching

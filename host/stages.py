@@ -52,14 +52,14 @@ from ..sandbox.steps import StepFailed
 from ..sandbox.user import closed_to, resolve_user
 from .bundle import make_bundle
 from .choose import below_floor, choose, rights_of
+from .config.granted_paths import check_granted_paths, real_paths
+from .config.place import Place
+from .config.process_type import Process, plan_of
 from .connection import Connection, EndOfChannel
 from .errors import LaunchError, PlanError, ProtectionError
-from .granted_paths import check_granted_paths, real_paths
-from .place import Place
 from .plan.check import check_plan, surroundings
 from .plan.plan import Plan
 from .plan.watch import StepWatch
-from .process_type import Process, plan_of
 
 log = logging.getLogger("belljar.host")
 

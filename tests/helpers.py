@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from belljar.host.place import Place
+from belljar.host.config.place import Place
+from belljar.host.config.process_type import Process
 from belljar.host.plan.plan import make_plan
 from belljar.host.process_host import ProcessHost
-from belljar.host.process_type import Process
 from belljar.ipc.messages import RunStep
 from belljar.ipc.pidfds import ancestors
 from belljar.sandbox.backends import host_half, names

@@ -11,7 +11,7 @@ from typing import get_args
 
 import pytest
 
-from belljar.host.config import load_config
+from belljar.host.config.load import load_config
 from belljar.host.plan.show.picture import picture
 from belljar.host.plan.show.report import plan_report
 from belljar.ipc.messages import Option

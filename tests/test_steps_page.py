@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from belljar.host.place import Place
+from belljar.host.config.place import Place
 from belljar.host.plan.declared import find_declared, shipped_names
 from belljar.sandbox.declaration import Leaves
 

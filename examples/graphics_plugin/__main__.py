@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from belljar import BelljarError, Config, Process, load_config
-from belljar.host.place import nearest, printable, quoted
+from belljar.host.config.place import nearest, printable, quoted
 from belljar.sandbox.backends import names
 from belljar.sandbox.user import closed_to, resolve_user
 

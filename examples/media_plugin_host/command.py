@@ -12,7 +12,7 @@ import anyio
 from rich.console import Console
 
 from belljar import PluginError
-from belljar.host.place import nearest, printable, quoted
+from belljar.host.config.place import nearest, printable, quoted
 from belljar.sandbox.backends import names
 from belljar.sandbox.user import closed_to, resolve_user
 from jobs import LONGEST

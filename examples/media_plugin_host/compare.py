@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from belljar import Protection
-from belljar.host.place import printable
-from belljar.host.render import with_verdict
+from belljar.host.command.render import with_verdict
+from belljar.host.config.place import printable
 from belljar.sandbox.protection import Verdict
 from thumbnails import MediaJob
 

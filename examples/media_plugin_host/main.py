@@ -20,7 +20,7 @@ from rich.console import Console, RenderableType
 
 from attacks import WITH_DETAILS, Attack, attack, attacks_table, escapes_text
 from belljar import BelljarError, Config, ProcessHost, load_config, probe
-from belljar.host.render import launch_report
+from belljar.host.command.render import launch_report
 from belljar.sandbox.backends import names
 from belljar.sandbox.user import resolve_user
 from command import (

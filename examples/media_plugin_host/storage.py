@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from belljar import ServiceRefused
-from belljar.host.place import quoted
+from belljar.host.config.place import quoted
 from command import Trouble
 
 MOST_RECORDS = 16  # of one plugin for one origin

@@ -14,15 +14,15 @@ from ...sandbox.declaration import GRAPHICS_DRIVER, SEAL, SINGLE_THREADED, Later
 from ...sandbox.graphics import Driver
 from ...sandbox.layers import Layer
 from ...sandbox.probe import Machine
+from ..config.place import Place
 from ..errors import PlanError
-from ..place import Place
 from .available import Surroundings
 from .find import Planned
 from .order import path
 from .plan import Plan
 
 if TYPE_CHECKING:
-    from ..process_type import Process
+    from ..config.process_type import Process
 
 ANY_THREAD = "*"
 """Declared by a step that does not know which threads it leaves, if any: what it left, stage 8 sees."""

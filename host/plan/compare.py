@@ -19,7 +19,7 @@ import msgspec
 from ...ipc.messages import Left, StepEnded
 from ...sandbox.declaration import FD_KINDS, Leaves
 from ...sandbox.quantities import format_size
-from ..place import printable
+from ..config.place import printable
 from .find import Planned
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ...sandbox.declaration import FD_KINDS, GRAPHICS_DRIVER, RIGHTS, SINGLE_THREADED, Declaration, Leaves
-from ..files import step_file
-from ..place import Place, nearest, quoted, types_in_words
+from ..config.files import step_file
+from ..config.place import Place, nearest, quoted, types_in_words
 
 GROUP: Final = "belljar.early_init"
 """The entry points of packages that bring steps."""

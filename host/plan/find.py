@@ -11,8 +11,8 @@ import msgspec
 
 from ...ipc.messages import MAX_STEPS, Option, RunStep
 from ...sandbox.declaration import SEAL, Declaration
-from ..files import existing
-from ..place import Place, nearest, quoted
+from ..config.files import existing
+from ..config.place import Place, nearest, quoted
 from .declared import WORDS, Declared, declare, find_declared
 from .step import Step
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...ipc.messages import RunStep
+from ..config.place import Place
 from ..errors import PlanError
-from ..place import Place
 from .find import Planned, find_steps
 from .order import Edge, Unordered, order
 from .step import Step

@@ -12,15 +12,15 @@ import anyio
 from ...ipc.errors import PeerProtocolError
 from ...ipc.messages import Phase, StepBegan, StepEnded
 from ...ipc.stage import Stage
+from ..config.place import printable
 from ..errors import LaunchError
-from ..place import printable
 from .at_seal import AtSeal, Seen, at_seal, look
 from .compare import StepReport
 from .find import Planned
 from .plan import Plan
 
 if TYPE_CHECKING:
-    from ..process_type import Process
+    from ..config.process_type import Process
 
 log = logging.getLogger("belljar.host")
 

@@ -14,9 +14,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from belljar.host.config.process_type import Process
 from belljar.host.errors import ArgumentError, ConfigError, LaunchError, PluginError, ResultError, UnknownMethod
 from belljar.host.process_host import ProcessHost
-from belljar.host.process_type import Process
 from belljar.host.state import State
 from belljar.ipc.stage import Stage
 

@@ -12,8 +12,8 @@ import pytest
 
 from belljar.host import bundle
 from belljar.host.bundle import Bundle, make_bundle
+from belljar.host.config.process_type import Process
 from belljar.host.errors import ConfigError
-from belljar.host.process_type import Process
 from belljar.ipc.payload import SEALS
 
 

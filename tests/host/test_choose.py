@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from belljar.host.choose import DEFAULT_FLOOR, choose, foreseen
+from belljar.host.config.process_type import Process
 from belljar.host.errors import LaunchError
-from belljar.host.process_type import Process
 from belljar.sandbox.backends import BACKENDS, host_half
 from belljar.sandbox.errors import SandboxError
 from belljar.sandbox.layers import Layer

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from belljar.host.config.process_type import plan_of
 from belljar.host.errors import ConfigError, LaunchError, PlanError
 from belljar.host.plan.step import Step
 from belljar.host.plan.watch import StepWatch
 from belljar.host.process_host import ProcessHost
-from belljar.host.process_type import plan_of
 from belljar.ipc.errors import PeerProtocolError
 from belljar.ipc.messages import Left, Option, StepBegan, StepEnded
 from belljar.ipc.stage import Stage

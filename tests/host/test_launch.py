@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from belljar.host.config.process_type import Process
 from belljar.host.errors import ConfigError, LaunchError, PluginError, ProtectionError
-from belljar.host.process_type import Process
 from belljar.ipc.stage import Stage
 from belljar.sandbox.backends import host_half
 from belljar.sandbox.backends.namespaces import HostSide

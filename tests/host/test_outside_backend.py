@@ -38,7 +38,7 @@ import sys
 import anyio
 from pathlib import Path
 from belljar import ProcessHost
-from belljar.host.config import load_config
+from belljar.host.config.load import load_config
 
 async def main():
     async with ProcessHost(load_config(sys.argv[1]).process(sys.argv[2])) as host:

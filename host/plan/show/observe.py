@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ....sandbox.declaration import Leaves
-from ...place import printable
+from ...config.place import printable
+from ...config.process_type import Process, plan_of
 from ...process_host import ProcessHost
-from ...process_type import Process, plan_of
 from ..at_seal import AtSeal
 from ..compare import StepReport, observed, unseen
 from ..find import Planned, preload_entry

@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape
 
 from ....ipc.stage import Stage
 from ....sandbox.declaration import SEAL
-from ...place import printable
+from ...config.place import printable
 from ..order import Edge
 from .rows import Row
 

@@ -15,9 +15,9 @@ from ....sandbox.launch.forked import ForkedHost
 from ....sandbox.probe import probe
 from ....sandbox.user import resolve_user
 from ...choose import choose, refusal
+from ...config.place import Place, printable
+from ...config.process_type import Process, plan_of
 from ...errors import PlanError
-from ...place import Place, printable
-from ...process_type import Process, plan_of
 from ..check import Problem, problems, surroundings
 from ..find import find_steps
 from ..order import Edge, Unordered

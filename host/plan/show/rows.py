@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ....ipc.stage import Stage
 from ....sandbox.declaration import SEAL, SINGLE_THREADED, Leaves
-from ...place import nearest
+from ...config.place import nearest
 from ..available import Surroundings
 from ..find import Planned
 from ..plan import Plan

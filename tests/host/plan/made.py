@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from belljar.host.place import Place
+from belljar.host.config.place import Place
 from belljar.host.plan.available import Surroundings
 from belljar.host.plan.declared import Declared
 from belljar.host.plan.find import Planned

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given, reject, settings
 
+from belljar.host.config.place import Place
 from belljar.host.errors import PlanError
-from belljar.host.place import Place
 from belljar.host.plan.available import Surroundings
 from belljar.host.plan.check import Problem, check_plan, problems
 from belljar.host.plan.plan import Plan

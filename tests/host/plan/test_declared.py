@@ -12,8 +12,8 @@ from textwrap import dedent
 import pytest
 
 from belljar.child.step import early_init
+from belljar.host.config.place import Place
 from belljar.host.errors import ConfigError
-from belljar.host.place import Place
 from belljar.host.plan.declared import Parameter, declare, find_declared, shipped_names
 from belljar.sandbox.declaration import Declaration, Leaves
 
@@ -236,7 +236,7 @@ ASK = """
 import sys
 from pathlib import Path
 from belljar.host.errors import ConfigError
-from belljar.host.place import Place
+from belljar.host.config.place import Place
 from belljar.host.plan.declared import find_declared
 for name in sys.argv[1:]:
     try:

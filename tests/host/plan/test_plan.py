@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from belljar.host.config.place import Place
 from belljar.host.errors import ConfigError
-from belljar.host.place import Place
 from belljar.host.plan.find import MAX_NAME, MAX_OPTION, find_steps
 from belljar.host.plan.plan import Plan, make_plan
 from belljar.host.plan.step import Step

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from .errors import ConfigError
+from ..errors import ConfigError
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _INDEX = re.compile(r"\[\d+\]")

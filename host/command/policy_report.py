@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..sandbox.policy import Policy
-from ..sandbox.quantities import format_size
-from ..sandbox.seccomp.answers import Answer, Choice, Rights, Rules
-from ..sandbox.seccomp.compile import compile_policy, number_names
-from ..sandbox.seccomp.disassemble import disassemble
-from ..sandbox.seccomp.explain import answer_in_words, rule_in_words
-from ..sandbox.seccomp.groups import INTENTIONS
-from ..sandbox.seccomp.rules import rules_for
+from ...sandbox.policy import Policy
+from ...sandbox.quantities import format_size
+from ...sandbox.seccomp.answers import Answer, Choice, Rights, Rules
+from ...sandbox.seccomp.compile import compile_policy, number_names
+from ...sandbox.seccomp.disassemble import disassemble
+from ...sandbox.seccomp.explain import answer_in_words, rule_in_words
+from ...sandbox.seccomp.groups import INTENTIONS
+from ...sandbox.seccomp.rules import rules_for
 
 _WIDTH = 110
 

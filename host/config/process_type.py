@@ -1,7 +1,7 @@
 """`Process`: one type of child, and the checks that need nothing but the file system.
 
 A process type says what runs (the plugin), what is warmed up before the seal, and under which policy and limits.
-It comes from a file through `belljar.host.config.load_config`, or is made in Python; both end in `check`, so both
+It comes from a file through `belljar.host.config.load.load_config`, or is made in Python; both end in `check`, so both
 answer bad input with the same `ConfigError`.
 """
 
@@ -15,14 +15,14 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from ..sandbox.errors import PolicyError, SandboxError
-from ..sandbox.policy import Policy
-from ..sandbox.user import resolve_user
+from ...sandbox.errors import PolicyError, SandboxError
+from ...sandbox.policy import Policy
+from ...sandbox.user import resolve_user
+from ..plan.find import Planned, find_steps
+from ..plan.plan import Plan, make_plan
+from ..plan.step import Step
 from .files import MAX_NAME, existing, split_entry
 from .place import Place, quoted
-from .plan.find import Planned, find_steps
-from .plan.plan import Plan, make_plan
-from .plan.step import Step
 
 Load: TypeAlias = Literal["after-seal", "early"]
 LOADS: tuple[str, ...] = ("after-seal", "early")
@@ -121,8 +121,8 @@ def check(process: Process, base: Path, place: Place) -> Process:
 
 def _check_backend(process: Process, place: Place) -> None:
     """Imported late: ``--help`` and a Process made in Python need none of it."""
-    from ..sandbox.backends import names
-    from ..sandbox.protection.operations import requirement_names
+    from ...sandbox.backends import names
+    from ...sandbox.protection.operations import requirement_names
 
     choice(place.at("backend"), "backend", process.backend, ("auto", *names()))
     for name in process.prefer or ():
@@ -141,7 +141,7 @@ def _check_backend(process: Process, place: Place) -> None:
 
 def with_backend(process: Process, backend: str, place: Place) -> Process:
     """Return *process* with another backend; ``prefer`` goes where it would mean nothing, and ``require`` stays."""
-    from ..sandbox.backends import names
+    from ...sandbox.backends import names
 
     choice(place, "backend", backend, ("auto", *names()))
     prefer = process.prefer if backend == "auto" else None

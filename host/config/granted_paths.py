@@ -14,9 +14,9 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..sandbox.errors import SandboxError
-from ..sandbox.policy import Policy
-from ..sandbox.seccomp.cache import folder_path
+from ...sandbox.errors import SandboxError
+from ...sandbox.policy import Policy
+from ...sandbox.seccomp.cache import folder_path
 from .process_type import Process, plan_of
 
 
@@ -48,7 +48,7 @@ def _begins_with_a_link(path: str) -> bool:
 
 def _trusted(process: Process) -> Iterator[tuple[str, bool]]:
     """Yield real paths that no child may change; with True, folders of code, below which nothing may be written."""
-    packages = Path(__file__).parents[1]  # belljar/, whose links lead to the four packages
+    packages = Path(__file__).parents[2]  # belljar/, whose links lead to the four packages
     code = [packages, *(packages / name for name in ("child", "host", "ipc", "sandbox"))]
     code += map(Path, sysconfig.get_paths().values())
     yield from ((os.path.realpath(path), True) for path in code if path.name != "data")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from belljar.host.config import load_policy
+from belljar.host.config.load import load_policy
 from belljar.host.errors import ConfigError
 from belljar.sandbox.could_enforce import could_enforce
 from belljar.sandbox.danger import DEVICES
@@ -197,7 +197,7 @@ def test_a_policy_of_the_configuration_is_there_by_name(folder: Path) -> None:
 
 def test_the_worked_example_of_the_documentation_is_true(tmp_path: Path) -> None:
     """Each command that docs/policies.md shows prints what stands there; a line of dots leaves something out."""
-    page = (Path(__file__).parents[2] / "docs" / "policies.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "policies.md").read_text()
     for name, text in re.findall(r"```toml\n# (\S+\.toml)\n(.*?)```", page, re.DOTALL):
         (tmp_path / name).write_text(text)
     commands = re.findall(r"```console\n\$ belljar policy (.*?)\n(.*?)```", page, re.DOTALL)
@@ -215,7 +215,7 @@ def test_the_worked_example_of_the_documentation_is_true(tmp_path: Path) -> None
 
 def test_the_python_of_the_documentation_is_true() -> None:
     """The words that docs/policies.md shows make policies."""
-    page = (Path(__file__).parents[2] / "docs" / "policies.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "policies.md").read_text()
     [code] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     names: dict[str, Any] = {}
     exec(code, names)

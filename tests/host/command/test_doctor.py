@@ -9,7 +9,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from belljar.host.doctor import DoctorReport, doctor_report, render
+from belljar.host.command.doctor import DoctorReport, doctor_report, render
 from belljar.sandbox.backends import names
 from belljar.sandbox.probe import FEATURES, LOST_WITHOUT, LayerProbe, Machine, probe, requirements
 from belljar.sandbox.user import resolve_user

@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .place import Place
-from .plan.show.observe import Observation, observe
-from .plan.show.picture import picture
-from .plan.show.report import Report, plan_report
-from .process_type import Process
+from ..config.place import Place
+from ..config.process_type import Process
+from ..plan.show.observe import Observation, observe
+from ..plan.show.picture import picture
+from ..plan.show.report import Report, plan_report
 
 
 class Shown(NamedTuple):

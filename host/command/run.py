@@ -13,11 +13,11 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from ..sandbox.quantities import parse_duration
-from .errors import ArgumentError, ResultError
-from .place import printable, quoted
-from .process_host import ProcessHost
-from .process_type import Process
+from ...sandbox.quantities import parse_duration
+from ..config.place import printable, quoted
+from ..config.process_type import Process
+from ..errors import ArgumentError, ResultError
+from ..process_host import ProcessHost
 
 
 class Call(msgspec.Struct, frozen=True):

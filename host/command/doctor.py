@@ -12,16 +12,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..sandbox.backends import BACKENDS, host_half, names
-from ..sandbox.base import HostHalf
-from ..sandbox.errors import SandboxError
-from ..sandbox.layers import Layer
-from ..sandbox.policy import Policy
-from ..sandbox.probe import FEATURES, LayerProbe, Machine, explain, probe
-from ..sandbox.user import DEFAULT_FOR_ROOT, User, closed_to, resolve_user
-from .choose import refusal
-from .place import printable
-from .process_type import Process
+from ...sandbox.backends import BACKENDS, host_half, names
+from ...sandbox.base import HostHalf
+from ...sandbox.errors import SandboxError
+from ...sandbox.layers import Layer
+from ...sandbox.policy import Policy
+from ...sandbox.probe import FEATURES, LayerProbe, Machine, explain, probe
+from ...sandbox.user import DEFAULT_FOR_ROOT, User, closed_to, resolve_user
+from ..choose import refusal
+from ..config.place import printable
+from ..config.process_type import Process
 
 _LAYERS = {
     "userns": Layer.USER_NS,

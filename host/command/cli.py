@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
-from ..ipc.errors import BelljarError
-from .policy_command import policy_app
+from ...ipc.errors import BelljarError
+from .policy import policy_app
 
 if TYPE_CHECKING:
-    from .config import Process
-    from .process_host import ProcessHost
+    from ..config.load import Process
+    from ..process_host import ProcessHost
 
 T = TypeVar("T")
 
@@ -108,8 +108,8 @@ def run(
 ) -> None:
     """Launch a child, call one method, print the result. Put -- before an argument that begins with a dash."""
     with _plain_errors(process):
-        from . import run_command
-        from .config import load_config
+        from ..config.load import load_config
+        from . import run as run_command
 
         chosen = _with_backend(load_config(config).process(process), backend)
         call = run_command.Call.parse(chosen, method, arguments or [], timeout)
@@ -131,7 +131,7 @@ def inspect(
     The protection comes layer by layer, and operation by operation with the verdict and the reason.
     """
     with _plain_errors():
-        from .config import load_config
+        from ..config.load import load_config
 
         loaded = load_config(config)
         chosen = [loaded.process(process)] if process is not None else list(loaded.processes.values())
@@ -164,9 +164,9 @@ def plan(
     The exit code is 2 if the plan is refused, and 1 if a step left what it does not declare.
     """
     with _plain_errors():
-        from . import plan_command
-        from .config import load_config
-        from .plan.show.report import table
+        from ..config.load import load_config
+        from ..plan.show.report import table
+        from . import plan as plan_command
 
         loaded = load_config(config)
         chosen = [loaded.process(process)] if process is not None else list(loaded.processes.values())
@@ -190,8 +190,8 @@ def plan(
 
 def _with_backend(process: Process, backend: str) -> Process:
     """Return *process* with the backend of the option, if one is given."""
-    from .place import Place
-    from .process_type import with_backend
+    from ..config.place import Place
+    from ..config.process_type import with_backend
 
     return with_backend(process, backend, Place("--backend")) if backend else process
 
@@ -207,7 +207,7 @@ def _try_launch(process: Process) -> ProcessHost | None:
 
 async def _launch_once(process: Process) -> ProcessHost:
     """Return the host of a child that was launched, verified and ended."""
-    from .process_host import ProcessHost
+    from ..process_host import ProcessHost
 
     host = ProcessHost(process)
     async with host:
@@ -257,7 +257,7 @@ def _in_loop(main: Callable[[], Awaitable[T]]) -> T:
 @contextmanager
 def _plain_errors(process: str = "") -> Generator[None]:
     """Turn what went wrong into one line on stderr. A closed stdout is left to typer, which ends quietly."""
-    from .errors import LaunchError
+    from ..errors import LaunchError
 
     try:
         yield
@@ -279,7 +279,7 @@ def _fail(text: str) -> NoReturn:
 
 
 def _complain(text: str) -> None:
-    from .place import printable
+    from ..config.place import printable
 
     typer.echo(f"belljar: {printable(text)}", err=True)
 
@@ -291,7 +291,7 @@ def _console_print(what: Any) -> None:
 
 
 def _print_json(value: object) -> None:
-    from .run_command import pretty_json
+    from .run import pretty_json
 
     typer.echo(pretty_json(value))
 
@@ -302,7 +302,7 @@ def _show_log(level: str) -> None:
 
     class Formatter(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
-            from .place import printable
+            from ..config.place import printable
 
             return printable(f"{record.name}: {record.getMessage()}")
 

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from ..ipc.errors import BelljarError
+from ...ipc.errors import BelljarError
 
 policy_app = typer.Typer(
     help="Show what a policy allows, and which backends could enforce it here.",
@@ -47,8 +47,8 @@ def show(
 ) -> None:
     """Print a policy as TOML, or its calls, its filter, or its difference from another."""
     with _plain_errors():
+        from ..config.load import load_policy
         from . import policy_report as report
-        from .config import load_policy
 
         if syscalls + bpf + bool(diff) > 1:
             _fail("choose one of --syscalls, --bpf and --diff")
@@ -74,8 +74,8 @@ def check(source: Source, *, process: OfProcess = "", policy: OfPolicy = "", as_
     The exit code is 1 if none could.
     """
     with _plain_errors():
-        from ..sandbox.could_enforce import could_enforce
-        from .config import load_policy
+        from ...sandbox.could_enforce import could_enforce
+        from ..config.load import load_policy
 
         verdicts = could_enforce(load_policy(source, process=process, policy=policy))
         width = max(len(verdict.backend) for verdict in verdicts)
@@ -86,8 +86,8 @@ def check(source: Source, *, process: OfProcess = "", policy: OfPolicy = "", as_
 
 
 def _show(values: dict[str, object], text: str, as_json: bool) -> None:
-    from .place import printable
-    from .run_command import pretty_json
+    from ..config.place import printable
+    from .run import pretty_json
 
     typer.echo(pretty_json(values) if as_json else printable(text, keep="\n"))
 
@@ -104,7 +104,7 @@ def _plain_errors() -> Generator[None]:
 
 
 def _fail(text: str) -> NoReturn:
-    from .place import printable
+    from ..config.place import printable
 
     typer.echo(f"belljar: {printable(text)}", err=True)
     raise typer.Exit(2)

@@ -16,11 +16,11 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 import msgspec
 
-from ..sandbox.errors import PolicyError
-from ..sandbox.policy import Limits, Policy
-from ..sandbox.quantities import format_size, parse_duration, parse_size
+from ...sandbox.errors import PolicyError
+from ...sandbox.policy import Limits, Policy
+from ...sandbox.quantities import format_size, parse_duration, parse_size
+from ..plan.step import Step
 from .place import Place, nearest, types_in_words
-from .plan.step import Step
 from .process_type import LOADS, Process, check, choice
 
 __all__ = ["Config", "Process", "load_config", "load_policy"]

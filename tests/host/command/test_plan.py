@@ -14,14 +14,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from belljar.host.config import load_config
+from belljar.host.config.load import load_config
 from belljar.host.plan.show.observe import observe
 from belljar.host.plan.show.picture import COLOURS, picture
 from belljar.host.plan.show.report import plan_report
 from belljar.sandbox.backends import names
 from belljar.sandbox.declaration import GRAPHICS_DRIVER, RIGHTS, SINGLE_THREADED
 
-from ..helpers import CHILDREN, require
+from ...helpers import CHILDREN, require
 
 STEPS = """
 import os, signal, socket, threading

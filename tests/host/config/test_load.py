@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from belljar.host.config import MAX_FILE, Config, load_config
+from belljar.host.config.load import MAX_FILE, Config, load_config
+from belljar.host.config.process_type import Process, plan_of
 from belljar.host.errors import ConfigError, PlanError
 from belljar.host.plan.step import Step
-from belljar.host.process_type import Process, plan_of
 from belljar.sandbox.backends import BACKENDS
 from belljar.sandbox.policy import Policy
 from belljar.sandbox.probes.forked import in_fork
