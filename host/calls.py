@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import msgspec
 
 from ..ipc.datagram import Datagram
@@ -182,6 +183,7 @@ class Calls:
             else:
                 received.expect_no_fd()
                 payload = call.payload
+        await anyio.lowlevel.checkpoint()  # a child that always asks for more would have the event loop to itself
         if len(self._turns) > MAX_DEPTH:
             raise PeerProtocolError(f"calls and services are nested more than {MAX_DEPTH} deep")
         turn = _Turn()
