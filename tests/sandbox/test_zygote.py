@@ -48,9 +48,10 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def zygote_pid(of: ZygoteClient) -> int:
-    """Return the pid of *of*'s zygote: its helper's only child."""
+    """Return the pid of *of*'s zygote: the only child of the only child of its helper."""
     fields = Path(f"/proc/self/fdinfo/{of.launched_pidfd}").read_text().split()
-    return children_of(int(fields[fields.index("Pid:") + 1]))[0]
+    (init_pid,) = children_of(int(fields[fields.index("Pid:") + 1]))
+    return children_of(init_pid)[0]
 
 
 def test_a_preload_is_answered_with_what_became_of_it(zygote: ZygoteClient) -> None:
