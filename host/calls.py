@@ -140,6 +140,8 @@ class Calls:
 
     async def _exchange(self, method: str, payload: bytes, returns: Any) -> Any:
         """Send the call and wait for its answer. Left half-way, by cancellation, the child must go."""
+        if self._given_up:  # what else comes is the answer to another call, or another task still waits for one
+            raise EndOfChannel
         self._last_id += 1
         call_id = self._last_id
         answered = False

@@ -164,6 +164,37 @@ async def test_a_timeout_ends_a_call_whose_service_hangs() -> None:
         assert (await host.wait()).signal == "SIGKILL"
 
 
+async def test_all_calls_end_when_one_is_cancelled_in_a_service() -> None:
+    """Those that wait for their turn, and those that the service made in tasks of others, learn of the child's end."""
+    within = anyio.Event()
+    ended: list[str] = []
+
+    async def ends(method: str, *arguments: object) -> None:
+        with pytest.raises(ChildEnded):
+            await host.call(method, *arguments)
+        ended.append(method)
+
+    class Splitting(Memory):
+        async def ask_back(self, depth: int) -> int:
+            tasks.start_soon(ends, "forever")
+            within.set()
+            await anyio.sleep_forever()
+            return depth
+
+    async def outer(scope: anyio.CancelScope) -> None:
+        with scope:
+            await host.call("deeper", 1)
+
+    async with served(Splitting()) as host, anyio.create_task_group() as tasks:
+        scope = anyio.CancelScope()
+        tasks.start_soon(outer, scope)
+        await within.wait()
+        tasks.start_soon(ends, "double", 1)
+        await anyio.wait_all_tasks_blocked()
+        scope.cancel()
+    assert sorted(ended) == ["double", "forever"]
+
+
 class Untyped(Protocol):
     """Would take anything from a child."""
 
