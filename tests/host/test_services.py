@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import anyio
 import anyio.lowlevel
+import msgspec
 import pytest
 
 from belljar.host.errors import CallTimeout, ChildEnded, PluginError
@@ -205,6 +206,22 @@ class Taker:
     """Takes it."""
 
     def take(self, anything: Any) -> None: ...
+
+
+class Sheet(msgspec.Struct):
+    """Holds more of its kind, and one thing of any kind."""
+
+    below: list[Sheet]
+    cells: dict[str, Any]
+
+
+@pytest.mark.parametrize("kind", [Any, object, list, dict[str, list], tuple[int, ...] | dict, Sheet])
+def test_a_type_that_anything_fits_is_none(kind: Any) -> None:
+    """Not only a parameter without a type is refused, but one with a gap in its type, at any depth."""
+    taker = type("Loose", (), {"take": lambda self, anything: None})
+    taker.take.__annotations__ = {"anything": kind}
+    with pytest.raises(TypeError, match="Loose.take: give the parameter 'anything' a type"):
+        Services({taker: taker()}, 1 << 20)
 
 
 @pytest.mark.parametrize(

@@ -56,10 +56,10 @@ def zygote_pid(of: ZygoteClient) -> int:
 
 def test_a_preload_is_answered_with_what_became_of_it(zygote: ZygoteClient) -> None:
     """An import is reported with its error, if any, and the threads that there are now; the zygote lives on."""
-    assert zygote.share(*preloaded("colorsys")) == Shared(1, 0, "")
+    assert zygote.share(*preloaded("colorsys")) == Shared(1, 0, 0, "")
     missing = zygote.share(*preloaded("no_such_module_at_all"))
-    assert missing == Shared(1, 0, "ModuleNotFoundError: No module named 'no_such_module_at_all'")
-    assert zygote.share(*preloaded(THREADED)) == Shared(2, 0, "")
+    assert missing == Shared(1, 0, 0, "ModuleNotFoundError: No module named 'no_such_module_at_all'")
+    assert zygote.share(*preloaded(THREADED)) == Shared(2, 0, 0, "")
     assert zygote.is_alive()
 
 
