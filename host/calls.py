@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import msgspec
 
 from ..ipc.datagram import Datagram
@@ -139,6 +140,8 @@ class Calls:
 
     async def _exchange(self, method: str, payload: bytes, returns: Any) -> Any:
         """Send the call and wait for its answer. Left half-way, by cancellation, the child must go."""
+        if self._given_up:  # what else comes is the answer to another call, or another task still waits for one
+            raise EndOfChannel
         self._last_id += 1
         call_id = self._last_id
         answered = False
@@ -182,6 +185,7 @@ class Calls:
             else:
                 received.expect_no_fd()
                 payload = call.payload
+        await anyio.lowlevel.checkpoint()  # a child that always asks for more would have the event loop to itself
         if len(self._turns) > MAX_DEPTH:
             raise PeerProtocolError(f"calls and services are nested more than {MAX_DEPTH} deep")
         turn = _Turn()

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+import msgspec.inspect as inspect_types
 
 from ..ipc.errors import BelljarError
 from ..ipc.interface import ArgumentsUnfit, Method, signatures
@@ -81,15 +82,32 @@ def _methods(interface: type, behind: object) -> dict[str, Method]:
     """Return the methods of *behind* that *interface* declares, each with the types of the interface.
 
     Raises:
-        TypeError: one is missing, or a parameter has no type, so that anything would be taken from a child.
+        TypeError: one is missing, or a parameter has no type, or no whole one, so that anything would be taken from a
+            child.
     """
     found: dict[str, Method] = {}
     for name, signature in signatures(interface).items():
         function = getattr(behind, name, None)
         if not callable(function):
             raise TypeError(f"{type(behind).__name__} has no method {name!r}, which {interface.__name__} declares")
-        for parameter, kind in signature.kinds.items():
-            if kind is Any:
-                raise TypeError(f"{interface.__name__}.{name}: give the parameter {parameter!r} a type")
         found[name] = Method(name, function, declared=signature)
+        for parameter, kind in signature.kinds.items():
+            if _takes_anything(inspect_types.type_info(kind), set()):
+                text = "give the parameter {!r} a type, all of it: as it is, anything fits"
+                raise TypeError(f"{interface.__name__}.{name}: {text.format(parameter)}")
     return found
+
+
+def _takes_anything(kind: object, seen: set[int]) -> bool:
+    """Whether what msgspec says of a type leaves a place in it open, such as the items of a plain ``list``.
+
+    A class that msgspec does not know fits its own instances: those of ``object`` are all that a message can hold.
+    """
+    if isinstance(kind, (inspect_types.AnyType, inspect_types.CustomType)):
+        return True
+    if isinstance(kind, tuple):
+        return any(_takes_anything(each, seen) for each in kind)
+    if not isinstance(kind, msgspec.Struct) or id(kind) in seen:
+        return False
+    seen.add(id(kind))  # a type may contain itself
+    return any(_takes_anything(getattr(kind, name), seen) for name in kind.__struct_fields__)

@@ -74,8 +74,9 @@ class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         after, before: Names of steps, or ``seal``; those that are not in the plan do not count.
         deadline: Seconds it may take; None for the process type's ``step_timeout``.
         optional: Whether the launch goes on without it when it raises. (One that hangs or crashes ends the child.)
-        shared: Whether a zygote may run it once for all its children. Such a step leaves no thread and no fd, does not
-            look at the environment that the process type sets, and draws no secret that children must not share.
+        shared: Whether a zygote may run it once for all its children. Such a step leaves no thread, no fd and no memory
+            that a fork shares (else it is not shared), does not look at the environment that the process type sets, and
+            draws no secret that children must not share.
     """
 
     needs: tuple[Need, ...] = ("files",)

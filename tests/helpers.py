@@ -121,7 +121,7 @@ def guard_of(pid: int) -> int:
 
 
 PROCESSES = {
-    "namespaces": ("child", "zygote", "helper", "guard", "host"),
+    "namespaces": ("child", "zygote", "init", "helper", "guard", "host"),
     "chrome-sandbox": ("child", "launched", "guard", "host"),
     "bubblewrap": ("child", "inner", "launched", "guard", "host"),
     "landlock": ("child", "zygote", "guard", "host"),

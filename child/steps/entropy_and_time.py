@@ -2,10 +2,10 @@
 
 Facts (each has a test). *Entropy*: getrandom(2) is open to every sealed child, and os.urandom(), secrets and ssl use
 it; /dev/urandom can no longer be opened. A child that a zygote forked begins with the zygote's state. Python seeds
-`random` anew after a fork, and OpenSSL notices one; numpy's global generator does not, so that all children would draw
-the same numbers. No step can reach a generator that another step made for itself (``random.Random()``,
-``numpy.random.default_rng()``): make those in the plugin, where they get fresh seeds. The seed of str hashes stays the
-zygote's, the same for all its children.
+`random` anew after a fork, and OpenSSL notices one by getpid(2), which is why no zygote has the pid that its children
+have; numpy's global generator does not, so that all children would draw the same numbers. No step can reach a
+generator that another step made for itself (``random.Random()``, ``numpy.random.default_rng()``): make those in the
+plugin, where they get fresh seeds. The seed of str hashes stays the zygote's, the same for all its children.
 
 *Time*: after the seal tzset(3) finds no zone and goes on with UTC, silently; ``zoneinfo.ZoneInfo`` raises. With
 *time_zone* both know the zone of that name for the life of the child, and local time is of that zone. Without it, local

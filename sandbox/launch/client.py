@@ -201,8 +201,8 @@ def warm_zygote(shared: tuple[RunStep, ...], user: User, *, isolated: bool = Tru
 def zygote(shared: tuple[RunStep, ...], user: User, *, isolated: bool = True) -> ZygoteClient:
     """Return the zygote of *user* that has run the steps *shared*, in this order; starts it if there is none.
 
-    An *isolated* one has namespaces and makes some for each child. A step that fails there, hangs, or leaves a thread
-    or an fd is left to early init in each child.
+    An *isolated* one has namespaces and makes some for each child. A step that fails there, hangs, or leaves a thread,
+    an fd or shared memory is left to early init in each child.
     """
     with _lock:
         found = warm_zygote(shared, user, isolated=isolated)
@@ -243,6 +243,8 @@ def _can_share(started: ZygoteClient, shared: RunStep) -> bool:
         why = f"it starts {answer.threads - 1} thread(s)"
     elif answer.fds > 0:
         why = f"it leaves {answer.fds} fd(s) open"
+    elif answer.mappings > 0:
+        why = f"it leaves {answer.mappings} mapping(s) that its children would share"
     else:
         return True
     log.info("%s is left to early init in each child: %s in the zygote", shared.name, why)

@@ -1,6 +1,10 @@
 """The helper of the ``namespaces`` backend: makes the namespaces of a zygote, forks it, and then only waits.
 
 The number of the zygote in the outer pid namespace stays behind the helper, which the guard started and can kill.
+
+A second helper is pid 1 of the new pid namespace and only waits too, so that the zygote is pid 2: each of its children
+is pid 1 of a namespace of its own, and OpenSSL, tempfile and others look by getpid(2) whether they were forked. From a
+zygote that is pid 1 too, all children drew the same random numbers (tried with OpenSSL 3.0: `ssl.RAND_bytes`).
 """
 
 from __future__ import annotations
@@ -30,7 +34,11 @@ def run_helper(requests_fd: int, runtime: Runtime) -> NoReturn:
         send_report(requests, Failed(2, error.errno, str(error), error.step))
         os._exit(1)
     if pid == 0:
-        _run_zygote(requests, runtime)
+        _run_init(requests, runtime)
+    _wait(requests, pid)
+
+
+def _wait(requests: socket.socket, pid: int) -> NoReturn:
     requests.close()
     os.waitpid(pid, 0)
     os._exit(0)
@@ -41,7 +49,7 @@ def _fork_into_namespaces() -> int:
     enter_user_namespace()
     with step("make a pid namespace"):
         sc.unshare(sc.CLONE_NEWPID)
-    with step("fork the zygote"):
+    with step("fork the zygote's init"):
         pid = os.fork()
     if pid == 0:
         confine.die_with(signal.SIGKILL)
@@ -49,6 +57,19 @@ def _fork_into_namespaces() -> int:
             os._exit(1)
     os.close(helper_pidfd)
     return pid
+
+
+def _run_init(requests: socket.socket, runtime: Runtime) -> NoReturn:
+    """Be pid 1, whose end takes the zygote along, and its children with it; and end with the zygote."""
+    try:
+        with step("fork the zygote"):
+            pid = os.fork()
+    except StepFailed as error:
+        send_report(requests, Failed(2, error.errno, str(error), error.step))
+        os._exit(1)
+    if pid == 0:
+        _run_zygote(requests, runtime)
+    _wait(requests, pid)
 
 
 def _run_zygote(requests: socket.socket, runtime: Runtime) -> NoReturn:

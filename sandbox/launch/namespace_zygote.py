@@ -1,4 +1,4 @@
-"""The zygote of the ``namespaces`` backend, pid 1 of a pid namespace of its own.
+"""The zygote of the ``namespaces`` backend, pid 2 of a pid namespace of its own (why not 1: `helper`).
 
 It has all capabilities in its user namespace and none outside. Each child becomes pid 1 of a nested pid namespace.
 pid_namespaces(7): unshare(CLONE_NEWPID) moves the *next* child only, and setns(2) back to the own namespace is allowed
@@ -6,7 +6,7 @@ because that namespace belongs to the zygote's own user namespace, so one zygote
 (tried). The spare has made its namespaces and given up its capabilities; of the five, the network namespace is the
 dearest. At the seal a child asks here for its empty root, which takes capabilities that it does not have (`rootfs`).
 
-pid 1 of a pid namespace takes all of it along, so the end of the zygote is the end of every child.
+Each child asks for SIGKILL on the zygote's end; and pid 1 waits for the zygote and ends with it, which takes all along.
 """
 
 from __future__ import annotations

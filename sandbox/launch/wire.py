@@ -58,11 +58,12 @@ class Exited:
 class Shared:
     """A step has run in a zygote, which has ``threads`` threads now; ``error`` is empty if it went well.
 
-    ``fds`` counts those that the step left open.
+    ``fds`` counts those that the step left open, ``mappings`` the memory that all who are forked from it would write.
     """
 
     threads: int
     fds: int
+    mappings: int
     error: str
 
 

@@ -123,18 +123,22 @@ class Zygote:
         send_report(report, Launched(child.launched_pid, child.pidfd))
 
     def _share(self, shared: RunStep) -> Shared:
-        """Run a step and say whether this process is still fit to fork: a second thread or a new fd would end that.
+        """Run a step and say whether this process is still fit to fork.
+
+        A second thread or a new fd would end that, and so would memory that is mapped to be shared: in it, its children
+        could talk to each other past their hosts.
 
         Whatever the step raises is its own affair and is only reported: the host then leaves it to early init in each
         child, where it has a deadline, a name and a place in the timeline.
         """
         error = ""
-        before = len(os.listdir("/proc/self/fd"))
+        fds, mappings = len(os.listdir("/proc/self/fd")), _shared_mappings()
         try:
             self.runtime.run_shared(shared)
         except BaseException as raised:  # noqa: BLE001 - a step may raise anything, SystemExit included
             error = f"{type(raised).__name__}: {raised}"
-        return Shared(len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd")) - before, error[:2000])
+        threads, fds = len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd")) - fds
+        return Shared(threads, fds, _shared_mappings() - mappings, error[:2000])
 
     def prepare_spare(self) -> None:
         """Fork the next child now. If that fails, the next launch will say why."""
@@ -220,6 +224,15 @@ class Zygote:
 
     def bury(self) -> None:
         """Nothing: a child was pid 1, and all that it started ended with it."""
+
+
+def _shared_mappings() -> int:
+    """Return how many mappings a fork shares and may write, now or after mprotect(2): ``sh`` in proc_pid_smaps(5).
+
+    The ``s`` of /proc/self/maps stands at files that were opened for reading only too, which do no harm.
+    """
+    with open("/proc/self/smaps", "rb") as smaps:
+        return sum(line.startswith(b"VmFlags:") and b" sh " in line for line in smaps)
 
 
 def serve(zygote: Zygote) -> NoReturn:

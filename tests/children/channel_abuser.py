@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import socket
 import sys
+import time
 from collections.abc import Callable
 from types import FrameType
 
 from belljar.ipc import datagram
-from belljar.ipc.messages import VERSION, Hello, Ready, Reply, Sealed, encode
+from belljar.ipc.messages import VERSION, Call, Hello, Ready, Reply, Sealed, ServiceCall, decode_from_host, encode
 from belljar.ipc.payload import make_sealed
 
 NIL = b"\xc0"
@@ -66,11 +68,67 @@ ABUSES: dict[str, Callable[[], None]] = {
 }
 
 
+def ask(call_id: int = 1, payload: bytes | None = b"\x91\xa5first") -> bytes:
+    """Return the message that asks for the service `Shelf.read`."""
+    return encode(ServiceCall(call_id, "Shelf", "read", payload))
+
+
+def answer_within(offset: int) -> None:
+    """Ask for a service that calls back, and answer that call with the id of another one."""
+    sock, _ = find_channel()
+    send(encode(ServiceCall(1, "Shelf", "ask_back", b"\x91\x03")))
+    received = datagram.receive(sock)
+    assert received is not None
+    call = decode_from_host(received.data)
+    assert isinstance(call, Call)
+    send(encode(Reply(call.call_id + offset, NIL)))
+
+
+SERVICE_ABUSES: dict[str, Callable[[], None]] = {
+    "fd beside what is asked": lambda: send(ask(), 2),
+    "asked without its fd": lambda: send(ask(payload=None)),
+    "asked with two fds": lambda: send(ask(payload=None), 2, 2),
+    "asked with no memfd": lambda: send(ask(payload=None), 2),
+    "asked without seals": lambda: send(ask(payload=None), unsealed(100, 0)),
+    "asked beyond the limit": lambda: send(ask(payload=None), make_sealed(NIL * (2 << 20))),
+    "answer to the call around": lambda: answer_within(-1),
+    "answer to a call to come": lambda: answer_within(1),
+    "answer of the host": lambda: send(b"\x93\xadservice-reply\x01\xc4\x01\xc0"),
+}
+
+
 class Abuser:
     """One method for all abuses, which then answers properly as well."""
 
     def abuse(self, name: str) -> None:
-        ABUSES[name]()
+        (ABUSES | SERVICE_ABUSES)[name]()
+
+    def ask_and_leave(self) -> None:
+        """Ask, and do not wait for the answer, so that the call is answered before it comes."""
+        send(ask())
+        send(ask(2))
+
+    def flood(self, seconds: float) -> int:
+        """Keep the host busy with service calls, one always waiting; return how many it has answered."""
+        sock, _ = find_channel()
+        question, count, until = ask(), 0, time.monotonic() + seconds
+        sock.setblocking(False)
+        poll = select.poll()
+        poll.register(sock, select.POLLIN | select.POLLOUT)
+        while time.monotonic() < until:
+            ((_, events),) = poll.poll()
+            try:
+                while events & select.POLLIN:
+                    sock.recv(1 << 16)
+                    count += 1
+            except BlockingIOError:
+                pass
+            try:
+                while events & select.POLLOUT:
+                    sock.send(question)
+            except BlockingIOError:
+                continue
+        return count
 
     def answer_twice(self) -> None:
         answer(NIL)

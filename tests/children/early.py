@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 from belljar import around_seal, early_init, handed, require_after_seal
 
 _loaded_by: list[str] = []
+_kept: list[mmap.mmap] = []
 
 
 @early_init(needs=[])
@@ -133,6 +135,13 @@ def token() -> str:
 def token_with_an_fd() -> str:
     """The same, and leave an fd, so that no zygote can share it."""
     os.memfd_create("left")
+    return os.urandom(8).hex()
+
+
+@early_init(shared=True, needs=[])
+def token_with_memory() -> str:
+    """The same, and leave memory that all who are forked from here would write."""
+    _kept.append(mmap.mmap(-1, 4096))
     return os.urandom(8).hex()
 
 

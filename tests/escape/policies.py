@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from belljar import Limits, Policy
-from belljar.sandbox.danger import COVERT_CHANNELS, EXECUTABLE_MEMORY, NETWORK
+from belljar.sandbox.danger import COVERT_CHANNELS, EXECUTABLE_MEMORY, NETWORK, OPEN_DIRECTORIES
 
 SHARED: Final[tuple[str, ...]] = (
     "media",
@@ -47,6 +47,7 @@ POLICIES: Final[dict[str, Callable[[str], Policy]]] = {
     "second": lambda shared: Policy(threads=True, limits=Limits(cpu=1)),
     "older thread": lambda shared: _MEDIA,
     "folder kept": lambda shared: _MEDIA,
+    "folder allowed": lambda shared: _MEDIA.allow_open_directories(OPEN_DIRECTORIES),
 }
 """Name -> the policy, given the folder that it may grant."""
 
@@ -63,10 +64,12 @@ MEANING: Final[dict[str, str]] = {
     "second": "threads, and one second of processor time",
     "older thread": "media; the attacks run in a thread that early init started",
     "folder kept": "media; but early init left a directory open",
+    "folder allowed": "media, and open directories; early init left one open",
 }
 
 WARM_UP: Final[dict[str, tuple[str, ...]]] = {
     "folder kept": ("terminal_and_code", "folder"),
+    "folder allowed": ("terminal_and_code", "folder"),
     "older thread": ("terminal_and_code", "older_thread"),
 }
 EVERYWHERE: Final = ("terminal_and_code",)

@@ -107,6 +107,8 @@ _SECRETS = (
     "read a file through another process's root",
     "read a file with no file name but an fd that it kept",
     "leave a chroot by fchdir",
+    "read a file below a folder that the policy lets it keep",
+    "go into a folder that the policy lets it keep",
     "read another's memory by process_vm_readv",
     "read another's memory through /proc",
     "take an fd of another process, pidfd_getfd",
@@ -126,6 +128,7 @@ _SIZES = (
     "stat a file of the host",
     "stat a file by newfstatat with AT_EMPTY_PATH",
     "stat a file by statx",
+    "stat a file below a folder that the policy lets it keep",
 )
 
 WITNESSES: Final[dict[str, Witness]] = {
@@ -140,6 +143,8 @@ WITNESSES: Final[dict[str, Witness]] = {
     "make a directory": _exists("made"),
     "remove a file": lambda scene, _: not (scene.folder / "removable").exists(),
     "rename a file": _exists("moved"),
+    "write a new file below a folder that the policy lets it keep": _exists("below"),
+    "rename a file below a folder that the policy lets it keep": _exists("moved below"),
     "make a hard link": _exists("linked"),
     "make a symbolic link": _exists("symbolic"),
     "make a named pipe": _exists("fifo"),

@@ -61,21 +61,25 @@ async def test_a_shared_step_of_a_file_that_changed_runs_again(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"env": {"LANG": "C"}}], ids=["leaves an fd", "the process type sets variables"]
+    ("name", "fields", "why"),
+    [
+        ("token_with_an_fd", {}, "it leaves 1 fd(s) open"),
+        ("token_with_memory", {}, "it leaves 1 mapping(s) that its children would share"),
+        ("token", {"env": {"LANG": "C"}}, ""),
+    ],
 )
 async def test_a_step_that_cannot_be_shared_runs_in_each_child(
-    fields: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    name: str, fields: dict[str, Any], why: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A step that leaves an fd, or that would not see the variables of its process type, is left to the children."""
+    """A step that leaves an fd or shared memory, or would not see its process type's variables, is the children's."""
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(client, "_left_to_children", set())
     client.stop()  # a zygote that was started without the step would be taken
-    name = "token" if fields else "token_with_an_fd"
     async with with_steps(name, **fields) as one, with_steps(name, **fields) as two:
         assert await handed(one, name) != await handed(two, name)
         assert set(one.early_init) == {f"early.py:{name}"}
-    if not fields:
-        assert "early.py:token_with_an_fd is left to early init in each child: it leaves 1 fd(s) open" in caplog.text
+    if why:
+        assert f"early.py:{name} is left to early init in each child: {why}" in caplog.text
 
 
 async def test_options_come_as_the_types_that_the_step_declares(tmp_path: Path) -> None:

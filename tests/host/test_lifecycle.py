@@ -44,9 +44,9 @@ def test_a_host_whose_stderr_is_a_file(backend: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("name", ["guard", "helper", "zygote"])
+@pytest.mark.parametrize("name", ["guard", "helper", "init", "zygote"])
 async def test_the_next_launch_works_after(name: str) -> None:
-    """A host whose guard, helper or zygote was killed sees its child end, and launches anew."""
+    """A host whose guard, helper, init or zygote was killed sees its child end, and launches anew."""
     async with launch() as host:
         assert host.child_pid is not None
         target = process_tree("namespaces", host.child_pid)[name]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Protocol
 
 import anyio
+import anyio.lowlevel
+import msgspec
 import pytest
 
 from belljar.host.errors import CallTimeout, ChildEnded, PluginError
 from belljar.host.process_host import ProcessHost
 from belljar.host.services import ServiceRefused, Services
+from belljar.ipc.errors import PeerProtocolError
 from belljar.ipc.messages import ServiceFailed
 
+from ..children.channel_abuser import SERVICE_ABUSES
 from ..children.served.interfaces import Shelf
-from ..helpers import launch, nothing_left, on_all, process, require
+from ..helpers import launch, nothing_left, on_all, process, require, resident
 
 pytestmark = pytest.mark.anyio
 
@@ -55,9 +60,16 @@ class Memory:
         return answers
 
 
-def served(memory: object, **fields: Any) -> ProcessHost:
-    """Return a host that offers *memory* as a `Shelf` to the plugin tests/children/served.py."""
-    host = ProcessHost(process("served:Plug", **fields), services={Shelf: memory})
+class PlainShelf(Memory):
+    """One that answers without waiting for anything."""
+
+    def read(self, key: str) -> bytes:  # type: ignore[override]
+        return self.kept[key]
+
+
+def served(memory: object, plugin: str = "served:Plug", **fields: Any) -> ProcessHost:
+    """Return a host that offers *memory* as a `Shelf` to a plugin, that of tests/children/served if none is named."""
+    host = ProcessHost(process(plugin, **fields), services={Shelf: memory})
     if isinstance(memory, Memory):
         memory.host = host
     return host
@@ -153,6 +165,37 @@ async def test_a_timeout_ends_a_call_whose_service_hangs() -> None:
         assert (await host.wait()).signal == "SIGKILL"
 
 
+async def test_all_calls_end_when_one_is_cancelled_in_a_service() -> None:
+    """Those that wait for their turn, and those that the service made in tasks of others, learn of the child's end."""
+    within = anyio.Event()
+    ended: list[str] = []
+
+    async def ends(method: str, *arguments: object) -> None:
+        with pytest.raises(ChildEnded):
+            await host.call(method, *arguments)
+        ended.append(method)
+
+    class Splitting(Memory):
+        async def ask_back(self, depth: int) -> int:
+            tasks.start_soon(ends, "forever")
+            within.set()
+            await anyio.sleep_forever()
+            return depth
+
+    async def outer(scope: anyio.CancelScope) -> None:
+        with scope:
+            await host.call("deeper", 1)
+
+    async with served(Splitting()) as host, anyio.create_task_group() as tasks:
+        scope = anyio.CancelScope()
+        tasks.start_soon(outer, scope)
+        await within.wait()
+        tasks.start_soon(ends, "double", 1)
+        await anyio.wait_all_tasks_blocked()
+        scope.cancel()
+    assert sorted(ended) == ["double", "forever"]
+
+
 class Untyped(Protocol):
     """Would take anything from a child."""
 
@@ -163,6 +206,22 @@ class Taker:
     """Takes it."""
 
     def take(self, anything: Any) -> None: ...
+
+
+class Sheet(msgspec.Struct):
+    """Holds more of its kind, and one thing of any kind."""
+
+    below: list[Sheet]
+    cells: dict[str, Any]
+
+
+@pytest.mark.parametrize("kind", [Any, object, list, dict[str, list], tuple[int, ...] | dict, Sheet])
+def test_a_type_that_anything_fits_is_none(kind: Any) -> None:
+    """Not only a parameter without a type is refused, but one with a gap in its type, at any depth."""
+    taker = type("Loose", (), {"take": lambda self, anything: None})
+    taker.take.__annotations__ = {"anything": kind}
+    with pytest.raises(TypeError, match="Loose.take: give the parameter 'anything' a type"):
+        Services({taker: taker()}, 1 << 20)
 
 
 @pytest.mark.parametrize(
@@ -197,3 +256,47 @@ async def test_what_a_hostile_child_asks_is_refused(service: str, method: str, p
     answer = await Services({Shelf: Memory()}, 1 << 20).answer(1, service, method, payload)
     assert isinstance(answer, ServiceFailed)
     assert answer.kind == kind
+
+
+@pytest.mark.parametrize("name", SERVICE_ABUSES)
+async def test_a_child_that_asks_against_the_rules_is_killed(name: str) -> None:
+    """What is attached, what answers another call, what only the host may say: an error for the caller, no fd left."""
+    with nothing_left():
+        async with served(Memory(), "channel_abuser.py:Abuser", max_payload=1 << 20) as host:
+            with suppress(PeerProtocolError, ChildEnded):  # where the call within broke, this one may be answered
+                await host.call("abuse", name)
+            assert "broke the protocol" in str(await host.wait())
+
+
+async def test_an_answer_that_nobody_waits_for_does_no_harm() -> None:
+    """Two questions at once are answered one after the other, also if the call ends meanwhile."""
+    async with served(Memory(), "channel_abuser.py:Abuser") as host:
+        for _ in range(3):
+            await host.call("ask_and_leave")
+
+
+async def test_a_flood_of_service_calls_starves_nobody() -> None:
+    """The host's loop turns after each of them, its memory stays, and the timeout ends the call."""
+    answered: list[int] = [0]
+
+    class Counting(PlainShelf):
+        def read(self, key: str) -> bytes:
+            answered[-1] += 1
+            return super().read(key)
+
+    async def turn() -> None:
+        while True:
+            await anyio.lowlevel.checkpoint()
+            if answered[-1]:
+                answered.append(0)
+
+    async with served(Counting(), "channel_abuser.py:Abuser") as host:
+        before = resident()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(turn)
+            with pytest.raises(CallTimeout, match="the child was killed"):
+                await host.call("flood", 5.0, timeout=0.5)
+            tasks.cancel_scope.cancel()
+    assert sum(answered) > 100
+    assert max(answered) <= 2
+    assert resident() - before < 16 << 20

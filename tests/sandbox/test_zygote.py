@@ -48,17 +48,18 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def zygote_pid(of: ZygoteClient) -> int:
-    """Return the pid of *of*'s zygote: its helper's only child."""
+    """Return the pid of *of*'s zygote: the only child of the only child of its helper."""
     fields = Path(f"/proc/self/fdinfo/{of.launched_pidfd}").read_text().split()
-    return children_of(int(fields[fields.index("Pid:") + 1]))[0]
+    (init_pid,) = children_of(int(fields[fields.index("Pid:") + 1]))
+    return children_of(init_pid)[0]
 
 
 def test_a_preload_is_answered_with_what_became_of_it(zygote: ZygoteClient) -> None:
     """An import is reported with its error, if any, and the threads that there are now; the zygote lives on."""
-    assert zygote.share(*preloaded("colorsys")) == Shared(1, 0, "")
+    assert zygote.share(*preloaded("colorsys")) == Shared(1, 0, 0, "")
     missing = zygote.share(*preloaded("no_such_module_at_all"))
-    assert missing == Shared(1, 0, "ModuleNotFoundError: No module named 'no_such_module_at_all'")
-    assert zygote.share(*preloaded(THREADED)) == Shared(2, 0, "")
+    assert missing == Shared(1, 0, 0, "ModuleNotFoundError: No module named 'no_such_module_at_all'")
+    assert zygote.share(*preloaded(THREADED)) == Shared(2, 0, 0, "")
     assert zygote.is_alive()
 
 

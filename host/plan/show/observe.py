@@ -49,8 +49,9 @@ class Observation(NamedTuple):
         lines = [f"  {step.name:<{width}}  {line}" for step in self.steps for line in self._of(step)]
         lines += [f"  {'at the seal':<{width}}  {line}" for line in _of_seal(self.at_seal)]
         if pasted := self.toml(base):
-            lines += ["", f"# in [process.{self.process.name}], in place of these keys:", pasted]
-        return printable("\n".join([f"what the steps of {self.process.name} left:", *lines]), keep="\n")
+            lines += ["", f"# in [process.{self.process.name}], in place of these keys:", *pasted.splitlines()]
+        # Line by line: a thread may have a line break in its name, and what follows would pass for a line of ours.
+        return "\n".join(map(printable, [f"what the steps of {self.process.name} left:", *lines]))
 
     def _of(self, step: Planned) -> Iterator[str]:
         if step.late:
@@ -127,9 +128,12 @@ def _entry(step: Planned, leaves: Mapping[str, Any] | None, base: Path) -> str:
 
 
 def _toml(value: Any) -> str:
-    """Write a value of TOML on one line. JSON's strings are TOML's, but for DEL, which TOML wants escaped."""
+    """Write a value of TOML on one line. JSON's strings are TOML's, but all that is not printable is escaped here."""
     if isinstance(value, Mapping):
         return f"{{ {', '.join(f'{key} = {_toml(each)}' for key, each in value.items())} }}"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(_toml, value))}]"
-    return repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, float):
+        return repr(value)
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(char if char.isprintable() else f"\\U{ord(char):08x}" for char in text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,27 +99,34 @@ def read_other_root(target: Target) -> str:
     return _content(f"/proc/{target.victim_pid}/root{target.folder}/secret")
 
 
+def folders() -> Iterator[int]:
+    """Yield the directories that early init left open; there must be one."""
+    found = [number for number in range(3, 256) if _is_folder(number)]
+    if not found:
+        raise Kept("no such fd")
+    yield from found
+
+
+def _is_folder(number: int) -> bool:
+    try:
+        return stat.S_ISDIR(os.fstat(number).st_mode)
+    except OSError:
+        return False
+
+
+@attack("read a file below a folder that the policy lets it keep", READ, policy="folder allowed", apart=True)
 @attack("read a file with no file name but an fd that it kept", READ, policy="folder kept", apart=True)
 def read_kept_folder(target: Target) -> str:
-    for number in range(3, 256):
-        try:
-            fd = os.open(f"{target.folder}/secret".lstrip("/"), os.O_RDONLY | os.O_CLOEXEC, dir_fd=number)
-        except OSError:
-            continue
-        with open(fd) as file:
-            return file.read()
-    raise Kept("no such fd")
+    folder = next(folders())
+    with open(os.open(f"{target.folder}/secret".lstrip("/"), os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)) as file:
+        return file.read()
 
 
+@attack("go into a folder that the policy lets it keep", READ, policy="folder allowed", apart=True)
 @attack("leave a chroot by fchdir", READ, policy="folder kept", apart=True)
 def leave_by_fchdir(target: Target) -> str:
-    for number in range(3, 256):
-        try:
-            os.fchdir(number)
-        except OSError:
-            continue
-        return _content("../" * 40 + target.folder.lstrip("/") + "/secret")
-    raise Kept("no such fd")
+    os.fchdir(next(folders()))
+    return _content("../" * 40 + target.folder.lstrip("/") + "/secret")
 
 
 @attack("write a new file", WRITE)
@@ -135,6 +143,23 @@ def write_creat(target: Target) -> None:
 def write_tmpfile(target: Target) -> None:
     fd = os.open(target.folder, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
     os.close(fd)
+
+
+@attack("write a new file below a folder that the policy lets it keep", WRITE, policy="folder allowed", apart=True)
+def write_kept_folder(target: Target) -> None:
+    name = f"{target.folder}/below".lstrip("/")
+    os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644, dir_fd=next(folders())))
+
+
+@attack("rename a file below a folder that the policy lets it keep", WRITE, policy="folder allowed", apart=True)
+def rename_kept_folder(target: Target) -> None:
+    folder, below = next(folders()), target.folder.lstrip("/")
+    os.rename(f"{below}/movable", f"{below}/moved below", src_dir_fd=folder, dst_dir_fd=folder)
+
+
+@attack("list a folder that the policy lets it keep", LIST, policy="folder allowed", apart=True)
+def list_kept_folder(target: Target) -> None:
+    os.listdir(next(folders()))
 
 
 @attack("truncate a file", WRITE)

@@ -47,6 +47,9 @@ class Plug:
     def double(self, number: int) -> int:
         return number * 2
 
+    def forever(self) -> None:
+        threading.Event().wait()
+
     def burst(self, count: int) -> list[int]:
         return self.shelf.burst(count)
 

@@ -18,7 +18,8 @@ from belljar import early_init, handed
 
 @early_init(shared=True)
 def generator() -> random.Random:
-    """Make a generator, in a zygote if there is one."""
+    """Make a generator, and draw a number of OpenSSL's, in a zygote if there is one."""
+    ssl.RAND_bytes(8)
     return random.Random()
 
 

@@ -265,6 +265,22 @@ def test_observe_offers_what_makes_the_next_run_clean(folder: Path) -> None:
     assert "threads beside the first: " in out
 
 
+def test_names_that_a_child_gives_stay_names(folder: Path) -> None:
+    """A thread may be called like a line of a configuration: it begins no line, and what is pasted names it."""
+    names = ["\"]\n[process.a]", "b\u009b31m", "c\u00a0", "d\u202e", "e\u007f", "f\\u0041"]
+    source = STEPS + f"\n@early_init()\ndef odd():\n    for name in {names!r}:\n        start(name)\n"
+    (folder / "steps.py").write_text(source)
+    config = folder / "belljar.toml"
+    head = config.read_text().partition("preload")[0].replace("good", "odd")
+    config.write_text(f"{head}early_init = ['steps.py:odd']\n")
+    code, out, err = plan(folder, "odd", "--observe")
+    assert code == 1, err
+    assert not [line for line in out.splitlines() if line.startswith("[")]
+    _, _, pasted = out.partition("# in [process.odd], in place of these keys:\n")
+    config.write_text(head + pasted)
+    assert plan(folder, "odd", "--observe")[::2] == (0, "")
+
+
 def test_observe_of_a_plan_that_is_refused_launches_nothing(folder: Path) -> None:
     """What is refused is shown, and not run."""
     code, out, _ = plan(folder, "refused", "--observe", "--json")
