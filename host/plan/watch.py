@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -36,18 +37,20 @@ class StepWatch:
         self.running: tuple[Planned, Phase] | None = None
         self.at_seal: AtSeal | None = None
         self._before: Seen | None = None
+        self._begun: Counter[tuple[str, Phase]] = Counter()
+        self._sealed = False
 
     def take(self, message: StepBegan | StepEnded) -> None:
         """A step began or ended, or one of its calls around the seal began.
 
         Raises:
-            PeerProtocolError: there is no such step, or it was not the one that ran.
+            PeerProtocolError: there is no such step, it may not begin now, or it was not the one that ran.
         """
         if message.number >= len(self.plan.steps):
             raise PeerProtocolError(f"the child speaks of step {message.number} of {len(self.plan.steps)}")
         step = self.plan.steps[message.number]
         if isinstance(message, StepBegan):
-            self.running = step, message.phase
+            self._begin(step, message.phase)
             return
         if self.running != (step, message.phase):
             raise PeerProtocolError(f"the child ended the {message.phase} of {step.name}, which does not run")
@@ -62,12 +65,26 @@ class StepWatch:
             text = "%s: the step %s left what it does not declare: %s"
             log.warning(text, self.process.name, step.name, printable(report.undeclared.sentence))
 
+    def _begin(self, step: Planned, phase: Phase) -> None:
+        """Believe a beginning, once, and in its time.
+
+        After the seal a plugin may speak in the place of steps: it must neither report for them, nor get a new deadline
+        each time, nor keep the event loop busy with as many messages as it likes.
+        """
+        begun = self._begun[step.name, phase]
+        most = {"quiesce": begun + 1, "resume": self._begun[step.name, "quiesce"]}.get(phase, 1)
+        if begun >= most or self._sealed != (phase == "resume" or (step.late and phase == "run")):
+            raise PeerProtocolError(f"the child began the {phase} of {step.name}, for which this is not the time")
+        self._begun[step.name, phase] += 1
+        self.running = step, phase
+
     def look_before(self, pid: int) -> None:
         """Look at the child *pid* while it waits for its steps, if it has any."""
         self._before = _try_look(pid) if self.plan.steps else None
 
     def look_at_seal(self, pid: int) -> None:
         """Look at the child *pid*, which is sealed, and say what no step declares. Nothing is enforced by it."""
+        self._sealed = True
         after = _try_look(pid) if self._before is not None else None
         if self._before is None or after is None:
             return

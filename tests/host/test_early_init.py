@@ -82,6 +82,16 @@ async def test_a_step_that_cannot_be_shared_runs_in_each_child(
         assert f"early.py:{name} is left to early init in each child: {why}" in caplog.text
 
 
+@pytest.mark.parametrize(("plugin", "phase"), [("Reports", "run"), ("Delays", "resume")])
+@pytest.mark.parametrize("step", ["answer", "token"])
+async def test_a_plugin_cannot_speak_for_early_init(plugin: str, phase: str, step: str) -> None:
+    """What a step left was said before the seal, also by none at all if a zygote ran it; no deadline begins anew."""
+    steps = (f"{EARLY}:{step}",)
+    with pytest.raises(LaunchError, match=f"the child began the {phase} of early.py:{step}, for which") as caught:
+        await launch(f"forger.py:{plugin}", early_init=steps, launch_timeout=5.0).__aenter__()
+    assert caught.value.stage is Stage.READY
+
+
 async def test_options_come_as_the_types_that_the_step_declares(tmp_path: Path) -> None:
     """Strings, numbers, flags, lists and paths reach the step; paths are relative to the configuration's folder."""
     (tmp_path / "one.txt").write_text("content")
@@ -166,6 +176,9 @@ def watch_of(*steps: str) -> StepWatch:
         [StepBegan(0), StepEnded(1, 1.0)],
         [StepBegan(0), StepEnded(0, 1.0), StepEnded(0, 1.0)],
         [StepBegan(0, "quiesce"), StepEnded(0, 1.0)],
+        [StepBegan(0), StepEnded(0, 1.0), StepBegan(0)],
+        [StepBegan(0, "load"), StepBegan(0, "load")],
+        [StepBegan(0, "resume")],
     ],
     ids=repr,
 )

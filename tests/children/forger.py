@@ -1,0 +1,33 @@
+"""A plugin that is not loaded yet and already speaks for the steps of early init, which were trusted."""
+
+from __future__ import annotations
+
+import sys
+from types import FrameType
+
+from belljar.ipc import datagram
+from belljar.ipc.messages import Left, StepBegan, StepEnded, encode
+
+
+def _send(*messages: StepBegan | StepEnded) -> None:
+    frame: FrameType | None = sys._getframe()
+    while not hasattr(link := getattr(frame.f_locals.get("self"), "link", None), "sock"):
+        frame = frame.f_back
+        assert frame is not None
+    for message in messages:
+        datagram.send(link.sock, encode(message))
+
+
+class Reports:
+    """Says what the first step has left."""
+
+    def __init__(self) -> None:
+        _send(StepBegan(0), StepEnded(0, 1e9, Left({"forged": 1})))
+
+
+class Delays:
+    """Begins to resume, again and again, each time with a new deadline."""
+
+    def __init__(self) -> None:
+        while True:
+            _send(StepBegan(0, "resume"))
