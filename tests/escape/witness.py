@@ -128,7 +128,6 @@ _SIZES = (
     "stat a file of the host",
     "stat a file by newfstatat with AT_EMPTY_PATH",
     "stat a file by statx",
-    "stat a file below a folder that the policy lets it keep",
 )
 
 WITNESSES: Final[dict[str, Witness]] = {

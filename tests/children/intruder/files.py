@@ -99,7 +99,7 @@ def read_other_root(target: Target) -> str:
     return _content(f"/proc/{target.victim_pid}/root{target.folder}/secret")
 
 
-def folders() -> Iterator[int]:
+def _folders() -> Iterator[int]:
     """Yield the directories that early init left open; there must be one."""
     found = [number for number in range(3, 256) if _is_folder(number)]
     if not found:
@@ -117,7 +117,7 @@ def _is_folder(number: int) -> bool:
 @attack("read a file below a folder that the policy lets it keep", READ, policy="folder allowed", apart=True)
 @attack("read a file with no file name but an fd that it kept", READ, policy="folder kept", apart=True)
 def read_kept_folder(target: Target) -> str:
-    folder = next(folders())
+    folder = next(_folders())
     with open(os.open(f"{target.folder}/secret".lstrip("/"), os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)) as file:
         return file.read()
 
@@ -125,7 +125,7 @@ def read_kept_folder(target: Target) -> str:
 @attack("go into a folder that the policy lets it keep", READ, policy="folder allowed", apart=True)
 @attack("leave a chroot by fchdir", READ, policy="folder kept", apart=True)
 def leave_by_fchdir(target: Target) -> str:
-    os.fchdir(next(folders()))
+    os.fchdir(next(_folders()))
     return _content("../" * 40 + target.folder.lstrip("/") + "/secret")
 
 
@@ -148,18 +148,18 @@ def write_tmpfile(target: Target) -> None:
 @attack("write a new file below a folder that the policy lets it keep", WRITE, policy="folder allowed", apart=True)
 def write_kept_folder(target: Target) -> None:
     name = f"{target.folder}/below".lstrip("/")
-    os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644, dir_fd=next(folders())))
+    os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644, dir_fd=next(_folders())))
 
 
 @attack("rename a file below a folder that the policy lets it keep", WRITE, policy="folder allowed", apart=True)
 def rename_kept_folder(target: Target) -> None:
-    folder, below = next(folders()), target.folder.lstrip("/")
+    folder, below = next(_folders()), target.folder.lstrip("/")
     os.rename(f"{below}/movable", f"{below}/moved below", src_dir_fd=folder, dst_dir_fd=folder)
 
 
 @attack("list a folder that the policy lets it keep", LIST, policy="folder allowed", apart=True)
 def list_kept_folder(target: Target) -> None:
-    os.listdir(next(folders()))
+    os.listdir(next(_folders()))
 
 
 @attack("truncate a file", WRITE)
