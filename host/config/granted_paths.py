@@ -12,6 +12,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ...sandbox.errors import SandboxError
@@ -54,8 +55,9 @@ def _trusted(process: Process) -> Iterator[tuple[str, bool]]:
     yield from ((os.path.realpath(path), True) for path in code if path.name != "data")
     if (cache := folder_path()) is not None:
         yield os.path.realpath(cache), True
-    files = [sys.executable, *(entry for entry in sys.path if entry), *_unsealed(process)]
-    yield from ((os.path.realpath(path), False) for path in files)
+    for path in (sys.executable, *sys.path, *_unsealed(process)):
+        with suppress(FileNotFoundError):  # "" in sys.path is the current folder, which may be gone
+            yield os.path.realpath(path), False
 
 
 def _unsealed(process: Process) -> Iterator[str]:

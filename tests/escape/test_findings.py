@@ -9,6 +9,7 @@ import platform
 import re
 import socket
 import subprocess
+import sys
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -320,6 +321,18 @@ async def test_policy_that_lets_a_child_write_unsealed_code_is_refused(what: str
     place = os.path.realpath(places_of_code(tmp_path)[what])
     with pytest.raises(LaunchError, match="grant less"):
         async with finder(policy=Policy(read_write=(place,)), early_init=(f"{tmp_path}/warm/up.py:nothing",)):
+            pass
+
+
+@pytest.mark.parametrize("entry", ["", "."])
+async def test_folder_that_imports_find_by_no_name_is_not_granted(
+    entry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host's current folder is not the child's to write where the host imports from it, as `python -c` does."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [entry, *sys.path])
+    with pytest.raises(LaunchError, match="grant less"):
+        async with finder(policy=Policy(read_write=(os.path.realpath(tmp_path),))):
             pass
 
 
