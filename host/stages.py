@@ -347,7 +347,8 @@ class Launching:
                 raise failed(message, refusals())
             if not isinstance(message, Ready):
                 raise PeerProtocolError(f"the child sent {type(message).__name__} instead of being ready")
-        self.timeline |= message.took
+        if (took := message.took.get(Stage.LOAD.label)) is not None:  # and nothing else: the plugin may have said it
+            self.timeline[Stage.LOAD.label] = took
         return message
 
     def close(self) -> None:

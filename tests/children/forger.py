@@ -6,10 +6,10 @@ import sys
 from types import FrameType
 
 from belljar.ipc import datagram
-from belljar.ipc.messages import Left, StepBegan, StepEnded, encode
+from belljar.ipc.messages import Left, Ready, StepBegan, StepEnded, encode
 
 
-def _send(*messages: StepBegan | StepEnded) -> None:
+def _send(*messages: StepBegan | StepEnded | Ready) -> None:
     frame: FrameType | None = sys._getframe()
     while not hasattr(link := getattr(frame.f_locals.get("self"), "link", None), "sock"):
         frame = frame.f_back
@@ -31,3 +31,10 @@ class Delays:
     def __init__(self) -> None:
         while True:
             _send(StepBegan(0, "resume"))
+
+
+class Hurries:
+    """Is ready before it is, and says how long the host's own stages took."""
+
+    def __init__(self) -> None:
+        _send(Ready((), {"verify": 0.0, "\x1b[31m": 1.0, "load": 5.0}))

@@ -92,6 +92,14 @@ async def test_a_plugin_cannot_speak_for_early_init(plugin: str, phase: str, ste
     assert caught.value.stage is Stage.READY
 
 
+async def test_a_plugin_times_its_own_load_and_nothing_else() -> None:
+    """What stands in the timeline of the stages before, and under which names, no plugin can change."""
+    async with launch("forger.py:Hurries") as host:
+        assert host.timeline["load"] == 5.0
+        assert host.timeline["verify"] > 0
+        assert all(name.isprintable() for name in host.timeline)
+
+
 async def test_options_come_as_the_types_that_the_step_declares(tmp_path: Path) -> None:
     """Strings, numbers, flags, lists and paths reach the step; paths are relative to the configuration's folder."""
     (tmp_path / "one.txt").write_text("content")
