@@ -53,7 +53,7 @@ from ..sandbox.user import closed_to, resolve_user
 from .bundle import make_bundle
 from .choose import below_floor, choose, rights_of
 from .config.granted_paths import check_granted_paths, real_paths
-from .config.place import Place
+from .config.place import Place, printable
 from .config.process_type import Process, plan_of
 from .connection import Connection, EndOfChannel
 from .errors import LaunchError, PlanError, ProtectionError
@@ -344,6 +344,8 @@ class Launching:
                     break
                 self.steps.take(message)
             if isinstance(message, StageFailed):
+                if message.stage < Stage.LOAD:
+                    raise PeerProtocolError(f"the sealed child says that stage {message.stage} failed")
                 raise failed(message, refusals())
             if not isinstance(message, Ready):
                 raise PeerProtocolError(f"the child sent {type(message).__name__} instead of being ready")
@@ -384,4 +386,4 @@ def failed(message: StageFailed, calls: tuple[str, ...] = ()) -> LaunchError:
         more = f" and {len(calls) - _SHOWN} more" if len(calls) > _SHOWN else ""
         said.append(f"the seal refused {', '.join(calls[:_SHOWN])}{more}")
     parts = [message.text, *(f"({part})" for part in (remedy, "; ".join(said)) if part)]
-    return LaunchError(Stage(message.stage), message.errno, " ".join(parts))
+    return LaunchError(Stage(message.stage), message.errno, printable(" ".join(parts)))

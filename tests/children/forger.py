@@ -6,10 +6,10 @@ import sys
 from types import FrameType
 
 from belljar.ipc import datagram
-from belljar.ipc.messages import Left, Ready, StepBegan, StepEnded, encode
+from belljar.ipc.messages import Left, Ready, StageFailed, StepBegan, StepEnded, encode
 
 
-def _send(*messages: StepBegan | StepEnded | Ready) -> None:
+def _send(*messages: StepBegan | StepEnded | Ready | StageFailed) -> None:
     frame: FrameType | None = sys._getframe()
     while not hasattr(link := getattr(frame.f_locals.get("self"), "link", None), "sock"):
         frame = frame.f_back
@@ -38,3 +38,17 @@ class Hurries:
 
     def __init__(self) -> None:
         _send(Ready((), {"verify": 0.0, "\x1b[31m": 1.0, "load": 5.0}))
+
+
+class Blames:
+    """Fails, as it says, in a stage that was long over."""
+
+    def __init__(self) -> None:
+        _send(StageFailed(3, 1, "could not drop the capabilities"))
+
+
+class Decorates:
+    """Fails with what a terminal would obey, and with a line of its own."""
+
+    def __init__(self) -> None:
+        _send(StageFailed(9, 0, "\x1b[31mred\nCRITICAL forged", ("a\nb",)))

@@ -100,6 +100,18 @@ async def test_a_plugin_times_its_own_load_and_nothing_else() -> None:
         assert all(name.isprintable() for name in host.timeline)
 
 
+@pytest.mark.parametrize(
+    ("plugin", "stage", "words"),
+    [("Blames", Stage.READY, "says that stage 3 failed"), ("Decorates", Stage.LOAD, "red.nCRITICAL forged .*a.nb")],
+)
+async def test_a_plugin_fails_in_its_own_stage_and_on_one_line(plugin: str, stage: Stage, words: str) -> None:
+    """It blames no stage before its own, and its words neither break the line nor reach a terminal."""
+    with pytest.raises(LaunchError, match=words) as caught:
+        await launch(f"forger.py:{plugin}").__aenter__()
+    assert caught.value.stage is stage
+    assert str(caught.value).isprintable()
+
+
 async def test_options_come_as_the_types_that_the_step_declares(tmp_path: Path) -> None:
     """Strings, numbers, flags, lists and paths reach the step; paths are relative to the configuration's folder."""
     (tmp_path / "one.txt").write_text("content")
