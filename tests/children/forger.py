@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from types import FrameType
 
@@ -10,12 +11,20 @@ from belljar.ipc.messages import Left, Ready, StageFailed, StepBegan, StepEnded,
 
 
 def _send(*messages: StepBegan | StepEnded | Ready | StageFailed) -> None:
-    frame: FrameType | None = sys._getframe()
-    while not hasattr(link := getattr(frame.f_locals.get("self"), "link", None), "sock"):
-        frame = frame.f_back
-        assert frame is not None
     for message in messages:
-        datagram.send(link.sock, encode(message))
+        datagram.send(_channel(), encode(message))
+
+
+def _channel() -> socket.socket:
+    """Return the channel, from the frames below that load this plugin."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        link = getattr(frame.f_locals.get("self"), "link", None)
+        if link is not None:
+            found: socket.socket = link.sock
+            return found
+        frame = frame.f_back
+    raise LookupError("no channel")
 
 
 class Reports:

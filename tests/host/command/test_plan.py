@@ -267,7 +267,7 @@ def test_observe_offers_what_makes_the_next_run_clean(folder: Path) -> None:
 
 def test_names_that_a_child_gives_stay_names(folder: Path) -> None:
     """A thread may be called like a line of a configuration: it begins no line, and what is pasted names it."""
-    names = ["\"]\n[process.a]", "b\u009b31m", "c\u00a0", "d\u202e", "e\u007f", "f\\u0041"]
+    names = ['"]\n[process.a]', "b\u009b31m", "c\u00a0", "d\u202e", "e\u007f", "f\\u0041"]
     source = STEPS + f"\n@early_init()\ndef odd():\n    for name in {names!r}:\n        start(name)\n"
     (folder / "steps.py").write_text(source)
     config = folder / "belljar.toml"
