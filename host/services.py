@@ -28,6 +28,9 @@ from ..ipc.messages import ServiceFailed, shorten
 
 log = logging.getLogger("belljar.host")
 
+MAX_LOGGED = 100
+"""Failures of services that are logged for one child, which can have as many as it likes."""
+
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -40,6 +43,7 @@ class Services:
 
     def __init__(self, offered: Mapping[type, object], max_payload: int) -> None:
         self.max_payload = max_payload
+        self._failures = 0
         self._methods = {interface.__name__: _methods(interface, behind) for interface, behind in offered.items()}
         if len(self._methods) < len(offered):
             raise TypeError("two interfaces of one name cannot be told apart; rename one")
@@ -63,9 +67,17 @@ class Services:
             return _failed(call_id, "argument", str(error))
         except ServiceRefused as error:
             return _failed(call_id, "refused", str(error))
-        except Exception:
-            log.exception("the service %s.%s failed", service, method)
+        except Exception:  # noqa: BLE001 - the edge of the application's code: the child must get an answer
+            self._log(service, method)
             return _failed(call_id, "failed", f"{service}.{method} failed in the host")
+
+    def _log(self, service: str, method: str) -> None:
+        """Log the error that is handled now, unless there were too many: each has a traceback."""
+        self._failures += 1
+        if self._failures <= MAX_LOGGED:
+            log.exception("the service %s.%s failed", service, method)
+        elif self._failures == MAX_LOGGED + 1:
+            log.error("services failed too often for one child; what else fails is not logged")
 
     def _encoded(self, call_id: int, name: str, result: object) -> bytes | ServiceFailed:
         payload = _encoder.encode(result)

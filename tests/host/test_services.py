@@ -12,7 +12,7 @@ import pytest
 
 from belljar.host.errors import CallTimeout, ChildEnded, PluginError
 from belljar.host.process_host import ProcessHost
-from belljar.host.services import ServiceRefused, Services
+from belljar.host.services import MAX_LOGGED, ServiceRefused, Services
 from belljar.ipc.errors import PeerProtocolError
 from belljar.ipc.messages import ServiceFailed
 
@@ -187,6 +187,17 @@ async def test_all_calls_end_when_one_is_cancelled_in_a_service() -> None:
         await anyio.wait_all_tasks_blocked()
         scope.cancel()
     assert sorted(ended) == ["double", "forever"]
+
+
+async def test_a_child_cannot_fill_the_log_with_services_that_fail(caplog: pytest.LogCaptureFixture) -> None:
+    """The first failures are logged, each with its traceback; one line says that no more are."""
+    services = Services({Shelf: Memory()}, 1 << 20)
+    for number in range(MAX_LOGGED + 50):
+        answer = await services.answer(number, "Shelf", "read", b"\x91\xa4none")
+        assert isinstance(answer, ServiceFailed)
+        assert answer.kind == "failed"
+    assert len(caplog.records) == MAX_LOGGED + 1
+    assert "failed too often" in caplog.messages[-1]
 
 
 class Untyped(Protocol):
