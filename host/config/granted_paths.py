@@ -11,14 +11,16 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from ...sandbox.errors import SandboxError
 from ...sandbox.policy import Policy
 from ...sandbox.seccomp.cache import folder_path
-from .process_type import Process, plan_of
+from ..plan.find import find_steps
+from .place import Place
+from .process_type import Process
 
 
 def check_granted_paths(process: Process) -> None:
@@ -33,6 +35,22 @@ def check_granted_paths(process: Process) -> None:
             if _is_within(path, granted) or (is_code and _is_within(granted, path)):
                 what = "what runs unsealed, or what seals the next child"
                 raise SandboxError(f"the policy lets the child write {granted}, and {path} is {what}; grant less")
+
+
+def check_across(processes: Sequence[Process], place: Place) -> None:
+    """Raise `ConfigError` if a child may write what runs unsealed in one of another process type, or *place* itself.
+
+    Only a file with all process types shows that; `check_granted_paths` looks at one, whoever made it.
+    """
+    trusted = [(place.source, "says so")]
+    trusted += [(path, f"runs unsealed in {other.name}") for other in processes for path in _unsealed(other)]
+    for process in processes:
+        for granted in process.policy.read_write:
+            for path, what in trusted:
+                if _is_within(os.path.realpath(path), os.path.realpath(granted)):
+                    raise place.at("process", process.name, "policy").error(
+                        f"it lets the child write {granted}, and {path}, below it, {what}; grant less"
+                    )
 
 
 def real_paths(policy: Policy) -> dict[str, str]:
@@ -62,7 +80,8 @@ def _trusted(process: Process) -> Iterator[tuple[str, bool]]:
 
 def _unsealed(process: Process) -> Iterator[str]:
     """Yield the files whose code runs before the seal."""
-    yield from (str(step.declared.file) for step in plan_of(process).steps)
+    place = Place(f"process {process.name}")
+    yield from (str(step.declared.file) for step in find_steps(process.preload, process.early_init, Path("/"), place))
     if process.load == "early":
         yield from (str(process.path), *process.files)
 

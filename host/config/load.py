@@ -20,6 +20,7 @@ from ...sandbox.errors import PolicyError
 from ...sandbox.policy import Limits, Policy
 from ...sandbox.quantities import format_size, parse_duration, parse_size
 from ..plan.step import Step
+from .granted_paths import check_across
 from .place import Place, nearest, types_in_words
 from .process_type import LOADS, Process, check, choice
 
@@ -100,6 +101,7 @@ def load_config(path: str | Path) -> Config:
     processes = _named(place.at("process"), document, lambda place, table: _process(place, table, base, choices))
     if not processes:
         raise place.error("expected at least one process type, as a table [process.NAME]")
+    check_across(tuple(processes.values()), place)
     return Config(path.absolute(), processes, policies)
 
 

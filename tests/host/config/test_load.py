@@ -476,3 +476,38 @@ def test_the_order_of_early_init_is_the_plan_s_affair(folder: Path) -> None:
     process = load(folder, text).process("thumbnailer")
     with pytest.raises(PlanError, match="these steps wait for each other"):
         plan_of(process)
+
+
+@pytest.mark.parametrize(
+    ("granted", "named", "words"),
+    [
+        ("writable", "writable/step.py", "runs unsealed in other"),
+        ("writable", "writable/plugin.py", "runs unsealed in other"),
+        (".", "belljar.toml", "says so"),
+    ],
+)
+def test_no_child_may_write_what_seals_or_precedes_another(folder: Path, granted: str, named: str, words: str) -> None:
+    """A policy that grants to write another type's step or trusted plugin, or the configuration itself, is refused."""
+    (folder / "writable").mkdir()
+    (folder / "writable" / "step.py").write_text("def go(): ...\n")
+    (folder / "writable" / "plugin.py").write_text("class Plugin: ...\n")
+    step, plugin = ("writable/step.py:go", "plugins/thumbnailer.py:Thumbnailer")
+    load = "after-seal"
+    if named == "writable/plugin.py":
+        step, plugin, load = "warm.py:pillow", "writable/plugin.py:Plugin", "early"
+    text = f"""
+        [process.writer]
+        plugin = "plugins/decoders:Decoders"
+        policy = "writing"
+
+        [process.other]
+        plugin = "{plugin}"
+        load = "{load}"
+        early_init = ["{step}"]
+
+        [policy.writing]
+        read_write = ["{granted}"]
+    """
+    sentence = refusal(folder, text)
+    assert sentence.startswith("process.writer.policy: it lets the child write")
+    assert f"{folder / named}, below it, {words}" in sentence
