@@ -90,7 +90,9 @@ class Services:
             if isinstance(message, Call) and self.answerer is not None:
                 self.answerer.answer(message, received)
             elif isinstance(message, ServiceReply) and message.call_id == call_id:
-                return message.payload if message.payload is not None else read_sealed(received.take_fd(), 1 << 40)
+                if message.payload is not None:
+                    return message.payload
+                return read_sealed(received.take_fd(), self.max_payload)
             elif isinstance(message, ServiceFailed) and message.call_id == call_id:
                 raise ServiceError(message.text)
             else:
