@@ -15,12 +15,13 @@ import anyio
 import anyio.lowlevel
 import msgspec
 
+from ..ipc.channel.base import EndOfChannel
 from ..ipc.datagram import Datagram
 from ..ipc.errors import PeerProtocolError
 from ..ipc.messages import MAX_INLINE, Call, CallFailed, Reply, ServiceCall, ServiceFailed, ServiceReply, Shutdown
 from ..ipc.payload import make_sealed, read_sealed
 from .config.place import printable
-from .connection import Connection, EndOfChannel
+from .connection import Connection
 from .errors import ArgumentError, CallError, CallTimeout, PluginError, ResultError, UnknownMethod
 from .services import Services
 from .stages import Launching

@@ -22,6 +22,7 @@ import anyio
 import anyio.abc
 
 from ..ipc import datagram, pidfds
+from ..ipc.channel.base import EndOfChannel
 from ..ipc.errors import BelljarError, PeerProtocolError
 from ..ipc.messages import Shutdown
 from ..ipc.stage import Stage
@@ -29,7 +30,6 @@ from ..sandbox.launch.wire import Exited, Failed, Launched, receive_report
 from ..sandbox.protection import Protection
 from .calls import Calls
 from .config.process_type import Process
-from .connection import EndOfChannel
 from .denials import Denials
 from .ended import Ended, ended_from
 from .errors import ChildEnded, LaunchError

@@ -19,6 +19,7 @@ import anyio
 import anyio.to_thread
 
 from ..ipc import datagram, pidfds
+from ..ipc.channel.base import EndOfChannel
 from ..ipc.errors import HelloError, PeerProtocolError
 from ..ipc.hello import Expected, Facts, judge_hello, judge_sender
 from ..ipc.messages import (
@@ -55,7 +56,7 @@ from .choose import below_floor, choose, rights_of
 from .config.granted_paths import check_granted_paths, real_paths
 from .config.place import Place, printable
 from .config.process_type import Process, plan_of
-from .connection import Connection, EndOfChannel
+from .connection import Connection
 from .errors import LaunchError, PlanError, ProtectionError
 from .plan.check import check_plan, surroundings
 from .plan.plan import Plan
