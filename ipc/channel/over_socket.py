@@ -16,7 +16,7 @@ from .. import datagram
 from ..credentials import Credentials
 from ..datagram import MAX_DATAGRAM, Datagram
 from ..errors import PeerProtocolError
-from .base import EndOfChannel, check_size
+from .base import EndOfChannel, check_sendable
 
 _DONTWAIT = int(socket.MSG_DONTWAIT)
 
@@ -45,7 +45,7 @@ class SocketChannel:
 
     def send(self, data: bytes, fds: Sequence[int] = ()) -> bool:
         """Send one datagram if there is room. See `Channel.send`."""
-        check_size(data)
+        check_sendable(data, fds)
         try:
             datagram.send(self.sock, data, fds, _DONTWAIT)
         except BlockingIOError:
