@@ -227,7 +227,7 @@ FromChild: TypeAlias = (
 FromHost: TypeAlias = Configure | Load | Call | ServiceReply | ServiceFailed | Shutdown
 
 # A string that is not UTF-8 and nesting without end are not DecodeErrors of msgspec.
-_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _encoder = msgspec.msgpack.Encoder()
 _from_child: msgspec.msgpack.Decoder[FromChild] = msgspec.msgpack.Decoder(FromChild, strict=True)
@@ -247,7 +247,7 @@ def decode_from_child(data: bytes | memoryview) -> FromChild:
     """Return the message of a child; `PeerProtocolError` if it is anything but a valid one."""
     try:
         return _from_child.decode(data)
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         raise PeerProtocolError(f"the child sent a message that does not fit the protocol: {error}") from None
 
 
@@ -255,7 +255,7 @@ def decode_from_host(data: bytes | memoryview) -> FromHost:
     """Return the message of the host; `PeerProtocolError` if it is anything but a valid one."""
     try:
         return _from_host.decode(data)
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         raise PeerProtocolError(f"the host sent a message that does not fit the protocol: {error}") from None
 
 
