@@ -19,7 +19,8 @@ from typing import NoReturn, TextIO
 
 from ..ipc.datagram import Datagram, close_all
 from ..ipc.errors import PeerProtocolError
-from ..ipc.interface import Method, methods_of
+from ..ipc.interface import declared_by
+from ..ipc.peer.records import Answer
 from ..ipc.messages import (
     VERSION,
     Configure,
@@ -44,7 +45,7 @@ from ..sandbox.seccomp.install import install
 from ..sandbox.steps import StepFailed
 from . import warm
 from .bundle import BundleImporter, load_attribute
-from .dispatch import Dispatcher
+from .dispatch import make_peer
 from .early_init import EarlyInit
 from .link import HostGone, Link
 from .refused import RefusedImports
@@ -226,7 +227,7 @@ class Child:
                 raise PeerProtocolError(f"the host sent {type(message).__name__} instead of the plugin")
             self.steps.resume()
             self.steps.run(late=True)
-            services = Services(self.link, message.services, configuration.max_payload)
+            services = Services(message.services)
             offer(services)
             if message.plugin is not None:
                 self._load(message.plugin, received)
@@ -241,7 +242,7 @@ class Child:
         factory = load_attribute(importer, plugin.module, plugin.attribute)
         if not callable(factory):
             raise TypeError(f"{plugin.module}.py: {plugin.attribute} is not a class")
-        self.methods = methods_of(factory())
+        self.methods = {name: Answer(*found) for name, found in declared_by(factory()).items()}
 
 
 def _text_stream(fd: int) -> TextIO:

@@ -62,3 +62,11 @@ class RemoteError(CallError):
         self.remote_type = remote_type
         self.remote_traceback = remote_traceback
         self.refused = refused
+
+
+class ServiceRefused(BelljarError):
+    """Raise it in a service to say no; the plugin gets the text."""
+
+
+class ServiceError(Exception):
+    """A service gave no answer: it is not offered, was called wrongly or at the wrong time, refused, or failed."""

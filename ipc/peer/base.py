@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 from ..channel.base import Channel
@@ -31,7 +32,9 @@ from ..frames import (
     Reply,
     encode,
 )
-from ..interface.declared import ArgumentsUnfit, Codec, Declared, declared
+from ..interface.codec import Codec
+from ..interface.declared import Declared, declared
+from ..interface.errors import ArgumentsUnfit
 from ..messages import MAX_INLINE, shorten
 from .attachments import Inbound, Outbound
 from .records import MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, Reader, Writer, window_of
@@ -59,6 +62,10 @@ class Side(Protocol):
 
     def answered(self, call: Outgoing, answer: Reply | Failed) -> None:
         """Look at an answer before its caller does."""
+        ...
+
+    def proxy(self, interface: type, number: int) -> object:
+        """Return an object whose methods are calls of target *number* of the other side."""
         ...
 
     def lost(self, incoming: Incoming, error: BaseException) -> None:
@@ -277,6 +284,41 @@ class Peer(ABC):
     def _take_release(self, frame: Release, received: Datagram) -> None:
         self.store.released(frame.pieces)
 
+    # What is answered.
+
+    def _payload(self, incoming: Incoming) -> bytes | memoryview:
+        payload = incoming.frame.payload
+        if payload is not None:
+            return payload
+        if incoming.inbound is None:
+            raise ArgumentsUnfit("the call has no payload")
+        return incoming.inbound.payload()
+
+    def _reply(self, incoming: Incoming, encoder: Callable[..., bytes], result: Any) -> None:
+        payload, outbound = self._encode(encoder, result, plain=incoming.answer.declared.plain)
+        try:
+            self._close_call(incoming)
+        except BufferError:
+            if outbound is not None:
+                outbound.discard()
+            raise
+        parts = tuple(outbound.parts) if outbound is not None else ()
+        self._post(Reply(incoming.call_id, payload, parts, self.side.refused()), outbound)
+
+    def _fail(self, incoming: Incoming, error: BaseException) -> None:
+        with suppress(BufferError):
+            self._close_call(incoming)
+        if incoming.call_id == 0:  # a notification; nobody waits for its end
+            self.side.lost(incoming, error)
+            return
+        kind, name, text, trace = self.side.told(incoming, error)
+        name, text, trace = shorten(name, 256), shorten(text, 4096), shorten(trace, 8192)
+        self._post(Failed(incoming.call_id, kind, name, text, trace, self.side.refused()))
+
+    def _close_call(self, incoming: Incoming) -> None:
+        self._answering.pop(incoming.call_id, None)
+        incoming.close()
+
     # What goes out.
 
     def _register(self, interface: type, behind: object) -> int:
@@ -285,9 +327,8 @@ class Peer(ABC):
         self._targets[number] = answers_of(interface, behind)
         return number
 
-    @abstractmethod
     def _proxy(self, interface: type, number: int) -> object:
-        """Return an object whose methods are calls of target *number* of the other side."""
+        return self.side.proxy(interface, number)
 
     def _begin(
         self,
@@ -303,7 +344,7 @@ class Peer(ABC):
         encoder = method.encode_many if many else method.encode_arguments
         payload, outbound = self._encode(encoder, arguments, plain=method.plain)
         call = Outgoing(next(self._call_numbers), method, timeout, runs)
-        call.outbound, call.many = outbound, many
+        call.outbound, call.many = outbound, len(arguments) if many else 0
         credit = 0
         if method.kind == "stream":
             credit = window_of(method)
@@ -395,7 +436,7 @@ class Peer(ABC):
             raise call.error
         self.side.answered(call, answer)
         if type(answer) is Failed:
-            raise self.side.heard(call, answer)
+            raise self.side.heard(call, answer) from call.broken
         assert type(answer) is Reply
         if call.inbound is None:
             if answer.payload is None:
@@ -409,7 +450,7 @@ class Peer(ABC):
 
     def _decode_result(self, call: Outgoing, payload: bytes | memoryview, inbound: Inbound | None) -> Any:
         if call.many:
-            return call.declared.decode_results(payload)
+            return call.declared.result.decode_many(payload, call.many)
         return call.declared.result.decode(payload, inbound)
 
     def end(self, error: BaseException) -> None:

@@ -23,11 +23,9 @@ from ..frames import (
     MAX_BATCH,
     MAX_FRAMES,
     End,
-    Failed,
     Frame,
     Items,
     Notify,
-    Reply,
     Shutdown,
     encode,
     weight,
@@ -197,66 +195,28 @@ class BlockingPeer(Peer):
             incoming.answer.took = time.perf_counter() - began
 
     def _answer(self, incoming: Incoming) -> None:
-        frame, method = incoming.frame, incoming.answer.declared
-        payload = frame.payload
-        if payload is None:
-            if incoming.inbound is None:
-                raise ArgumentsUnfit("the call has no payload")
-            payload = incoming.inbound.payload()  # type: ignore[assignment]
-        assert payload is not None
+        frame, method, function = incoming.frame, incoming.answer.declared, incoming.answer.function
+        payload = self._payload(incoming)
         if frame.many:
-            function = incoming.answer.function
             results = [function(*arguments) for arguments in method.decode_many(payload)]
-            self._reply(incoming, method.encode_results, results)
+            self._reply(incoming, method.result.encode_many, results)
             return
         arguments = method.decode_arguments(payload, incoming.inbound)
         if incoming.readers:
             arguments = self._with_uploads(incoming, arguments)
-        result = incoming.answer.function(*arguments)
-        if method.kind == "stream":
-            assert method.item is not None
+        result = function(*arguments)
+        if method.kind == "call":
+            self._reply(incoming, method.result.encode, result)
+        elif method.item is not None:
             self._producing.append(Producer(iter(result), method.item, incoming.writer, incoming.call_id, 0, incoming))
-            return
-        if method.kind == "notify":
+        else:
             incoming.close()
-            return
-        self._reply(incoming, method.result.encode, result)
 
-    def _with_uploads(self, incoming: Incoming, arguments: Sequence[Any]) -> list[Any]:
+    def _with_uploads(self, incoming: Incoming, arguments: Sequence[Any]) -> tuple[Any, ...]:
         given = list(arguments)
         for position, reader in incoming.readers.items():
             given[position] = ItemsIn(self, incoming, position, reader)
-        return given
-
-    def _reply(self, incoming: Incoming, encoder: Callable[..., bytes], result: Any) -> None:
-        payload, outbound = self._encode(encoder, result, plain=incoming.answer.declared.plain)
-        self._close_call(incoming)
-        parts = tuple(outbound.parts) if outbound is not None else ()
-        self._post(Reply(incoming.call_id, payload, parts, self.side.refused()), outbound)
-
-    def _fail(self, incoming: Incoming, error: BaseException) -> None:
-        if isinstance(error, EndOfChannel):
-            raise error
-        with suppress(BufferError):
-            self._close_call(incoming)
-        if incoming.call_id == 0:  # a notification; nobody waits for its end
-            self.side.lost(incoming, error)
-            return
-        kind, name, text, trace = self.side.told(incoming, error)
-        self._post(
-            Failed(
-                incoming.call_id,
-                kind,
-                shorten(name, 256),
-                shorten(text, 4096),
-                shorten(trace, 8192),
-                self.side.refused(),
-            )
-        )
-
-    def _close_call(self, incoming: Incoming) -> None:
-        self._answering.pop(incoming.call_id, None)
-        incoming.close()
+        return tuple(given)
 
     # Streams that this side writes.
 
@@ -317,7 +277,9 @@ class BlockingPeer(Peer):
         try:
             over = self._send_items(producer)
         except Exception as error:  # noqa: BLE001 - the edge of foreign code: the call fails with it, see _outcome
-            producer.error, over = error, True
+            if (call := self._calls.get(producer.call_id)) is not None:
+                call.broken = error
+            over = True
             text = shorten(f"{type(error).__name__}: {error}", 1024)
         if over:
             self._post(End(producer.call_id, producer.stream, text))
@@ -355,6 +317,9 @@ class BlockingPeer(Peer):
 
     def _stop_upload(self, upload: Producer) -> None:
         upload.over = True
+
+    def _wake(self, waiter: Any) -> None:
+        """Whoever waits looks for itself: it reads, or is told by who does."""
 
     # Calling.
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..frames import Call, Failed, Reply
-from ..interface.declared import Codec, Declared
+from ..interface.codec import Codec
+from ..interface.declared import Declared
 from .attachments import Inbound, Outbound
 
 WINDOW = 256
@@ -85,7 +86,7 @@ class Outgoing:
     """
 
     __slots__ = (
-        "answer", "call_id", "deadline", "declared", "depth", "done", "error", "inbound", "late_since", "many",
+        "answer", "broken", "call_id", "chain", "deadline", "declared", "depth", "done", "error", "inbound", "late_since", "many",
         "outbound", "reader", "runs", "timeout", "uploads", "waiter", "writers",
     )  # fmt: skip
 
@@ -105,7 +106,9 @@ class Outgoing:
         self.writers: dict[int, Writer] = {}
         self.uploads: list[Any] = []
         self.waiter: Any = None
-        self.many = False
+        self.many = 0
+        self.chain: tuple[Any, ...] = ()
+        self.broken: BaseException | None = None
         self.late_since: float | None = None
 
     def is_done(self) -> bool:
@@ -162,5 +165,4 @@ class Producer:
     call_id: int
     stream: int
     incoming: Incoming | None = None
-    error: BaseException | None = None
     over: bool = False
