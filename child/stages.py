@@ -17,10 +17,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn, TextIO
 
+from ..ipc.channel.base import EndOfChannel
+from ..ipc.channel.over_socket import SocketChannel
 from ..ipc.datagram import Datagram, close_all
 from ..ipc.errors import PeerProtocolError
 from ..ipc.interface import declared_by
-from ..ipc.peer.records import Answer
 from ..ipc.messages import (
     VERSION,
     Configure,
@@ -34,6 +35,7 @@ from ..ipc.messages import (
     shorten,
 )
 from ..ipc.payload import read_sealed
+from ..ipc.peer.records import Answer
 from ..ipc.stage import Stage
 from ..sandbox.backends import child_half
 from ..sandbox.backends.namespaces import ChildSide as NamespacesChild
@@ -107,7 +109,7 @@ def run(birth: Birth, control_fd: int, half: ChildHalf) -> NoReturn:
         code = 0
     except StageError as error:
         child.report(error)
-    except HostGone:
+    except (HostGone, EndOfChannel):
         code = 0
     finally:
         _leave(code)
@@ -132,7 +134,7 @@ class Child:
         self.half = half
         self.took: dict[str, float] = {}
         self.refused = RefusedImports()
-        self.methods: dict[str, Method] = {}
+        self.methods: dict[str, Answer] = {}
 
     def take_stages(self) -> None:
         """Take the stages in the order of docs/launch-order.md, then serve."""
@@ -141,9 +143,11 @@ class Child:
         configuration, received = self.await_configuration()
         self.early_init(configuration, received)
         self.seal(configuration)
-        services = self.load(configuration)
+        services = self.load()
+        channel = SocketChannel(self.link.sock)
+        services.peer = make_peer(channel, self.methods, self.refused, services, configuration.max_payload)
         self.ready()
-        Dispatcher(self.link, self.methods, self.refused, services).run()
+        services.peer.serve()
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
@@ -219,7 +223,7 @@ class Child:
             os.close(listener)
         self.link.send(Sealed(self.took, landlock))
 
-    def load(self, configuration: Configure) -> Services:
+    def load(self) -> Services:
         """Stage 9: what rested goes on, late steps, then the plugin's own code; the host has verified the seal."""
         message, received = self.link.receive()
         with self.stage(Stage.LOAD):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from ..ipc.errors import ArgumentError, CallCancelled, CallError, RemoteError, ResultError, ServiceRefused, UnknownMethod
+from ..ipc.errors import (
+    ArgumentError,
+    CallCancelled,
+    CallError,
+    RemoteError,
+    ResultError,
+    ServiceRefused,
+    UnknownMethod,
+)
 from ..ipc.frames import Failed, FailureKind, Reply, decode_from_child
 from ..ipc.interface import ArgumentsUnfit, Codec, Declared, ValueUnfit, codec
 from ..ipc.interface.codec import UNENCODABLE, encode
-from ..ipc.peer.asynchronous import AsyncPeer
 from ..ipc.peer.records import Incoming, Outgoing
 from .config.place import printable
 
@@ -67,9 +72,7 @@ class HostSide:
         text = f"{method!r} raised {failed.error}: {failed.text}"
         if self._refused:
             text += f" (the seal refused {', '.join(self._refused)}: preload it or warm it up, if that is why)"
-        remote = RemoteError(
-            text, remote_type=failed.error, remote_traceback=failed.traceback, refused=self._refused
-        )
+        remote = RemoteError(text, remote_type=failed.error, remote_traceback=failed.traceback, refused=self._refused)
         wanted = call.declared.raises.get(failed.error) if failed.kind == "declared" else None
         if wanted is None:
             return remote
@@ -146,29 +149,3 @@ def untyped(name: str, returns: Any) -> Untyped:
     if not name.isidentifier() or len(name) > 256:
         raise UnknownMethod(f"the plugin has no method {name[:256]!a}: that is no name of one")
     return Untyped(name, returns)
-
-
-async def mapped(
-    peer: AsyncPeer, method: Declared, calls: Iterable[tuple[Any, ...]], chunksize: int, timeout: float | None
-) -> AsyncGenerator[Any]:
-    """Yield the results of *calls* in order; the next chunk is sent before the results of the last one are given out."""
-    under_way: deque[Outgoing] = deque()
-    try:
-        for chunk in chunks(calls, chunksize):
-            under_way.append(await peer.begin(0, method, chunk, timeout, many=True))
-            if len(under_way) > 1:
-                for result in await peer.finish(under_way.popleft()):
-                    yield result
-        while under_way:
-            for result in await peer.finish(under_way.popleft()):
-                yield result
-    finally:
-        for call in under_way:
-            peer.give_up(call)
-
-
-def chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[tuple[tuple[Any, ...], ...]]:
-    """Yield *calls* in tuples of *size*; the last may be smaller."""
-    rest = iter(calls)
-    while chunk := tuple(itertools.islice(rest, size)):
-        yield chunk

@@ -15,35 +15,25 @@ import socket
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
-from enum import Enum
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 import anyio
 import anyio.abc
-import sniffio
 
 from ..ipc import datagram, pidfds
 from ..ipc.channel.base import EndOfChannel
-from ..ipc.channel.base import EndOfChannel
-from ..ipc.errors import ArgumentError, BelljarError, PeerProtocolError, ResultError
-from ..ipc.interface import ArgumentsUnfit, ValueUnfit
-from ..ipc.peer.asynchronous import AsyncPeer
-from ..ipc.peer.loops import current_loop
-from ..ipc.peer.records import Outgoing
-from ..ipc.peer.store import Store
 from ..ipc.stage import Stage
 from ..sandbox.launch.wire import Exited, Failed, Launched, receive_report
 from ..sandbox.protection import Protection
-from .calls import HostSide, mapped, untyped
 from .config.process_type import Process
+from .conversation import DEFAULT, Conversation, Default
 from .denials import Denials
 from .ended import Ended, ended_from
-from .errors import ChildEnded, LaunchError
+from .errors import LaunchError
 from .output import Output
 from .plan.at_seal import AtSeal
 from .plan.compare import StepReport
-from .proxy import Proxy
 from .services import Services
 from .stages import Launching
 from .state import Progress, State
@@ -52,14 +42,6 @@ log = logging.getLogger("belljar.host")
 
 T = TypeVar("T")
 
-
-class Default(Enum):
-    """Stands for a value of the process type."""
-
-    DEFAULT = "default"
-
-
-DEFAULT = Default.DEFAULT
 
 HANG_UP_GRACE = 1.0
 """Seconds that a child has to end after it closed the control channel, as all do that end."""
@@ -109,8 +91,7 @@ class ProcessHost:
         self._outputs: list[Output] = []
         self._denials: Denials | None = None
         self._services = Services(services or {})
-        self._peer: AsyncPeer
-        self._warned: set[Outgoing] = set()
+        self._conversation = Conversation(self)
         self._context: AbstractAsyncContextManager[None] | None = None
 
     @property
@@ -174,8 +155,7 @@ class ProcessHost:
                 finally:
                     with anyio.CancelScope(shield=True):
                         await self._finish()
-                        if self._launching.is_ready:
-                            await self._peer.close()
+                        await self._conversation.close()
                     tasks.cancel_scope.cancel()
         finally:
             self._fds.close()
@@ -220,8 +200,8 @@ class ProcessHost:
                 log.log(level, "%s: %s is only partly there: %s", self.process.name, status.layer, status.limit)
         self._move(State.SEALED, Stage.LOAD)
         await launching.load(self._services.names)
-        self.methods = (await launching.await_ready(self._took_refusals)).methods
-        self._start_peer(tasks)
+        self.methods = (await launching.await_ready(self.took_refusals)).methods
+        self._conversation.start(launching.channel(), self._services.targets, tasks.start_soon)
         self._move(State.READY, Stage.READY)
 
     def _move(self, state: State, stage: Stage) -> None:
@@ -313,12 +293,12 @@ class ProcessHost:
             self._fds.callback(self._denials.close)
             tasks.start_soon(self._denials.record)
 
-    def _took_refusals(self) -> tuple[str, ...]:
+    def took_refusals(self) -> tuple[str, ...]:
         return self._denials.take() if self._denials is not None else ()
 
     async def _ended_in_launch(self) -> LaunchError:
         """The channel closed during the launch: say how the child ended, or pass its own report on."""
-        ended = await self._hung_up()
+        ended = await self.hung_up()
         if self._stage is Stage.HELLO and (why := self._launching.half.explain(ended.exit_code, ended.stderr)):
             return LaunchError(Stage.LAUNCH, 0, why)
         return LaunchError(self._stage, 0, f"the child ended{self._in_step()}: {ended}")
@@ -327,13 +307,15 @@ class ProcessHost:
         step = self._launching.steps.words()
         return f" in {step}" if step else ""
 
-    async def call(self, method: str, *arguments: Any, returns: Any = Any, timeout: float | None | Default = DEFAULT) -> Any:
+    async def call(
+        self, method: str, *arguments: Any, returns: Any = Any, timeout: float | Default | None = DEFAULT
+    ) -> Any:
         """Call *method* of the plugin and return its result; see `proxy` for calls with types.
 
         Any number of calls may be under way; a plugin without event loop answers them in the order of their coming. A
-        call that is cancelled or runs into *timeout* (seconds; by default the process type's ``call_timeout``) ends here
-        at once, and the child is told. If it does not end the call within ``cancel_grace``, although it works on nothing
-        else, ``unresponsive`` says what becomes of it.
+        call that is cancelled or runs into *timeout* (seconds; by default the process type's ``call_timeout``) ends
+        here at once, and the child is told. If it does not end the call within ``cancel_grace``, although it works on
+        nothing else, ``unresponsive`` says what becomes of it.
 
         Args:
             arguments: Anything that msgspec can encode.
@@ -347,84 +329,32 @@ class ProcessHost:
             ChildEnded: the child ended before it answered.
             PeerProtocolError: the child broke the protocol; it was killed.
         """
-        if self.state is not State.READY:
-            raise await self._not_ready(method)
-        return await self._peer.call(0, untyped(method, returns), arguments, self._timeout(timeout))
+        return await self._conversation.call(method, arguments, returns, timeout)
 
-    async def map(
+    def map(
         self,
         method: str,
         calls: Iterable[tuple[Any, ...]],
         *,
         returns: Any = Any,
         chunksize: int = 64,
-        timeout: float | None | Default = DEFAULT,
+        timeout: float | Default | None = DEFAULT,
     ) -> AsyncGenerator[Any]:
         """Yield the results of many calls of *method*, in order; each of *calls* is a tuple of arguments.
 
         *chunksize* calls travel together, and two such chunks are under way at a time. The first error of a chunk is
-        raised instead of its results; *timeout* is for a chunk.
+        raised instead of its results; *timeout* is for a chunk. Errors are those of `call`.
         """
-        if self.state is not State.READY:
-            raise await self._not_ready(method)
-        async for result in mapped(self._peer, untyped(method, returns), calls, chunksize, self._timeout(timeout)):
-            yield result
+        return self._conversation.map(method, calls, returns, chunksize, timeout)
 
-    def _timeout(self, timeout: float | None | Default) -> float | None:
-        return self.process.call_timeout if isinstance(timeout, Default) else timeout
+    def proxy(self, interface: type[T], *, timeout: float | Default | None = DEFAULT) -> T:
+        """Return an object with the methods of *interface*, annotated; each is a call that is checked both ways.
 
-    def ready_peer(self, method: str) -> AsyncPeer:
-        """Return what calls go through. `RuntimeError`, `ChildEnded`: the child is not ready, or has ended."""
-        if self.state is State.READY:
-            return self._peer
-        if self.state < State.READY:
-            raise RuntimeError(f"could not call {method!r}: the child is not ready; enter the host with 'async with'")
-        ended = self._ended
-        raise ChildEnded(f"could not call {method!r}: {self.process.name} has ended{f': {ended}' if ended else ''}", ended)
+        *timeout* is for each call, in seconds; for a stream, for each wait for an item. Errors are those of `call`.
+        """
+        return cast(T, self._conversation.proxy(interface, 0, timeout))
 
-    def _start_peer(self, tasks: anyio.abc.TaskGroup) -> None:
-        """Calls flow from here on."""
-        loop = current_loop(sniffio.current_async_library(), tasks.start_soon)
-        side = HostSide(self.process.name, self._took_refusals, self._proxy)
-        self._peer = AsyncPeer(
-            self._launching.channel(),
-            side,
-            Store(self.process.max_payload),
-            self._services.targets,
-            loop=loop,
-            broke=self._broke,
-            late=self._late,
-            explain=self._explain,
-            grace=self.process.cancel_grace,
-        )
-        self._peer.start()
-
-    def _broke(self, error: BaseException) -> None:
-        if isinstance(error, PeerProtocolError):
-            self.kill(f"it broke the protocol: {error}")
-
-    def _late(self, call: Outgoing) -> None:
-        text = f"it did not end {call.declared.name!r}, which was given up, within {self.process.cancel_grace:g} s"
-        if self.process.unresponsive == "kill":
-            self.kill(text)
-        elif call not in self._warned:
-            self._warned.add(call)
-            log.warning("%s: %s", self.process.name, text)
-
-    async def _explain(self, method: str, error: Exception) -> Exception:
-        """Return what the caller of *method* gets to see of *error*."""
-        if isinstance(error, EndOfChannel):
-            ended = await self._hung_up()
-            return ChildEnded(f"{self.process.name} ended during {method!r}: {ended}", ended)
-        if isinstance(error, ArgumentsUnfit):
-            return ArgumentError(f"could not call {method!r}: {error}")
-        if isinstance(error, ValueUnfit):
-            return ResultError(f"the result of {method!r} does not fit: {error}")
-        if isinstance(error, PeerProtocolError):
-            self._broke(error)
-        return error
-
-    async def _hung_up(self) -> Ended:
+    async def hung_up(self) -> Ended:
         """The channel is closed: the child has ended, or else it is killed. Nobody could talk to it any more."""
         with anyio.CancelScope(shield=True):
             with anyio.move_on_after(HUNG_UP):
@@ -433,28 +363,11 @@ class ProcessHost:
             ended = await self.wait()
         return ended
 
-    async def _not_ready(self, method: str) -> BelljarError | RuntimeError:
-        if self.state < State.READY:
-            return RuntimeError(f"could not call {method!r}: the child is not ready; enter the host with 'async with'")
-        with anyio.CancelScope(shield=True):
-            ended = await self.wait()
-        return ChildEnded(f"could not call {method!r}: {self.process.name} has ended: {ended}", ended)
-
-    def proxy(self, interface: type[T], *, timeout: float | None | Default = DEFAULT) -> T:
-        """Return an object with the methods of *interface*, annotated; each is a call that is checked both ways.
-
-        *timeout* is for each call, in seconds; for a stream, for each wait for an item.
-        """
-        return cast(T, Proxy(self, interface, 0, self._timeout(timeout)))
-
-    def _proxy(self, interface: type, number: int) -> object:
-        return Proxy(self, interface, number, self.process.call_timeout)
-
     async def shutdown(self, grace: float = GRACE) -> Ended:
         """Ask the child to end, wait *grace* seconds, then kill it. A child that has ended already is no error."""
         if self._progress.reach(State.CLOSING):
             with anyio.move_on_after(grace):
-                await self._peer.shut_down()
+                await self._conversation.shut_down()
                 await self._end_came.wait()
         if not self._end_came.is_set():
             self.kill(f"it did not end within {grace:g} s of being asked")

@@ -19,7 +19,6 @@ import anyio
 import anyio.to_thread
 
 from ..ipc import datagram, pidfds
-from ..ipc.channel.base import EndOfChannel
 from ..ipc.channel.base import Channel, EndOfChannel
 from ..ipc.channel.over_socket import SocketChannel
 from ..ipc.credentials import Credentials

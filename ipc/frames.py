@@ -1,9 +1,9 @@
 """All frames of a ready child, in both directions: calls, streams, cancellation, memory (docs/protocol.md).
 
 Host and child are equals here: each calls what the other offers. A datagram is a msgpack array of frames, so that many
-small ones cost one system call; one that carries fds holds a single frame. A *call id* is drawn by the caller, counts up
-from 1, and names the call in both directions. Every container has a longest length, and what does not fit its type is a
-`PeerProtocolError`, before anything is made of it.
+small ones cost one system call; one that carries fds holds a single frame. A *call id* is drawn by the caller, counts
+up from 1, and names the call in both directions. Every container has a longest length, and what does not fit its type
+is a `PeerProtocolError`, before anything is made of it.
 """
 
 from __future__ import annotations
@@ -187,8 +187,8 @@ Frame: TypeAlias = ChildFrame | HostFrame
 
 _MANY = msgspec.Meta(min_length=1, max_length=MAX_FRAMES)
 _encoder = msgspec.msgpack.Encoder()
-_from_child = msgspec.msgpack.Decoder(Annotated[list[ChildFrame], _MANY], strict=True)
-_from_host = msgspec.msgpack.Decoder(Annotated[list[HostFrame], _MANY], strict=True)
+_from_child: msgspec.msgpack.Decoder[list[Frame]] = msgspec.msgpack.Decoder(Annotated[list[ChildFrame], _MANY])
+_from_host: msgspec.msgpack.Decoder[list[Frame]] = msgspec.msgpack.Decoder(Annotated[list[HostFrame], _MANY])
 Decode: TypeAlias = Callable[[bytes | memoryview], Sequence[Frame]]
 
 

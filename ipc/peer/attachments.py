@@ -6,15 +6,16 @@ are closed on every path.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..datagram import MAX_FDS, Datagram, close_all
 from ..errors import PeerProtocolError
 from ..frames import Handle, Part, Piece, Sealed
-from ..interface.fd import Fd
-from ..memory.buffer import Buffer
+
+if TYPE_CHECKING:
+    from ..interface.fd import Fd
+    from ..memory.buffer import Buffer
 
 MAX_SMALL = 4096
 """Bytes of a buffer that travels in the message itself."""

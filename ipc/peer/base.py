@@ -30,7 +30,6 @@ from ..frames import (
     Part,
     Release,
     Reply,
-    encode,
 )
 from ..interface.codec import Codec
 from ..interface.declared import Declared, declared
@@ -44,9 +43,10 @@ from .store import Store
 class Side(Protocol):
     """What differs between host and child: how errors are told, and how they are heard."""
 
-    decode: Decode
-    copies: bool
-    """Whether large payloads are copied before anybody looks at them, because the other side could change them."""
+    @property
+    def decode(self) -> Decode:
+        """What reads a datagram of the other side."""
+        ...
 
     def heard(self, call: Outgoing, failed: Failed) -> BaseException:
         """Return the error to raise for an answer that says the call failed."""
@@ -205,6 +205,7 @@ class Peer(ABC):
         for upload in call.uploads:
             self._stop_upload(upload)
 
+    @abstractmethod
     def _stop_upload(self, upload: Any) -> None:
         """End the sending of a stream that nobody reads any more."""
 

@@ -323,9 +323,7 @@ class BlockingPeer(Peer):
 
     # Calling.
 
-    def call(
-        self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None = None
-    ) -> Any:
+    def call(self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None = None) -> Any:
         """Call *method* of *target* and return its result; a stream is an iterator. See `Side.heard` for errors."""
         call = self._send_call(target, method, arguments, timeout)
         if method.kind == "stream":

@@ -76,7 +76,6 @@ class AsyncioLoop:
         self._written: set[int] = set()
         self._timers: set[asyncio.TimerHandle] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.soon = self._loop.call_soon
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         """See `Loop.watch`."""
@@ -93,6 +92,10 @@ class AsyncioLoop:
 
         self._written.add(fd)
         self._loop.add_writer(fd, writable)
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """See `Loop.soon`."""
+        self._loop.call_soon(callback)
 
     def later(self, seconds: float, callback: Callable[[], None]) -> None:
         """See `Loop.later`."""
@@ -167,7 +170,6 @@ class TrioLoop:
         self._scopes: set[trio.CancelScope] = set()
         self._ended = trio.Event()
         self._token = trio.lowlevel.current_trio_token()
-        self.soon = self._token.run_sync_soon
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         """See `Loop.watch`."""
@@ -189,6 +191,10 @@ class TrioLoop:
                 await self._trio.lowlevel.wait_writable(fd)
 
         self.spawn(watching)
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """See `Loop.soon`."""
+        self._token.run_sync_soon(callback)
 
     def later(self, seconds: float, callback: Callable[[], None]) -> None:
         """See `Loop.later`."""

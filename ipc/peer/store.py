@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from ..errors import PeerProtocolError
 from ..frames import Piece, Sealed
 from ..memory.buffer import Buffer
