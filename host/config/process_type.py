@@ -10,6 +10,7 @@ from __future__ import annotations
 import keyword
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -18,7 +19,7 @@ import msgspec
 from ...sandbox.errors import PolicyError, SandboxError
 from ...sandbox.policy import Policy
 from ...sandbox.user import resolve_user
-from ..plan.find import Planned, find_steps
+from ..plan.find import CHANNEL_ZMQ, Planned, find_steps
 from ..plan.plan import Plan, make_plan
 from ..plan.step import Step
 from .files import MAX_NAME, existing, split_entry
@@ -26,6 +27,9 @@ from .place import Place, quoted
 
 Load: TypeAlias = Literal["after-seal", "early"]
 LOADS: tuple[str, ...] = ("after-seal", "early")
+
+ChannelKind: TypeAlias = Literal["socket", "zmq"]
+CHANNELS: tuple[str, ...] = ("socket", "zmq")
 
 Unresponsive: TypeAlias = Literal["kill", "warn"]
 UNRESPONSIVE: tuple[str, ...] = ("kill", "warn")
@@ -51,6 +55,8 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         early_init: Steps to take before the seal: names of steps that ship or that a package declares,
             ``file.py:function``, or a `Step` with options. This code is trusted. See docs/early-init.md.
         force_plan: Launch even though the plan is refused, to see what becomes of it; what speaks against it is logged.
+        channel: What calls travel over: ``socket``, which host and child have between them anyway, or ``zmq``, for which
+            the child gets the step ``channel-zmq``. See docs/protocol.md.
         launch_timeout: Seconds from the start of a launch until the child is ready.
         step_timeout: Seconds that an early-init step may take that declares no deadline; at most ``launch_timeout``.
         files: More files and folders that the plugin finds beside its own.
@@ -73,6 +79,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     preload: tuple[str, ...] = ()
     early_init: tuple[str | Step, ...] = ()
     force_plan: bool = False
+    channel: ChannelKind = "socket"
     launch_timeout: float = 10.0
     step_timeout: float = 10.0
     files: tuple[str, ...] = ()
@@ -166,6 +173,7 @@ def choice(place: Place, what: str, value: str, valid: tuple[str, ...]) -> None:
 
 def _check_values(process: Process, place: Place) -> None:
     choice(place.at("load"), "way to load", process.load, LOADS)
+    _check_channel(process.channel, place.at("channel"))
     _check_backend(process, place)
     if not process.name.isprintable() or "/" in process.name or not 0 < len(process.name) <= 64:
         raise place.error(f"expected a name of 1 to 64 printable characters without '/', got {quoted(process.name)}")
@@ -185,6 +193,12 @@ def _check_values(process: Process, place: Place) -> None:
         process.policy.check()
     except PolicyError as error:
         raise place.at("policy").error(str(error)) from None
+
+
+def _check_channel(channel: str, place: Place) -> None:
+    choice(place, "channel", channel, CHANNELS)
+    if channel == "zmq" and find_spec("zmq") is None:
+        raise place.error("'zmq' needs pyzmq: install belljar[zmq]")
 
 
 def _check_user(run_as: str, place: Place) -> None:
@@ -246,4 +260,5 @@ def plan_of(process: Process) -> Plan:
         ConfigError: a file has changed since the process type was resolved.
     """
     place = Place(f"process {process.name}")
-    return make_plan(process.preload, process.early_init, Path("/"), place, env=bool(process.env))
+    steps = (Step(CHANNEL_ZMQ), *process.early_init) if process.channel == "zmq" else process.early_init
+    return make_plan(process.preload, steps, Path("/"), place, env=bool(process.env))
