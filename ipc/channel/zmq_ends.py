@@ -72,7 +72,7 @@ class Meeting:
         try:
             router.bind(self.endpoint)
         except zmq.ZMQError as error:
-            raise OSError(error.errno, f"could not listen at {self.endpoint}: {error}") from None
+            raise OSError(error.errno, f"{os.strerror(error.errno or 0)}: {self.endpoint}") from None
         os.chmod(f"{self.folder}/channel", 0o666)  # before anybody else can enter: nobody can put a link there
         os.chown(self.folder, child.uid, child.gid)
 
