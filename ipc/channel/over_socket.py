@@ -13,8 +13,8 @@ import time
 from collections.abc import Sequence
 
 from .. import datagram
-from ..credentials import Credentials
-from ..datagram import MAX_DATAGRAM, Datagram
+from ..credentials import UCRED, Credentials
+from ..datagram import CLOEXEC, CONTROL_SPACE, MAX_DATAGRAM, TRUNCATED, Datagram, understand
 from ..errors import PeerProtocolError
 from .base import EndOfChannel, check_sendable
 
@@ -34,7 +34,10 @@ class SocketChannel:
         self.sock = sock
         self.writable_fd = sock.fileno()
         self._trusted = trusted
-        self._buffer = bytearray(MAX_DATAGRAM)
+        self._senders = () if trusted is None else (trusted,)
+        self._plain = [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, UCRED.pack(*sender)) for sender in self._senders]
+        self._buffers = [bytearray(MAX_DATAGRAM)]
+        self._view = memoryview(self._buffers[0])
         self._readable, self._writable = select.poll(), select.poll()
         self._readable.register(sock, select.POLLIN)
         self._writable.register(sock, select.POLLOUT)
@@ -77,9 +80,12 @@ class SocketChannel:
 
     def _receive(self, flags: int) -> Datagram:
         try:
-            received = datagram.receive(self.sock, self._buffer, flags=flags)
+            size, ancillary, result, _ = self.sock.recvmsg_into(self._buffers, CONTROL_SPACE, flags | CLOEXEC)
         except ConnectionResetError:  # said once: it ended with a message of ours unread. Its own last words come next
             return self._receive(flags)
+        if size and ancillary == self._plain and not result & TRUNCATED:  # as nearly all: spares half of the work
+            return Datagram(self._view[:size], [], self._senders, None)
+        received = understand(self._view[:size], ancillary, result)
         if received is None:
             raise EndOfChannel
         if self._trusted is not None:
