@@ -7,6 +7,7 @@ user is gone, and comes in huge pages, all at once, when there is none yet (`Map
 from __future__ import annotations
 
 from threading import Lock
+from typing import Any
 
 from .buffer import Buffer
 from .mapping import Mapping
@@ -32,7 +33,7 @@ class Recycler:
         """How many bytes are kept now."""
         return sum(slab.size for slab in self._slabs)
 
-    def copy(self, data: memoryview) -> Buffer:
+    def copy(self, data: memoryview[Any]) -> Buffer:
         """Return a copy of *data*, which must be contiguous."""
         data = data.cast("B")
         memory = self.take(len(data))
