@@ -17,9 +17,9 @@ MIB = 1 << 20
 
 @given(st.integers(1, 1 << 40))
 def test_size_classes_waste_little(length: int) -> None:
-    """Memory is a number of pages, long enough, at most a quarter too long, and the same for its own length."""
+    """Memory is a number of pages, long enough, at most an eighth too long, and the same for its own length."""
     size = size_class(length)
-    assert length <= size <= max(4096, length * 5 // 4 + 4096)
+    assert length <= size <= length * 9 // 8 + 4096
     assert size % 4096 == 0
     assert size_class(size) == size
 
