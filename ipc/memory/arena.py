@@ -25,7 +25,7 @@ import os
 from collections import deque
 from collections.abc import Iterable
 from contextlib import ExitStack
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -132,7 +132,7 @@ class Arena:
 
     # The writing side.
 
-    def put(self, data: memoryview | bytes | bytearray) -> Piece | None:
+    def put(self, data: memoryview[Any] | bytes | bytearray) -> Piece | None:
         """Copy *data*, which must be contiguous and not empty, into a new piece; None if there is no room for it."""
         data = memoryview(data).cast("B")
         piece = self.begin(len(data))
@@ -152,7 +152,7 @@ class Arena:
         self._touched = max(self._touched, offset + length)
         return Piece(self.generation, offset, length)
 
-    def fill(self, piece: Piece, data: memoryview, start: int, stop: int) -> None:
+    def fill(self, piece: Piece, data: memoryview[Any], start: int, stop: int) -> None:
         """Copy the bytes from *start* to *stop* of *data* to their place in *piece*: an event loop copies by and by."""
         if not 0 <= start <= stop <= piece.length:
             raise ValueError(f"bytes {start} to {stop} are not within a piece of {piece.length}")

@@ -224,7 +224,7 @@ def test_an_arena_of_another_size_is_refused_and_closed() -> None:
 
 
 def test_close_leaves_nothing() -> None:
-    """After close no fd and no mapping is left, and what is asked of the arena is an error; twice is as good as once."""
+    """After close no fd and no mapping is left, and a use of it is an error; a second close is none."""
     fds, maps = open_fds(), mapped()
     with arenas("host") as (writer, reader):
         assert mapped() == maps + 2
