@@ -1,5 +1,7 @@
 """Interfaces: calls by their types. what may be given and what is taken, from annotations, on both sides."""
 
+from .adapters import Adapter as Adapter
+from .adapters import adapt as adapt
 from .codec import Codec as Codec
 from .codec import codec as codec
 from .declared import Declared as Declared
