@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .child.services import ServiceError as ServiceError
+    from .child.services import checkpoint as checkpoint
     from .child.services import service as service
     from .child.step import StepError as StepError
     from .child.step import around_seal as around_seal
@@ -20,23 +20,29 @@ if TYPE_CHECKING:
     from .host.config.load import load_config as load_config
     from .host.config.process_type import Process as Process
     from .host.ended import Ended as Ended
-    from .host.errors import ArgumentError as ArgumentError
-    from .host.errors import CallError as CallError
-    from .host.errors import CallTimeout as CallTimeout
     from .host.errors import ChildEnded as ChildEnded
     from .host.errors import ConfigError as ConfigError
     from .host.errors import LaunchError as LaunchError
     from .host.errors import PlanError as PlanError
-    from .host.errors import PluginError as PluginError
     from .host.errors import ProtectionError as ProtectionError
-    from .host.errors import ResultError as ResultError
-    from .host.errors import UnknownMethod as UnknownMethod
     from .host.plan.step import Step as Step
     from .host.process_host import ProcessHost as ProcessHost
-    from .host.services import ServiceRefused as ServiceRefused
     from .host.state import State as State
+    from .ipc.errors import ArgumentError as ArgumentError
     from .ipc.errors import BelljarError as BelljarError
+    from .ipc.errors import CallCancelled as CallCancelled
+    from .ipc.errors import CallError as CallError
+    from .ipc.errors import CallTimeout as CallTimeout
     from .ipc.errors import PeerProtocolError as PeerProtocolError
+    from .ipc.errors import RemoteError as RemoteError
+    from .ipc.errors import ResultError as ResultError
+    from .ipc.errors import ServiceError as ServiceError
+    from .ipc.errors import ServiceRefused as ServiceRefused
+    from .ipc.errors import StreamBroken as StreamBroken
+    from .ipc.errors import UnknownMethod as UnknownMethod
+    from .ipc.interface.markers import notify as notify
+    from .ipc.interface.markers import raises as raises
+    from .ipc.peer.blocking import Cancelled as Cancelled
     from .ipc.stage import Stage as Stage
     from .sandbox.errors import PolicyError as PolicyError
     from .sandbox.errors import SandboxError as SandboxError
@@ -50,10 +56,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "ArgumentError": "host.errors",
+    "ArgumentError": "ipc.errors",
     "BelljarError": "ipc.errors",
-    "CallError": "host.errors",
-    "CallTimeout": "host.errors",
+    "CallCancelled": "ipc.errors",
+    "CallError": "ipc.errors",
+    "CallTimeout": "ipc.errors",
+    "Cancelled": "ipc.peer.blocking",
     "ChildEnded": "host.errors",
     "Config": "host.config.load",
     "ConfigError": "host.errors",
@@ -63,27 +71,31 @@ _HOMES = {
     "Limits": "sandbox.policy",
     "PeerProtocolError": "ipc.errors",
     "PlanError": "host.errors",
-    "PluginError": "host.errors",
     "Policy": "sandbox.policy",
     "PolicyError": "sandbox.errors",
     "Process": "host.config.process_type",
     "ProcessHost": "host.process_host",
     "Protection": "sandbox.protection",
     "ProtectionError": "host.errors",
-    "ResultError": "host.errors",
+    "RemoteError": "ipc.errors",
+    "ResultError": "ipc.errors",
     "SandboxError": "sandbox.errors",
-    "ServiceError": "child.services",
-    "ServiceRefused": "host.services",
+    "ServiceError": "ipc.errors",
+    "ServiceRefused": "ipc.errors",
     "Stage": "ipc.stage",
     "State": "host.state",
     "Step": "host.plan.step",
     "StepError": "child.step",
-    "UnknownMethod": "host.errors",
+    "StreamBroken": "ipc.errors",
+    "UnknownMethod": "ipc.errors",
     "around_seal": "child.step",
+    "checkpoint": "child.services",
     "early_init": "child.step",
     "handed": "child.step",
     "load_config": "host.config.load",
+    "notify": "ipc.interface.markers",
     "probe": "sandbox.probe",
+    "raises": "ipc.interface.markers",
     "require_after_seal": "child.step",
     "service": "child.services",
     "stop": "sandbox.launch.client",
@@ -92,8 +104,10 @@ _HOMES = {
 __all__ = [
     "ArgumentError",
     "BelljarError",
+    "CallCancelled",
     "CallError",
     "CallTimeout",
+    "Cancelled",
     "ChildEnded",
     "Config",
     "ConfigError",
@@ -103,13 +117,13 @@ __all__ = [
     "Limits",
     "PeerProtocolError",
     "PlanError",
-    "PluginError",
     "Policy",
     "PolicyError",
     "Process",
     "ProcessHost",
     "Protection",
     "ProtectionError",
+    "RemoteError",
     "ResultError",
     "SandboxError",
     "ServiceError",
@@ -118,12 +132,16 @@ __all__ = [
     "State",
     "Step",
     "StepError",
+    "StreamBroken",
     "UnknownMethod",
     "around_seal",
+    "checkpoint",
     "early_init",
     "handed",
     "load_config",
+    "notify",
     "probe",
+    "raises",
     "require_after_seal",
     "service",
     "stop",
