@@ -10,9 +10,5 @@ from .declared import declared as declared
 from .declared import declared_by as declared_by
 from .errors import ArgumentsUnfit as ArgumentsUnfit
 from .errors import ValueUnfit as ValueUnfit
-from .former import Method as Method
-from .former import Signature as Signature
-from .former import methods_of as methods_of
-from .former import signatures as signatures
 from .markers import notify as notify
 from .markers import raises as raises
