@@ -15,7 +15,7 @@ from rich.table import Table
 from belljar.host.command.run import pretty_json
 
 from . import page, plot
-from .driver import Driver
+from .driver import Driver, profile
 from .results import Measured, Results, lines, plain, verdicts, works_of
 from .work import MODES, Mode, Work
 from .works import WORKS
@@ -72,19 +72,34 @@ def show(results: Results) -> None:
     console.print(goals)
 
 
+def _profile(works: Sequence[Work], name: str) -> int:
+    rows = {row.name: row for work in works for row in work.rows}
+    if len(works) != 1 or name not in rows:
+        print(f"bench: --profile needs --only WORK and one of its rows: {'; '.join(rows)}", file=sys.stderr)
+        return 2
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    profile(rows[name])
+    return 0
+
+
 def main() -> int:
     """Measure, print, and after a whole run write the page and the plot."""
     parser = argparse.ArgumentParser(description=__doc__)
     names = [work.name for work in WORKS]
     parser.add_argument("--only", action="append", choices=names, help="one work; may be given several times")
     parser.add_argument("--quick", action="store_true", help="a rough picture in half a minute; writes nothing")
-    parser.add_argument("--rounds", type=int, help="15, or 3 with --quick")
+    parser.add_argument("--rounds", type=int, help="12, or 3 with --quick")
+    parser.add_argument(
+        "--profile", metavar="ROW", help="say where the host's time goes in a row of the work of --only"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     options = parser.parse_args()
     works = [work for work in WORKS if not options.only or work.name in options.only]
+    if options.profile:
+        return _profile(works, options.profile)
     results = measure(
         works,
-        rounds=options.rounds or (3 if options.quick else 15),
+        rounds=options.rounds or (3 if options.quick else 12),
         seconds=0.03 if options.quick else 0.1,
         both_modes=not options.quick,
     )
