@@ -9,7 +9,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .child.services import ServiceError as ServiceError
     from .child.services import service as service
     from .child.step import StepError as StepError
     from .child.step import around_seal as around_seal
@@ -20,23 +19,24 @@ if TYPE_CHECKING:
     from .host.config.load import load_config as load_config
     from .host.config.process_type import Process as Process
     from .host.ended import Ended as Ended
-    from .host.errors import ArgumentError as ArgumentError
-    from .host.errors import CallError as CallError
-    from .host.errors import CallTimeout as CallTimeout
     from .host.errors import ChildEnded as ChildEnded
     from .host.errors import ConfigError as ConfigError
     from .host.errors import LaunchError as LaunchError
     from .host.errors import PlanError as PlanError
-    from .host.errors import PluginError as PluginError
     from .host.errors import ProtectionError as ProtectionError
-    from .host.errors import ResultError as ResultError
-    from .host.errors import UnknownMethod as UnknownMethod
     from .host.plan.step import Step as Step
     from .host.process_host import ProcessHost as ProcessHost
-    from .host.services import ServiceRefused as ServiceRefused
     from .host.state import State as State
+    from .ipc.errors import ArgumentError as ArgumentError
     from .ipc.errors import BelljarError as BelljarError
+    from .ipc.errors import CallError as CallError
+    from .ipc.errors import CallTimeout as CallTimeout
     from .ipc.errors import PeerProtocolError as PeerProtocolError
+    from .ipc.errors import RemoteError as RemoteError
+    from .ipc.errors import ResultError as ResultError
+    from .ipc.errors import ServiceError as ServiceError
+    from .ipc.errors import ServiceRefused as ServiceRefused
+    from .ipc.errors import UnknownMethod as UnknownMethod
     from .ipc.stage import Stage as Stage
     from .sandbox.errors import PolicyError as PolicyError
     from .sandbox.errors import SandboxError as SandboxError
@@ -50,10 +50,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "ArgumentError": "host.errors",
+    "ArgumentError": "ipc.errors",
     "BelljarError": "ipc.errors",
-    "CallError": "host.errors",
-    "CallTimeout": "host.errors",
+    "CallError": "ipc.errors",
+    "CallTimeout": "ipc.errors",
     "ChildEnded": "host.errors",
     "Config": "host.config.load",
     "ConfigError": "host.errors",
@@ -63,22 +63,22 @@ _HOMES = {
     "Limits": "sandbox.policy",
     "PeerProtocolError": "ipc.errors",
     "PlanError": "host.errors",
-    "PluginError": "host.errors",
+    "RemoteError": "ipc.errors",
     "Policy": "sandbox.policy",
     "PolicyError": "sandbox.errors",
     "Process": "host.config.process_type",
     "ProcessHost": "host.process_host",
     "Protection": "sandbox.protection",
     "ProtectionError": "host.errors",
-    "ResultError": "host.errors",
+    "ResultError": "ipc.errors",
     "SandboxError": "sandbox.errors",
-    "ServiceError": "child.services",
-    "ServiceRefused": "host.services",
+    "ServiceError": "ipc.errors",
+    "ServiceRefused": "ipc.errors",
     "Stage": "ipc.stage",
     "State": "host.state",
     "Step": "host.plan.step",
     "StepError": "child.step",
-    "UnknownMethod": "host.errors",
+    "UnknownMethod": "ipc.errors",
     "around_seal": "child.step",
     "early_init": "child.step",
     "handed": "child.step",
@@ -103,13 +103,13 @@ __all__ = [
     "Limits",
     "PeerProtocolError",
     "PlanError",
-    "PluginError",
     "Policy",
     "PolicyError",
     "Process",
     "ProcessHost",
     "Protection",
     "ProtectionError",
+    "RemoteError",
     "ResultError",
     "SandboxError",
     "ServiceError",

@@ -1,106 +1,62 @@
-"""The plugin's methods as calls: arguments checked against annotations, results encoded, errors as text."""
+"""The child's side of calls: the plugin's methods as answers, and how its errors are told."""
 
 from __future__ import annotations
 
-import os
-import typing
-from typing import Any
-
-import msgspec
-
-from ..ipc.datagram import Datagram
-from ..ipc.interface import ArgumentsUnfit, Method
-from ..ipc.messages import MAX_INLINE, Call, CallFailed, Reply, Shutdown, shorten
-from ..ipc.payload import make_sealed, read_sealed
+from ..ipc.channel.base import Channel
+from ..ipc.errors import ServiceError
+from ..ipc.frames import Failed, FailureKind, Reply, decode_from_host
+from ..ipc.interface import ArgumentsUnfit, ValueUnfit
+from ..ipc.peer.blocking import BlockingPeer, Cancelled
+from ..ipc.peer.records import Answers, Incoming, Outgoing
+from ..ipc.peer.store import Store
 from .errors_as_text import describe
-from .link import Link
 from .refused import RefusedImports
 from .services import Services
 
+OWN_FRAMES = 3
+"""The frames of belljar's at the root of what a plugin raised."""
 
-class Dispatcher:
-    """Answers calls one after the other until the host says shutdown or is gone."""
 
-    def __init__(self, link: Link, methods: dict[str, Method], refused: RefusedImports, services: Services) -> None:
-        self.link = link
-        self.methods = methods
-        self.refused = refused
-        self.services = services
-        self.max_payload = services.max_payload
-        self.encoder = msgspec.msgpack.Encoder()
+class ChildSide:
+    """How the child tells and hears errors (`belljar.ipc.peer.base.Side`)."""
 
-    def run(self) -> None:
-        """Serve. Raises `HostGone` at end of file."""
-        while True:
-            message, received = self.link.receive()
-            if isinstance(message, Call):
-                self.services.answerer = self
-                self.answer(message, received)
-                self.services.answerer = None
-            elif isinstance(message, Shutdown):
-                return
+    decode = staticmethod(decode_from_host)
 
-    def answer(self, call: Call, received: Datagram) -> None:
-        """Answer *call*; whatever the plugin does, it gets one answer."""
-        try:
-            method = self.methods.get(call.method)
-            if method is None:
-                self._fail(call, "unknown-method", "", f"it has {', '.join(self.methods) or 'no public methods'}")
-                return
-            result = self._call(method, call, received)
-        except ArgumentsUnfit as error:
-            self._fail(call, "argument", "", str(error))
-        except BaseException as error:  # noqa: BLE001 - the edge of foreign code: whatever it raises is its answer
-            self._fail_with(call, error)
-        else:
-            self._reply(call, result)
-        finally:
-            received.close()
+    def __init__(self, refused: RefusedImports, services: Services) -> None:
+        self._refused = refused
+        self.refused = refused.take
+        self.proxy = services.proxy
 
-    def _call(self, method: Method, call: Call, received: Datagram) -> object:
-        if call.payload is not None:
-            return method(call.payload)
-        return method(read_sealed(received.take_fd(), self.max_payload))
+    def answered(self, call: Outgoing, answer: Reply | Failed) -> None:
+        """The host's answers need no second look."""
 
-    def _reply(self, call: Call, result: object) -> None:
-        try:
-            payload = self.encoder.encode(result)
-        except (TypeError, ValueError, OverflowError, RecursionError, MemoryError) as error:
-            self._fail(call, "result", type(error).__name__, str(error))
-            return
-        if len(payload) > self.max_payload:
-            self._fail(call, "result", "", f"it has {len(payload)} bytes, more than max_payload = {self.max_payload}")
-        elif len(payload) <= MAX_INLINE:
-            self._send(Reply(call.call_id, payload, self.refused.take()))
-        else:
-            self._send_large(call, payload)
+    def heard(self, call: Outgoing, failed: Failed) -> Exception:
+        """Return the error that the plugin gets: as its own class, if the interface declares it."""
+        if failed.kind == "declared" and (kind := call.declared.raises.get(failed.error)) is not None:
+            return kind(failed.text)
+        return ServiceError(failed.text)
 
-    def _send_large(self, call: Call, payload: bytes) -> None:
-        try:
-            fd = make_sealed(payload)
-        except OSError as error:
-            self._fail(
-                call, "result", type(error).__name__, f"could not make a payload of {len(payload)} bytes: {error}"
-            )
-            return
-        try:
-            self._send(Reply(call.call_id, None, self.refused.take()), [fd])
-        except OSError as error:  # ETOOMANYREFS: this user has too many fds on their way
-            self._fail(call, "result", type(error).__name__, f"could not send {len(payload)} bytes: {error}")
-        finally:
-            os.close(fd)
+    def told(self, incoming: Incoming, error: BaseException) -> tuple[FailureKind, str, str, str]:
+        """All that the plugin raises is told to the host, as text."""
+        if isinstance(error, ArgumentsUnfit):
+            return "argument", "", str(error), ""
+        if isinstance(error, (ValueUnfit, BufferError)):
+            return "result", type(error).__name__, str(error), ""
+        if isinstance(error, Cancelled):
+            return "cancelled", "", "as it was told to", ""
+        text, trace = describe(error, own_frames=OWN_FRAMES, without_files=self._refused.is_watching)
+        name = type(error).__name__
+        return "declared" if name in incoming.answer.declared.raises else "exception", name, text, trace
 
-    def _send(self, message: Reply, fds: typing.Sequence[int] = ()) -> None:
-        if len(message.payload or b"") + sum(map(len, message.refused)) > MAX_INLINE:
-            message = msgspec.structs.replace(message, refused=())
-        self.link.send(message, fds)
+    def lost(self, incoming: Incoming, error: BaseException) -> None:
+        """Say on stderr what a notification raised: the host logs it."""
+        _, trace = describe(error, own_frames=OWN_FRAMES, without_files=self._refused.is_watching)
+        print(f"{incoming.answer.declared.name} was notified and raised:\n{trace}", flush=True)
 
-    def _fail(self, call: Call, kind: Any, error: str, text: str, trace: str = "") -> None:
-        refused = self.refused.take()
-        self.link.send(
-            CallFailed(call.call_id, kind, shorten(error, 256), shorten(text, 4096), shorten(trace, 8192), refused)
-        )
 
-    def _fail_with(self, call: Call, error: BaseException) -> None:
-        text, trace = describe(error, own_frames=3, without_files=self.refused.is_watching)
-        self._fail(call, "exception", type(error).__name__, text, trace)
+def make_peer(
+    channel: Channel, answers: Answers, refused: RefusedImports, services: Services, max_payload: int
+) -> BlockingPeer:
+    """Return the peer of a child whose plugin has *answers*."""
+    side = ChildSide(refused, services)
+    return BlockingPeer(channel, side, Store(max_payload), {0: answers}, executor=True)

@@ -1,4 +1,4 @@
-"""What a plugin asks of the host: services that the application chose to offer to this child, called during a call.
+"""What a plugin asks of the host: services that the application chose to offer to this child.
 
     from belljar import service
 
@@ -6,97 +6,46 @@
         def decode(self, packet: bytes) -> bytes:
             key = service(Records).read("key")
 
-While the plugin waits for the answer, the host may call the plugin in turn; that call is answered first, within this
-one. So a service can call back, and nothing waits for something that waits for it.
+While a call waits for the answer, the host may call the plugin in turn; that call is answered first, within this one. So
+a service can call back, and nothing waits for something that waits for it.
 """
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
-import msgspec
-
-from ..ipc.datagram import Datagram
-from ..ipc.errors import PeerProtocolError
-from ..ipc.interface import ArgumentsUnfit, Signature, signatures
-from ..ipc.messages import MAX_INLINE, Call, ServiceCall, ServiceFailed, ServiceReply
-from ..ipc.payload import make_sealed, read_sealed
-from .link import Link
+from ..ipc.errors import ServiceError
+from ..ipc.interface import ArgumentsUnfit, Declared, ValueUnfit, declared
+from ..ipc.peer.blocking import BlockingPeer
 
 T = TypeVar("T")
 
 
-class ServiceError(Exception):
-    """A service gave no answer: it is not offered, was called wrongly or at the wrong time, refused, or failed."""
-
-
-class Answerer(Protocol):
-    """What answers the calls that come while a service is awaited."""
-
-    def answer(self, call: Call, received: Datagram) -> None:
-        """Answer *call*, within another one."""
-        ...
-
-
 class Services:
-    """The services that the host offers to this child, and the one conversation over which they answer."""
+    """The services that the host offers to this child, by name; there is a *peer* once the plugin is loaded."""
 
-    def __init__(self, link: Link, offered: tuple[str, ...], max_payload: int) -> None:
-        self.link = link
+    def __init__(self, offered: tuple[str, ...]) -> None:
         self.offered = offered
-        self.max_payload = max_payload
-        self.answerer: Answerer | None = None
-        self.thread = threading.get_ident()
-        self._last_id = 0
+        self.peer: BlockingPeer | None = None
 
-    def call(self, service: str, signature: Signature, arguments: tuple[Any, ...]) -> Any:
-        """Ask the host and wait for its answer. Raises `ServiceError`."""
-        if self.answerer is None or threading.get_ident() != self.thread:
-            raise ServiceError(
-                f"{service}.{signature.name} can be called during a call only, by the thread that runs it"
-            )
-        payload = msgspec.msgpack.encode(arguments)
-        if len(payload) > self.max_payload:
-            raise ServiceError(
-                f"the arguments of {service}.{signature.name} have {len(payload)} bytes, "
-                f"more than max_payload = {self.max_payload}"
-            )
-        self._last_id += 1
-        call_id = self._last_id
-        self._send(call_id, service, signature.name, payload)
-        answer = self._await(call_id)
+    def proxy(self, interface: type, number: int) -> ServiceProxy:
+        """Return an object whose methods are calls of the host's target *number*."""
+        return ServiceProxy(self, interface, number)
+
+    def call(self, target: int, interface: str, method: Declared, arguments: tuple[Any, ...]) -> Any:
+        """Ask the host, and wait for its answer if there will be one. Raises `ServiceError`."""
+        where = f"{interface}.{method.name}"
+        if self.peer is None:
+            raise ServiceError(f"{where} can be called once the plugin is loaded, and not before")
         try:
-            return msgspec.msgpack.decode(answer, type=signature.returns)
-        except msgspec.ValidationError as error:
-            raise ServiceError(f"the answer of {service}.{signature.name} does not fit: {error}") from None
-
-    def _send(self, call_id: int, service: str, method: str, payload: bytes) -> None:
-        if len(payload) <= MAX_INLINE:
-            self.link.send(ServiceCall(call_id, service, method, payload))
-            return
-        fd = make_sealed(payload)
-        try:
-            self.link.send(ServiceCall(call_id, service, method, None), [fd])
-        finally:
-            os.close(fd)
-
-    def _await(self, call_id: int) -> bytes:
-        """Return the answer's payload; calls that come before it are answered first."""
-        while True:
-            message, received = self.link.receive()
-            if isinstance(message, Call) and self.answerer is not None:
-                self.answerer.answer(message, received)
-            elif isinstance(message, ServiceReply) and message.call_id == call_id:
-                if message.payload is not None:
-                    return message.payload
-                return read_sealed(received.take_fd(), self.max_payload)
-            elif isinstance(message, ServiceFailed) and message.call_id == call_id:
-                raise ServiceError(message.text)
-            else:
-                raise PeerProtocolError(f"the host sent {type(message).__name__} instead of a service's answer")
+            if method.kind == "notify":
+                return self.peer.notify(target, method, arguments)
+            return self.peer.call(target, method, arguments)
+        except ArgumentsUnfit as error:
+            raise ServiceError(f"could not call {where}: {error}") from None
+        except ValueUnfit as error:
+            raise ServiceError(f"the answer of {where} does not fit: {error}") from None
 
 
 _services: Services | None = None
@@ -109,7 +58,7 @@ def offer(services: Services) -> None:
 
 
 def service(interface: type[T]) -> T:
-    """Return the host's service *interface*: an object with its methods. Call it in a plugin.
+    """Return the host's service *interface*: an object with its methods. Call them in a plugin, from any thread.
 
     Raises:
         ServiceError: the application does not offer it to this child.
@@ -118,28 +67,42 @@ def service(interface: type[T]) -> T:
     if _services is None or interface.__name__ not in offered:
         names = ", ".join(offered) or "no service"
         raise ServiceError(f"the host does not offer {interface.__name__} to this child; it offers {names}")
-    return cast(T, ServiceProxy(_services, interface))
+    return cast(T, _services.proxy(interface, offered.index(interface.__name__) + 1))
+
+
+def checkpoint() -> None:
+    """Give way in a long computation: if the caller has given up the call that runs, this raises `Cancelled`.
+
+    One system call. What waits anyway, for a service or an item of a stream, needs none.
+    """
+    if _services is not None and _services.peer is not None:
+        _services.peer.checkpoint()
 
 
 class ServiceProxy:
-    """The methods of one service as calls to the host."""
+    """The methods of one service, or of an object that the host passed, as calls to the host."""
 
-    def __init__(self, services: Services, interface: type) -> None:
+    def __init__(self, services: Services, interface: type, number: int) -> None:
         self._services = services
         self._interface = interface.__name__
-        self._signatures = signatures(interface)
+        self._number = number
+        self._methods = declared(interface)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        signature = self._signatures.get(name)
-        if signature is None:
+        method = self._methods.get(name)
+        if method is None:
             raise AttributeError(f"{self._interface} has no method {name!r}")
-
-        def call(*arguments: Any, **keywords: Any) -> Any:
-            try:
-                bound = signature.bind(arguments, keywords)
-            except ArgumentsUnfit as error:
-                raise ServiceError(f"could not call {self._interface}.{name}: {error}") from None
-            return self._services.call(self._interface, signature, bound)
-
+        call = _method(self._services, self._interface, self._number, method)
         self.__dict__[name] = call
         return call
+
+
+def _method(services: Services, interface: str, number: int, method: Declared) -> Callable[..., Any]:
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        try:
+            bound = method.bind(arguments, keywords)
+        except ArgumentsUnfit as error:
+            raise ServiceError(f"could not call {interface}.{method.name}: {error}") from None
+        return services.call(number, interface, method, bound)
+
+    return call

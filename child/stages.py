@@ -17,9 +17,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn, TextIO
 
+from ..ipc.channel.base import EndOfChannel
+from ..ipc.channel.over_socket import SocketChannel
 from ..ipc.datagram import Datagram, close_all
 from ..ipc.errors import PeerProtocolError
-from ..ipc.interface import Method, methods_of
+from ..ipc.interface import declared_by
 from ..ipc.messages import (
     VERSION,
     Configure,
@@ -33,6 +35,7 @@ from ..ipc.messages import (
     shorten,
 )
 from ..ipc.payload import read_sealed
+from ..ipc.peer.records import Answer
 from ..ipc.stage import Stage
 from ..sandbox.backends import child_half
 from ..sandbox.backends.namespaces import ChildSide as NamespacesChild
@@ -44,7 +47,7 @@ from ..sandbox.seccomp.install import install
 from ..sandbox.steps import StepFailed
 from . import warm
 from .bundle import BundleImporter, load_attribute
-from .dispatch import Dispatcher
+from .dispatch import make_peer
 from .early_init import EarlyInit
 from .link import HostGone, Link
 from .refused import RefusedImports
@@ -106,7 +109,7 @@ def run(birth: Birth, control_fd: int, half: ChildHalf) -> NoReturn:
         code = 0
     except StageError as error:
         child.report(error)
-    except HostGone:
+    except (HostGone, EndOfChannel):
         code = 0
     finally:
         _leave(code)
@@ -131,7 +134,7 @@ class Child:
         self.half = half
         self.took: dict[str, float] = {}
         self.refused = RefusedImports()
-        self.methods: dict[str, Method] = {}
+        self.methods: dict[str, Answer] = {}
 
     def take_stages(self) -> None:
         """Take the stages in the order of docs/launch-order.md, then serve."""
@@ -140,9 +143,11 @@ class Child:
         configuration, received = self.await_configuration()
         self.early_init(configuration, received)
         self.seal(configuration)
-        services = self.load(configuration)
+        services = self.load()
+        channel = SocketChannel(self.link.sock)
+        services.peer = make_peer(channel, self.methods, self.refused, services, configuration.max_payload)
         self.ready()
-        Dispatcher(self.link, self.methods, self.refused, services).run()
+        services.peer.serve()
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
@@ -218,7 +223,7 @@ class Child:
             os.close(listener)
         self.link.send(Sealed(self.took, landlock))
 
-    def load(self, configuration: Configure) -> Services:
+    def load(self) -> Services:
         """Stage 9: what rested goes on, late steps, then the plugin's own code; the host has verified the seal."""
         message, received = self.link.receive()
         with self.stage(Stage.LOAD):
@@ -226,7 +231,7 @@ class Child:
                 raise PeerProtocolError(f"the host sent {type(message).__name__} instead of the plugin")
             self.steps.resume()
             self.steps.run(late=True)
-            services = Services(self.link, message.services, configuration.max_payload)
+            services = Services(message.services)
             offer(services)
             if message.plugin is not None:
                 self._load(message.plugin, received)
@@ -241,7 +246,7 @@ class Child:
         factory = load_attribute(importer, plugin.module, plugin.attribute)
         if not callable(factory):
             raise TypeError(f"{plugin.module}.py: {plugin.attribute} is not a class")
-        self.methods = methods_of(factory())
+        self.methods = {name: Answer(*found) for name, found in declared_by(factory()).items()}
 
 
 def _text_stream(fd: int) -> TextIO:

@@ -14,11 +14,19 @@ import time
 import types
 import zipfile
 import zoneinfo
+from collections.abc import Callable
 
 import msgspec
 
-from ..ipc.interface import methods_of
+from ..ipc import datagram
+from ..ipc.channel.over_socket import SocketChannel
+from ..ipc.frames import Call, Shutdown, encode
+from ..ipc.interface import Declared, declared_by
+from ..ipc.peer.records import Answer
 from .bundle import BundleImporter
+from .dispatch import make_peer
+from .refused import RefusedImports
+from .services import Services
 
 _MODULES = (
     "_strptime",
@@ -107,8 +115,17 @@ def own_runtime() -> None:
     module = types.ModuleType("belljar_sample")
     module.__loader__ = importer
     importer.exec_module(module)
-    method = methods_of(module.Sample())["echo"]
-    msgspec.msgpack.encode(method(msgspec.msgpack.encode([b"sample"])))
+    _answer_one_call(*declared_by(module.Sample())["echo"])
+
+
+def _answer_one_call(method: Declared, function: Callable[..., object]) -> None:
+    ours, theirs = datagram.control_pair()
+    refused, services = RefusedImports(), Services(())
+    peer = make_peer(SocketChannel(theirs), {"echo": Answer(method, function)}, refused, services, 1 << 16)
+    with ours, theirs:
+        ours.send(encode([Call(1, 0, "echo", msgspec.msgpack.encode([b"sample"]))]))
+        ours.send(encode([Shutdown()]))
+        peer.serve()
 
 
 _SAMPLE = """

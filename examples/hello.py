@@ -6,7 +6,7 @@ from pathlib import Path
 
 import anyio
 
-from belljar import PluginError, Policy, Process, ProcessHost
+from belljar import Policy, Process, ProcessHost, RemoteError
 
 
 async def main() -> None:
@@ -15,7 +15,7 @@ async def main() -> None:
         print(await host.call("greet", "world", returns=str))
         try:
             await host.call("read", "/etc/passwd", returns=str)
-        except PluginError as error:
+        except RemoteError as error:
             print(error)
         print(host.protection)
 

@@ -1,265 +1,151 @@
-"""Calls from the host to a plugin: one at a time a child, arguments and results as msgpack, errors by kind."""
+"""The host's side of calls: what it makes of a child's errors, and what a child learns of its own."""
 
 from __future__ import annotations
 
 import logging
-import os
-from collections import deque
-from collections.abc import Callable
-from contextlib import closing, suppress
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
-import anyio
-import anyio.lowlevel
-import msgspec
-
-from ..ipc.datagram import Datagram
-from ..ipc.errors import PeerProtocolError
-from ..ipc.messages import MAX_INLINE, Call, CallFailed, Reply, ServiceCall, ServiceFailed, ServiceReply, Shutdown
-from ..ipc.payload import make_sealed, read_sealed
+from ..ipc.errors import (
+    ArgumentError,
+    CallCancelled,
+    CallError,
+    RemoteError,
+    ResultError,
+    ServiceRefused,
+    UnknownMethod,
+)
+from ..ipc.frames import Failed, FailureKind, Reply, decode_from_child
+from ..ipc.interface import ArgumentsUnfit, Codec, Declared, ValueUnfit, codec
+from ..ipc.interface.codec import UNENCODABLE, encode
+from ..ipc.peer.records import Incoming, Outgoing
 from .config.place import printable
-from .connection import Connection, EndOfChannel
-from .errors import ArgumentError, CallError, CallTimeout, PluginError, ResultError, UnknownMethod
-from .services import Services
-from .stages import Launching
 
 log = logging.getLogger("belljar.host")
 
-_encoder = msgspec.msgpack.Encoder()
-_ANSWERS = (Reply, CallFailed)
-_LARGE_STR = (0xDA, 0xDB)  # how msgpack begins a str16 or str32; bytes begin otherwise
+MAX_LOGGED = 100
+"""Failures of services that are logged for one child, which can have as many as it likes."""
 
 
-@lru_cache(maxsize=512)
-def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
-    return msgspec.msgpack.Decoder(kind)
+class HostSide:
+    """How the host tells and hears errors (`belljar.ipc.peer.base.Side`).
 
+    Args:
+        name: The child's, for the log.
+        refusals: Returns the files that the seal has refused since it was asked last.
+        make_proxy: Returns an object whose methods are calls of the child's target of that number.
+    """
 
-class _Turn:
-    """A lock in the order of asking. `anyio.Lock` is the same, and costs a fifth of a call even when nobody waits."""
-
-    def __init__(self) -> None:
-        self._busy = False
-        self._waiting: deque[anyio.Event] = deque()
-
-    def take_now(self) -> bool:
-        """Take the turn if nobody has it."""
-        was_busy, self._busy = self._busy, True
-        return not was_busy
-
-    async def take(self) -> None:
-        """Wait for the turn, which `give_up` hands on."""
-        event = anyio.Event()
-        self._waiting.append(event)
-        try:
-            await event.wait()
-        except BaseException:
-            if event.is_set():
-                self.give_up()
-            else:
-                self._waiting.remove(event)
-            raise
-
-    async def take_last(self) -> None:
-        """Wait until nobody else has the turn or waits for it."""
-        if not self.take_now():
-            await self.take()
-        while self._waiting:
-            self.give_up()
-            await self.take()
-
-    def give_up(self) -> None:
-        """Hand the turn to whoever has waited longest."""
-        if self._waiting:
-            self._waiting.popleft().set()
-        else:
-            self._busy = False
-
-
-MAX_DEPTH = 16
-"""How deep calls and services may be nested in each other."""
-
-_within: ContextVar[tuple[_Turn, ...]] = ContextVar("_within", default=())
-"""The turns of calls that services make, of this child and others, in the service's own context, the innermost last."""
-
-
-class Calls:
-    """The calls of one child. *kill* ends it with a reason; *refusals* are the files that the seal refused lately."""
+    decode = staticmethod(decode_from_child)
 
     def __init__(
-        self,
-        launching: Launching,
-        services: Services,
-        refusals: Callable[[], tuple[str, ...]],
-        kill: Callable[[str], None],
+        self, name: str, refusals: Callable[[], tuple[str, ...]], make_proxy: Callable[[type, int], object]
     ) -> None:
-        self._launching = launching
-        self._services = services
+        self._name = name
         self._refusals = refusals
-        self._kill = kill
-        self._turns = [_Turn()]
-        self._last_id = 0
-        self._given_up = ""
+        self.proxy = make_proxy
+        self._failures = 0
+        self._refused: tuple[str, ...] = ()
 
-    @property
-    def _connection(self) -> Connection:
-        return self._launching.connection
-
-    async def call(self, method: str, arguments: tuple[Any, ...], returns: Any, timeout: float | None) -> Any:
-        """Make one call; see `ProcessHost.call`. `EndOfChannel` if the child ended."""
-        if not method.isidentifier() or len(method) > 256:
-            raise UnknownMethod(f"the plugin has no method {method[:256]!a}: that is no name of one")
-        payload = self._encode(method, arguments)
-        if timeout is None:
-            return await self._in_turn(method, payload, returns)
-        with anyio.move_on_after(timeout):
-            return await self._in_turn(method, payload, returns)
-        text = "it was still waiting for its turn" if self._given_up != method else "the child was killed"
-        raise CallTimeout(f"{method!r} did not answer within {timeout:g} s: {text}")
-
-    async def _in_turn(self, method: str, payload: bytes, returns: Any) -> Any:
-        turn = next((turn for turn in reversed(_within.get()) if turn in self._turns), self._turns[0])
-        if not turn.take_now():
-            await turn.take()
-        try:
-            return await self._exchange(method, payload, returns)
-        finally:
-            turn.give_up()
-
-    def _encode(self, method: str, arguments: tuple[Any, ...]) -> bytes:
-        try:
-            payload = _encoder.encode(arguments)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise ArgumentError(f"could not call {method!r}: its arguments cannot be sent: {error}") from None
-        if len(payload) > self._launching.process.max_payload:
-            limit = self._launching.process.max_payload
-            raise ArgumentError(f"could not call {method!r}: its {len(payload)} bytes are over max_payload = {limit}")
-        return payload
-
-    async def _exchange(self, method: str, payload: bytes, returns: Any) -> Any:
-        """Send the call and wait for its answer. Left half-way, by cancellation, the child must go."""
-        if self._given_up:  # what else comes is the answer to another call, or another task still waits for one
-            raise EndOfChannel
-        self._last_id += 1
-        call_id = self._last_id
-        answered = False
-        try:
-            if len(payload) <= MAX_INLINE:
-                await self._connection.send(Call(call_id, method, payload))
-            else:
-                await self._send_large(payload, Call(call_id, method, None))
-            answer, received = await self._connection.receive()
-            while isinstance(answer, ServiceCall):
-                await self._serve(answer, received)
-                answer, received = await self._connection.receive()
-            answered = True
-        except (EndOfChannel, PeerProtocolError):
-            answered = True  # by what it did, and there is a better reason than the one below
-            raise
-        finally:
-            if not answered:
-                self._given_up = method
-                self._kill(f"the call of {method!r} was given up")
-        try:
-            return self._result(call_id, method, answer, received, returns)
-        finally:
-            received.close()
-
-    async def _send_large(self, payload: bytes, message: Call | ServiceReply) -> None:
-        fd = make_sealed(payload)
-        try:
-            await self._connection.send(message, [fd])
-        finally:
-            os.close(fd)
-
-    async def _serve(self, call: ServiceCall, received: Datagram) -> None:
-        """Answer what the plugin asks during the call of this task. Calls that the service makes go in between.
-
-        Those calls have a turn of their own, for the one of this task is taken; it ends when all of them have.
-        """
-        with closing(received):
-            if call.payload is None:
-                payload = read_sealed(received.take_fd(), self._launching.process.max_payload)
-            else:
-                received.expect_no_fd()
-                payload = call.payload
-        await anyio.lowlevel.checkpoint()  # a child that always asks for more would have the event loop to itself
-        if len(self._turns) > MAX_DEPTH:
-            raise PeerProtocolError(f"calls and services are nested more than {MAX_DEPTH} deep")
-        turn = _Turn()
-        self._turns.append(turn)
-        token = _within.set((*_within.get(), turn))
-        try:
-            answer = await self._services.answer(call.call_id, call.service, call.method, payload)
-            await turn.take_last()  # tasks that the service started may not have come to the end of their calls
-        finally:
-            _within.reset(token)
-            self._turns.remove(turn)
-        if isinstance(answer, ServiceFailed):
-            await self._connection.send(answer)
-        elif len(answer) <= MAX_INLINE:
-            await self._connection.send(ServiceReply(call.call_id, answer))
-        else:
-            await self._send_large(answer, ServiceReply(call.call_id, None))
-
-    def _result(self, call_id: int, method: str, answer: object, received: Datagram, returns: Any) -> Any:
-        if not isinstance(answer, _ANSWERS) or answer.call_id != call_id:
-            raise PeerProtocolError(f"the child answered call {call_id} with {type(answer).__name__}")
+    def answered(self, call: Outgoing, answer: Reply | Failed) -> None:
+        """Log what the seal refused during the call, even if a library hid it."""
         refused = self._refusals()
         if answer.refused:
             # Words of the child, on their way into the log: no line breaks, and nothing that a terminal would obey.
             refused = (*(f"import {printable(name)}" for name in answer.refused), *refused)
+        self._refused = refused
         if refused:
-            log.warning(
-                "%s: after the seal, %r was refused %s", self._launching.process.name, method, ", ".join(refused)
-            )
-        if isinstance(answer, CallFailed):
-            received.expect_no_fd()
-            raise _error(method, answer, refused)
-        if answer.payload is not None:
-            received.expect_no_fd()
-            return _decode(method, answer.payload, returns)
-        payload = read_sealed(received.take_fd(), self._launching.process.max_payload)
-        return _decode_untyped(method, payload) if returns is Any else _decode(method, payload, returns)
+            log.warning("%s: after the seal, %r was refused %s", self._name, call.declared.name, ", ".join(refused))
 
-    async def ask_to_end(self, message: Shutdown) -> None:
-        """Send *message* once no call is under way; a child that has gone is what was wanted."""
-        with suppress(EndOfChannel):
-            turn = self._turns[0]
-            if not turn.take_now():
-                await turn.take()
-            try:
-                await self._connection.send(message)
-            finally:
-                turn.give_up()
+    def heard(self, call: Outgoing, failed: Failed) -> CallError | Exception:
+        """Return the error that the caller gets."""
+        method = call.declared.name
+        if failed.kind in ("unknown-method", "not-offered"):
+            return UnknownMethod(f"the plugin has no method {method!r}; {failed.text}")
+        if failed.kind == "argument":
+            return ArgumentError(f"could not call {method!r}: {failed.text}")
+        if failed.kind == "result":
+            return ResultError(f"the result of {method!r} cannot be sent: {failed.text}")
+        if failed.kind == "cancelled":
+            return CallCancelled(f"{method!r} was ended by the child: {failed.text}")
+        text = f"{method!r} raised {failed.error}: {failed.text}"
+        if self._refused:
+            text += f" (the seal refused {', '.join(self._refused)}: preload it or warm it up, if that is why)"
+        remote = RemoteError(text, remote_type=failed.error, remote_traceback=failed.traceback, refused=self._refused)
+        wanted = call.declared.raises.get(failed.error) if failed.kind == "declared" else None
+        if wanted is None:
+            return remote
+        error = wanted(failed.text)
+        error.__cause__ = remote
+        return error
+
+    def told(self, incoming: Incoming, error: BaseException) -> tuple[FailureKind, str, str, str]:
+        """What a service raises is the host's own affair; the child learns only what is meant for it."""
+        declared = incoming.answer.declared
+        if type(error).__name__ in declared.raises and isinstance(error, declared.raises[type(error).__name__]):
+            return "declared", type(error).__name__, str(error), ""
+        if isinstance(error, ArgumentsUnfit):
+            return "argument", "", str(error), ""
+        if isinstance(error, ValueUnfit):
+            return "result", "", str(error), ""
+        if isinstance(error, ServiceRefused):
+            return "refused", "", str(error), ""
+        if not isinstance(error, Exception):
+            return "cancelled", "", "the host ended it", ""
+        self.lost(incoming, error)
+        return "failed", "", f"{declared.name} failed in the host", ""
+
+    def lost(self, incoming: Incoming, error: BaseException) -> None:
+        """Log the error, unless there were too many: each has a traceback."""
+        self._failures += 1
+        if self._failures <= MAX_LOGGED:
+            log.error("%s: the service %s failed", self._name, incoming.answer.declared.name, exc_info=error)
+        elif self._failures == MAX_LOGGED + 1:
+            log.error("%s: services failed too often; what else fails is not logged", self._name)
+
+    def refused(self) -> tuple[str, ...]:
+        """Nothing is refused to a host."""
+        return ()
 
 
-def _decode(method: str, payload: bytes, kind: Any) -> Any:
-    try:
-        return _decoder(kind).decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ResultError(f"the result of {method!r} does not fit: {error}") from None
+class Untyped(Declared):
+    """A method of which nothing is known but its name, and what its result must be."""
+
+    def __init__(self, name: str, returns: Any) -> None:
+        self.name = name
+        self.kind = "call"
+        self.parameters = ()
+        self.upload = {}
+        self.uploads = ()
+        self.raises = {}
+        self.item: Codec | None = None
+        self.result = codec(returns)
+        self.plain = True
+
+    def bind(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, ...]:
+        """Any arguments fit."""
+        return arguments
+
+    def encode_many(self, calls: Sequence[tuple[Any, ...]], attaching: object = None) -> bytes:
+        """Return the arguments of *calls* as one array of arrays."""
+        return self.encode_arguments(tuple(calls))
+
+    def encode_arguments(self, bound: tuple[Any, ...], attaching: object = None) -> bytes:
+        """Return *bound* as msgpack."""
+        try:
+            return encode(bound)
+        except UNENCODABLE as error:
+            raise ArgumentsUnfit(f"its arguments cannot be sent: {error}") from None
 
 
-def _decode_untyped(method: str, payload: bytes) -> Any:
-    """Decode a large result without a declared type: one str or bytes, which take no more memory than on the way."""
-    try:
-        return _decode(method, payload, str if payload[0] in _LARGE_STR else bytes)
-    except ResultError:
-        text = f"the result of {method!r} has {len(payload)} bytes and no declared type; use returns= or an interface"
-        raise ResultError(text) from None
+@lru_cache(maxsize=512)
+def untyped(name: str, returns: Any) -> Untyped:
+    """Return the method *name*, about which only the type of the result is known.
 
-
-def _error(method: str, answer: CallFailed, refused: tuple[str, ...]) -> CallError:
-    if answer.kind == "unknown-method":
-        return UnknownMethod(f"the plugin has no method {method!r}; {answer.text}")
-    if answer.kind == "argument":
-        return ArgumentError(f"could not call {method!r}: {answer.text}")
-    if answer.kind == "result":
-        return ResultError(f"the result of {method!r} cannot be sent: {answer.text}")
-    text = f"{method!r} raised {answer.error}: {answer.text}"
-    if refused:
-        text += f" (the seal refused {', '.join(refused)}: preload it or warm it up, if that is why)"
-    return PluginError(text, remote_type=answer.error, remote_traceback=answer.traceback, refused=refused)
+    Raises:
+        UnknownMethod: no method can have that name.
+    """
+    if not name.isidentifier() or len(name) > 256:
+        raise UnknownMethod(f"the plugin has no method {name[:256]!a}: that is no name of one")
+    return Untyped(name, returns)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import anyio
 
 from ..ipc import datagram
+from ..ipc.channel.base import EndOfChannel
 from ..ipc.credentials import request_credentials, request_pidfds
 from ..ipc.datagram import Datagram
 from ..ipc.errors import PeerProtocolError
@@ -101,7 +102,3 @@ class Connection:
     def close(self) -> None:
         """Close the socket."""
         self.sock.close()
-
-
-class EndOfChannel(Exception):
-    """The other end of the control channel is closed."""

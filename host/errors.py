@@ -45,36 +45,3 @@ class ChildEnded(BelljarError):
     def __init__(self, text: str, ended: Ended) -> None:
         super().__init__(text)
         self.ended = ended
-
-
-class CallError(BelljarError):
-    """A call gave no result; the child lives on unless the subclass says otherwise."""
-
-
-class UnknownMethod(CallError):
-    """The plugin has no such public method."""
-
-
-class ArgumentError(CallError):
-    """The arguments do not fit the method."""
-
-
-class ResultError(CallError):
-    """The result cannot be sent, or does not fit the declared type."""
-
-
-class CallTimeout(CallError):
-    """The call took longer than its timeout."""
-
-
-class PluginError(CallError):
-    """The plugin raised; everything here is text that the child wrote and is not to be trusted.
-
-    ``refused`` names the imports and files that the seal refused during the call, also those that a library hid.
-    """
-
-    def __init__(self, text: str, *, remote_type: str, remote_traceback: str, refused: tuple[str, ...]) -> None:
-        super().__init__(text)
-        self.remote_type = remote_type
-        self.remote_traceback = remote_traceback
-        self.refused = refused

@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -22,21 +22,18 @@ import anyio
 import anyio.abc
 
 from ..ipc import datagram, pidfds
-from ..ipc.errors import BelljarError, PeerProtocolError
-from ..ipc.messages import Shutdown
+from ..ipc.channel.base import EndOfChannel
 from ..ipc.stage import Stage
 from ..sandbox.launch.wire import Exited, Failed, Launched, receive_report
 from ..sandbox.protection import Protection
-from .calls import Calls
 from .config.process_type import Process
-from .connection import EndOfChannel
+from .conversation import DEFAULT, Conversation, Default
 from .denials import Denials
 from .ended import Ended, ended_from
-from .errors import ChildEnded, LaunchError
+from .errors import LaunchError
 from .output import Output
 from .plan.at_seal import AtSeal
 from .plan.compare import StepReport
-from .proxy import Proxy
 from .services import Services
 from .stages import Launching
 from .state import Progress, State
@@ -44,6 +41,7 @@ from .state import Progress, State
 log = logging.getLogger("belljar.host")
 
 T = TypeVar("T")
+
 
 HANG_UP_GRACE = 1.0
 """Seconds that a child has to end after it closed the control channel, as all do that end."""
@@ -92,8 +90,8 @@ class ProcessHost:
         self._fds = ExitStack()
         self._outputs: list[Output] = []
         self._denials: Denials | None = None
-        self._services = Services(services or {}, process.max_payload)
-        self._calls = Calls(self._launching, self._services, self._took_refusals, self.kill)
+        self._services = Services(services or {})
+        self._conversation = Conversation(self)
         self._context: AbstractAsyncContextManager[None] | None = None
 
     @property
@@ -157,6 +155,7 @@ class ProcessHost:
                 finally:
                     with anyio.CancelScope(shield=True):
                         await self._finish()
+                        await self._conversation.close()
                     tasks.cancel_scope.cancel()
         finally:
             self._fds.close()
@@ -201,7 +200,8 @@ class ProcessHost:
                 log.log(level, "%s: %s is only partly there: %s", self.process.name, status.layer, status.limit)
         self._move(State.SEALED, Stage.LOAD)
         await launching.load(self._services.names)
-        self.methods = (await launching.await_ready(self._took_refusals)).methods
+        self.methods = (await launching.await_ready(self.took_refusals)).methods
+        self._conversation.start(launching.channel(), self._services.targets, tasks.start_soon)
         self._move(State.READY, Stage.READY)
 
     def _move(self, state: State, stage: Stage) -> None:
@@ -293,12 +293,12 @@ class ProcessHost:
             self._fds.callback(self._denials.close)
             tasks.start_soon(self._denials.record)
 
-    def _took_refusals(self) -> tuple[str, ...]:
+    def took_refusals(self) -> tuple[str, ...]:
         return self._denials.take() if self._denials is not None else ()
 
     async def _ended_in_launch(self) -> LaunchError:
         """The channel closed during the launch: say how the child ended, or pass its own report on."""
-        ended = await self._hung_up()
+        ended = await self.hung_up()
         if self._stage is Stage.HELLO and (why := self._launching.half.explain(ended.exit_code, ended.stderr)):
             return LaunchError(Stage.LAUNCH, 0, why)
         return LaunchError(self._stage, 0, f"the child ended{self._in_step()}: {ended}")
@@ -307,36 +307,54 @@ class ProcessHost:
         step = self._launching.steps.words()
         return f" in {step}" if step else ""
 
-    async def call(self, method: str, *arguments: Any, returns: Any = Any, timeout: float | None = None) -> Any:
-        """Call *method* of the plugin and return its result.
+    async def call(
+        self, method: str, *arguments: Any, returns: Any = Any, timeout: float | Default | None = DEFAULT
+    ) -> Any:
+        """Call *method* of the plugin and return its result; see `proxy` for calls with types.
 
-        Calls of several tasks are made one after the other. A call that is cancelled or runs into *timeout* (seconds)
-        while the child works on it kills the child: nothing else can stop code that does not want to stop.
+        Any number of calls may be under way; a plugin without event loop answers them in the order of their coming. A
+        call that is cancelled or runs into *timeout* (seconds; by default the process type's ``call_timeout``) ends
+        here at once, and the child is told. If it does not end the call within ``cancel_grace``, although it works on
+        nothing else, ``unresponsive`` says what becomes of it.
 
         Args:
-            arguments: Anything that msgspec can encode; more than about 64 KiB travel in a sealed memfd.
+            arguments: Anything that msgspec can encode.
             returns: The type that the result must fit. Without one, small results are plain values, and large ones
                 must be bytes or str, because plain values can take much more memory than they had on the way.
 
         Raises:
             UnknownMethod, ArgumentError, ResultError: the call does not fit the plugin; the child lives on.
-            PluginError: the plugin raised; the child lives on.
-            CallTimeout: the call took too long; the child was killed.
+            RemoteError: the plugin raised; the child lives on.
+            CallTimeout: the call took too long.
             ChildEnded: the child ended before it answered.
             PeerProtocolError: the child broke the protocol; it was killed.
         """
-        if self.state is not State.READY:
-            raise await self._not_ready(method)
-        try:
-            return await self._calls.call(method, arguments, returns, timeout)
-        except EndOfChannel:
-            ended = await self._hung_up()
-            raise ChildEnded(f"{self.process.name} ended during {method!r}: {ended}", ended) from None
-        except PeerProtocolError as error:
-            self.kill(f"it broke the protocol: {error}")
-            raise
+        return await self._conversation.call(method, arguments, returns, timeout)
 
-    async def _hung_up(self) -> Ended:
+    def map(
+        self,
+        method: str,
+        calls: Iterable[tuple[Any, ...]],
+        *,
+        returns: Any = Any,
+        chunksize: int = 64,
+        timeout: float | Default | None = DEFAULT,
+    ) -> AsyncGenerator[Any]:
+        """Yield the results of many calls of *method*, in order; each of *calls* is a tuple of arguments.
+
+        *chunksize* calls travel together, and two such chunks are under way at a time. The first error of a chunk is
+        raised instead of its results; *timeout* is for a chunk. Errors are those of `call`.
+        """
+        return self._conversation.map(method, calls, returns, chunksize, timeout)
+
+    def proxy(self, interface: type[T], *, timeout: float | Default | None = DEFAULT) -> T:
+        """Return an object with the methods of *interface*, annotated; each is a call that is checked both ways.
+
+        *timeout* is for each call, in seconds; for a stream, for each wait for an item. Errors are those of `call`.
+        """
+        return cast(T, self._conversation.proxy(interface, 0, timeout))
+
+    async def hung_up(self) -> Ended:
         """The channel is closed: the child has ended, or else it is killed. Nobody could talk to it any more."""
         with anyio.CancelScope(shield=True):
             with anyio.move_on_after(HUNG_UP):
@@ -345,22 +363,11 @@ class ProcessHost:
             ended = await self.wait()
         return ended
 
-    async def _not_ready(self, method: str) -> BelljarError | RuntimeError:
-        if self.state < State.READY:
-            return RuntimeError(f"could not call {method!r}: the child is not ready; enter the host with 'async with'")
-        with anyio.CancelScope(shield=True):
-            ended = await self.wait()
-        return ChildEnded(f"could not call {method!r}: {self.process.name} has ended: {ended}", ended)
-
-    def proxy(self, interface: type[T]) -> T:
-        """Return an object with the methods of *interface*, annotated; each is a call that is checked both ways."""
-        return cast(T, Proxy(self, interface))
-
     async def shutdown(self, grace: float = GRACE) -> Ended:
         """Ask the child to end, wait *grace* seconds, then kill it. A child that has ended already is no error."""
         if self._progress.reach(State.CLOSING):
             with anyio.move_on_after(grace):
-                await self._calls.ask_to_end(Shutdown())
+                await self._conversation.shut_down()
                 await self._end_came.wait()
         if not self._end_came.is_set():
             self.kill(f"it did not end within {grace:g} s of being asked")

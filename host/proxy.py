@@ -1,41 +1,71 @@
-"""A typed view of a plugin: the methods of an interface, each a checked call."""
+"""A typed view of a plugin, or of an object that it passed: the methods of an interface, each a checked call."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Protocol
 
-from ..ipc.interface import ArgumentsUnfit, signatures
-from .errors import ArgumentError, UnknownMethod
+from ..ipc.errors import ArgumentError, UnknownMethod
+from ..ipc.interface import ArgumentsUnfit, Declared, declared
+from ..ipc.peer.asynchronous import AsyncPeer
 
 
 class Caller(Protocol):
     """What a proxy needs of a host."""
 
-    async def call(self, method: str, *arguments: Any, returns: Any = ..., timeout: float | None = None) -> Any:
-        """Call *method* of the plugin."""
+    def ready_peer(self, method: str) -> AsyncPeer:
+        """Return the peer to call through. `BelljarError` if there is none now."""
         ...
 
 
 class Proxy:
-    """The methods of an interface as calls of one child."""
+    """The methods of *interface* as calls of *target* of one child; *timeout* in seconds for each call."""
 
-    def __init__(self, caller: Caller, interface: type) -> None:
+    def __init__(self, caller: Caller, interface: type, target: int, timeout: float | None) -> None:
         self._caller = caller
         self._interface = interface
-        self._signatures = signatures(interface)
+        self._target = target
+        self._timeout = timeout
+        self._methods = declared(interface)
 
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
-        signature = self._signatures.get(name)
-        if signature is None:
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = self._methods.get(name)
+        if method is None:
             raise UnknownMethod(f"{self._interface.__name__} has no method {name!r}")
+        made = _MAKERS[method.kind](self._caller, method, self._target, self._timeout)
+        self.__dict__[name] = made
+        return made
 
-        async def call(*arguments: Any, **keywords: Any) -> Any:
-            try:
-                bound = signature.bind(arguments, keywords)
-            except ArgumentsUnfit as error:
-                raise ArgumentError(f"could not call {name}: {error}") from None
-            return await self._caller.call(name, *bound, returns=signature.returns)
 
-        self.__dict__[name] = call
-        return call
+def _call(caller: Caller, method: Declared, target: int, timeout: float | None) -> Callable[..., Any]:
+    async def call(*arguments: Any, **keywords: Any) -> Any:
+        bound = _bind(method, arguments, keywords)
+        return await caller.ready_peer(method.name).call(target, method, bound, timeout)
+
+    return call
+
+
+def _stream(caller: Caller, method: Declared, target: int, timeout: float | None) -> Callable[..., Any]:
+    def stream(*arguments: Any, **keywords: Any) -> Any:
+        bound = _bind(method, arguments, keywords)
+        return caller.ready_peer(method.name).stream(target, method, bound, timeout)
+
+    return stream
+
+
+def _notify(caller: Caller, method: Declared, target: int, timeout: float | None) -> Callable[..., Any]:
+    async def notify(*arguments: Any, **keywords: Any) -> None:
+        bound = _bind(method, arguments, keywords)
+        await caller.ready_peer(method.name).notify(target, method, bound)
+
+    return notify
+
+
+_MAKERS = {"call": _call, "stream": _stream, "notify": _notify}
+
+
+def _bind(method: Declared, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, ...]:
+    try:
+        return method.bind(arguments, keywords)
+    except ArgumentsUnfit as error:
+        raise ArgumentError(f"could not call {method.name}: {error}") from None

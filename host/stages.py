@@ -19,6 +19,9 @@ import anyio
 import anyio.to_thread
 
 from ..ipc import datagram, pidfds
+from ..ipc.channel.base import Channel, EndOfChannel
+from ..ipc.channel.over_socket import SocketChannel
+from ..ipc.credentials import Credentials
 from ..ipc.errors import HelloError, PeerProtocolError
 from ..ipc.hello import Expected, Facts, judge_hello, judge_sender
 from ..ipc.messages import (
@@ -55,7 +58,7 @@ from .choose import below_floor, choose, rights_of
 from .config.granted_paths import check_granted_paths, real_paths
 from .config.place import Place, printable
 from .config.process_type import Process, plan_of
-from .connection import Connection, EndOfChannel
+from .connection import Connection
 from .errors import LaunchError, PlanError, ProtectionError
 from .plan.check import check_plan, surroundings
 from .plan.plan import Plan
@@ -76,6 +79,7 @@ class Launching:
         self.listener: int | None = None
         self.landlock: Landlock | None = None
         self.pidfd: int | None = None
+        self.is_ready = False
         self.steps = StepWatch(process, Plan(), self.timeline)
 
     @contextmanager
@@ -349,9 +353,14 @@ class Launching:
                 raise failed(message, refusals())
             if not isinstance(message, Ready):
                 raise PeerProtocolError(f"the child sent {type(message).__name__} instead of being ready")
+        self.is_ready = True
         if (took := message.took.get(Stage.LOAD.label)) is not None:  # and nothing else: the plugin may have said it
             self.timeline[Stage.LOAD.label] = took
         return message
+
+    def channel(self) -> Channel:
+        """Return the channel of a child that is ready."""
+        return SocketChannel(self.connection.sock, Credentials(self.connection.sender_pid, 0, 0))
 
     def close(self) -> None:
         """Close what the launch still owns."""

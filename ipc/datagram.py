@@ -76,16 +76,18 @@ def control_pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
 
 
-def send(sock: socket.socket, data: bytes, fds: Sequence[int] = ()) -> None:
-    """Send one datagram; the caller keeps its own copies of *fds*. `OSError` as from sendmsg(2)."""
+def send(sock: socket.socket, data: bytes, fds: Sequence[int] = (), flags: int = 0) -> None:
+    """Send one datagram; the caller keeps its own copies of *fds*. *flags* and `OSError` as of sendmsg(2)."""
     if not fds:
-        sock.send(data, _NOSIGNAL)
+        sock.send(data, flags | _NOSIGNAL)
         return
-    sock.sendmsg([data], [(_SOCKET, _RIGHTS, array.array("i", fds))], _NOSIGNAL)
+    sock.sendmsg([data], [(_SOCKET, _RIGHTS, array.array("i", fds))], flags | _NOSIGNAL)
 
 
-def receive(sock: socket.socket, buffer: bytearray | None = None, *, max_fds: int = MAX_FDS) -> Datagram | None:
-    """Receive one datagram with at most *max_fds*, or None at end of file. `OSError` as from recvmsg(2).
+def receive(
+    sock: socket.socket, buffer: bytearray | None = None, *, max_fds: int = MAX_FDS, flags: int = 0
+) -> Datagram | None:
+    """Receive one datagram with at most *max_fds*, or None at end of file. *flags* and `OSError` as of recvmsg(2).
 
     With a *buffer* the datagram's data is a view of it, valid until the next call with the same buffer.
 
@@ -95,9 +97,9 @@ def receive(sock: socket.socket, buffer: bytearray | None = None, *, max_fds: in
     data: bytes | memoryview
     control = _CREDENTIALS_SPACE + socket.CMSG_SPACE(4 * max_fds)
     if buffer is None:
-        data, ancillary, result, _ = sock.recvmsg(MAX_DATAGRAM, control, _CLOEXEC)
+        data, ancillary, result, _ = sock.recvmsg(MAX_DATAGRAM, control, flags | _CLOEXEC)
     else:
-        size, ancillary, result, _ = sock.recvmsg_into([buffer], control, _CLOEXEC)
+        size, ancillary, result, _ = sock.recvmsg_into([buffer], control, flags | _CLOEXEC)
         data = memoryview(buffer)[:size]
     if not data and not ancillary:
         return None

@@ -21,3 +21,52 @@ class PeerProtocolError(ProtocolError):
 
 class HelloError(PeerProtocolError):
     """A hello came from the wrong process, was malformed, or did not come in time."""
+
+
+class CallError(BelljarError):
+    """A call gave no result; the child lives on unless the subclass says otherwise."""
+
+
+class UnknownMethod(CallError):
+    """The other side has no such public method."""
+
+
+class ArgumentError(CallError):
+    """The arguments do not fit the method."""
+
+
+class ResultError(CallError):
+    """The result cannot be sent, or does not fit the declared type."""
+
+
+class CallTimeout(CallError):
+    """The call took longer than its timeout. If the child does not end it soon, its process type says what happens."""
+
+
+class CallCancelled(CallError):
+    """The other side ended the call because it was told to, or because it shuts down."""
+
+
+class StreamBroken(CallError):
+    """A stream ended before its time: whoever writes it failed. The text says how."""
+
+
+class RemoteError(CallError):
+    """The plugin raised; everything here is text that the child wrote and is not to be trusted.
+
+    ``refused`` names the imports and files that the seal refused during the call, also those that a library hid.
+    """
+
+    def __init__(self, text: str, *, remote_type: str, remote_traceback: str, refused: tuple[str, ...]) -> None:
+        super().__init__(text)
+        self.remote_type = remote_type
+        self.remote_traceback = remote_traceback
+        self.refused = refused
+
+
+class ServiceRefused(BelljarError):
+    """Raise it in a service to say no; the plugin gets the text."""
+
+
+class ServiceError(Exception):
+    """A service gave no answer: it is not offered, was called wrongly or at the wrong time, refused, or failed."""

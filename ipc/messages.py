@@ -123,34 +123,6 @@ class Ready(_Message, frozen=True, tag="ready"):
     took: Timings
 
 
-class Reply(_Message, frozen=True, tag="reply"):
-    """The result of a call; ``payload`` is None when it travels in the message's sealed memfd."""
-
-    call_id: Natural
-    payload: Inline | None
-    refused: Names = ()
-
-
-class CallFailed(_Message, frozen=True, tag="call-failed"):
-    """A call had no result. ``traceback`` is text; it never becomes an object."""
-
-    call_id: Natural
-    kind: Literal["unknown-method", "argument", "result", "exception"]
-    error: Name
-    text: Text
-    traceback: Long = ""
-    refused: Names = ()
-
-
-class ServiceCall(_Message, frozen=True, tag="service-call"):
-    """During a call, the plugin asks the host for a service; ``payload`` as in `Call`. The child numbers these."""
-
-    call_id: Natural
-    service: Name
-    method: Name
-    payload: Inline | None
-
-
 class RunStep(_Message, frozen=True):
     """One early-init step: ``function`` of ``/path/file.py:name`` or ``module:name``, called with ``options``.
 
@@ -194,40 +166,15 @@ class Load(_Message, frozen=True, tag="load"):
     services: Names = ()
 
 
-class Call(_Message, frozen=True, tag="call"):
-    """Call a method; ``payload`` is the msgpack array of arguments, None when it is in the message's memfd."""
-
-    call_id: Natural
-    method: Name
-    payload: Inline | None
-
-
-class ServiceReply(_Message, frozen=True, tag="service-reply"):
-    """What a service answered; ``payload`` as in `Reply`."""
-
-    call_id: Natural
-    payload: Inline | None
-
-
-class ServiceFailed(_Message, frozen=True, tag="service-failed"):
-    """A service gave no answer; ``text`` says no more of the host than the service meant to say."""
-
-    call_id: Natural
-    kind: Literal["not-offered", "argument", "result", "refused", "failed"]
-    text: Text
-
-
 class Shutdown(_Message, frozen=True, tag="shutdown"):
     """End the dispatch loop and exit with code 0."""
 
 
-FromChild: TypeAlias = (
-    Hello | StageFailed | StepBegan | StepEnded | Listening | Sealed | Ready | Reply | CallFailed | ServiceCall
-)
-FromHost: TypeAlias = Configure | Load | Call | ServiceReply | ServiceFailed | Shutdown
+FromChild: TypeAlias = Hello | StageFailed | StepBegan | StepEnded | Listening | Sealed | Ready
+FromHost: TypeAlias = Configure | Load
 
 # A string that is not UTF-8 and nesting without end are not DecodeErrors of msgspec.
-_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _encoder = msgspec.msgpack.Encoder()
 _from_child: msgspec.msgpack.Decoder[FromChild] = msgspec.msgpack.Decoder(FromChild, strict=True)
@@ -247,7 +194,7 @@ def decode_from_child(data: bytes | memoryview) -> FromChild:
     """Return the message of a child; `PeerProtocolError` if it is anything but a valid one."""
     try:
         return _from_child.decode(data)
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         raise PeerProtocolError(f"the child sent a message that does not fit the protocol: {error}") from None
 
 
@@ -255,7 +202,7 @@ def decode_from_host(data: bytes | memoryview) -> FromHost:
     """Return the message of the host; `PeerProtocolError` if it is anything but a valid one."""
     try:
         return _from_host.decode(data)
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         raise PeerProtocolError(f"the host sent a message that does not fit the protocol: {error}") from None
 
 

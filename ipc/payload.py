@@ -8,17 +8,34 @@ receiver checks seals and size before it reads a byte. F_GET_SEALS fails on anyt
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 
 from .errors import PeerProtocolError
+from .memory.mapping import Mapping
 
+_MFD_NOEXEC_SEAL = 0x8  # Linux 6.3
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+
+
+def new_memfd(name: str) -> int:
+    """Return a new memfd that can be sealed, and not executed where the kernel knows of that; the caller owns it.
+
+    `OSError` as from memfd_create(2).
+    """
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        return os.memfd_create(name, flags | _MFD_NOEXEC_SEAL)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return os.memfd_create(name, flags)
 
 
 def make_sealed(data: bytes | memoryview, name: str = "belljar-payload") -> int:
     """Return a new sealed memfd that holds *data*; the caller owns the fd. `OSError` as from memfd_create(2)."""
-    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fd = new_memfd(name)
     try:
         rest = memoryview(data)
         while rest:
@@ -55,5 +72,18 @@ def read_sealed(fd: int, limit: int) -> bytes:
         while len(data) < size:  # one read moves at most 2 GiB, see read(2)
             data += os.pread(fd, size - len(data), len(data))
         return data
+    finally:
+        os.close(fd)
+
+
+def map_sealed(fd: int, limit: int) -> Mapping:
+    """Map a sealed payload, to be read without a copy; *fd* is taken over and closed also on errors.
+
+    Safe although it came from the other side: F_SEAL_WRITE is refused while anybody has a writable mapping and forbids
+    new ones, writes and holes from then on, and F_SEAL_SHRINK forbids the cut that would end in a SIGBUS. So what is
+    checked once stays true. `PeerProtocolError` as `check_sealed`, `OSError` as from mmap(2).
+    """
+    try:
+        return Mapping(fd, check_sealed(fd, limit), writable=False)
     finally:
         os.close(fd)

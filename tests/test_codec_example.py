@@ -20,7 +20,7 @@ import msgspec
 import pytest
 from PIL import Image
 
-from belljar import LaunchError, PluginError, Process, ProcessHost, load_config
+from belljar import LaunchError, Process, ProcessHost, RemoteError, load_config
 
 from .helpers import on_all, process, require, write_plugin
 
@@ -160,7 +160,7 @@ async def test_demuxer_needs_its_samples_before_the_seal(tmp_path: Path, example
     """Preloading is not enough: PyAV imports a part of itself at its first container, which the seal refuses."""
     clip = film(tmp_path / "clip.mp4").read_bytes()
     async with ProcessHost(process_type("demuxer", early_init=())) as host:
-        with pytest.raises(PluginError, match=r"the seal refused import av\.subtitles"):
+        with pytest.raises(RemoteError, match=r"the seal refused import av\.subtitles"):
             await host.proxy(example.interfaces.Demuxer).open(clip)
 
 

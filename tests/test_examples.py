@@ -24,7 +24,7 @@ import msgspec
 import pytest
 from PIL import Image
 
-from belljar import ChildEnded, PluginError, Policy, Process, ProcessHost, load_config, probe
+from belljar import ChildEnded, Policy, Process, ProcessHost, RemoteError, load_config, probe
 from belljar.sandbox.backends import BACKENDS
 from belljar.sandbox.probe import explain, requirements
 from belljar.sandbox.user import resolve_user
@@ -363,7 +363,7 @@ def test_a_dead_child_is_replaced(tmp_path: Path) -> None:
         )
 
     anyio.run(all_jobs)
-    assert isinstance(results["fail"], PluginError)
+    assert isinstance(results["fail"], RemoteError)
     assert isinstance(results["die"], ChildEnded)
     assert results["live"] == "live"
     assert len(set(children)) == 2

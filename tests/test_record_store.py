@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from belljar import PluginError, ProcessHost, ServiceRefused
+from belljar import ProcessHost, RemoteError, ServiceRefused
 
 from .helpers import on_both, process, require, write_plugin
 
@@ -191,7 +191,7 @@ async def test_hostile_question_is_refused(tmp_path: Path, example: Any, backend
         async with offering(example, records, tmp_path, backend) as host:
             before = below(tmp_path)
             for name, (asked, arguments, expected) in WRONG.items():
-                with pytest.raises(PluginError, match=f"ServiceError: .*{expected}") as caught:
+                with pytest.raises(RemoteError, match=f"ServiceError: .*{expected}") as caught:
                     await host.call("ask", *asked.split("."), arguments)
                 assert "\n" not in str(caught.value), name
                 assert len(str(caught.value)) < 300, name
@@ -207,7 +207,7 @@ async def test_too_many_records_are_refused(tmp_path: Path, example: Any, backen
     require(backend)
     with example.storage.Profile(tmp_path / "profile").records("plug", ORIGIN) as records:
         async with offering(example, records, tmp_path, backend) as host:
-            with pytest.raises(PluginError, match="ServiceError: there are 16 records: that is the most"):
+            with pytest.raises(RemoteError, match="ServiceError: there are 16 records: that is the most"):
                 await host.call("many")
     (folder,) = (tmp_path / "profile" / "records").iterdir()
     assert below(folder) == {f"x{number}": b"x" for number in range(16)}

@@ -11,7 +11,7 @@ from typing import TypeVar
 import anyio
 from rich.console import Console
 
-from belljar import PluginError
+from belljar import RemoteError
 from belljar.host.config.place import nearest, printable, quoted
 from belljar.sandbox.backends import names
 from belljar.sandbox.user import closed_to, resolve_user
@@ -32,7 +32,7 @@ class Trouble(Exception):
 def reason(error: Exception) -> str:
     """What to tell people: the plugin's own words where it refused its input, else everything."""
     text = str(error)
-    if isinstance(error, PluginError) and error.remote_type == "ValueError":
+    if isinstance(error, RemoteError) and error.remote_type == "ValueError":
         text = text.partition("ValueError: ")[2]
     return printable(text or type(error).__name__)
 

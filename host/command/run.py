@@ -13,10 +13,10 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from ...ipc.errors import ArgumentError, ResultError
 from ...sandbox.quantities import parse_duration
 from ..config.place import printable, quoted
 from ..config.process_type import Process
-from ..errors import ArgumentError, ResultError
 from ..process_host import ProcessHost
 
 

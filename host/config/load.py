@@ -191,7 +191,9 @@ def _process(place: Place, table: Table, base: Path, policies: Mapping[str, Poli
 
 
 def _process_value(place: Place, key: str, value: object) -> Any:
-    if key in ("launch_timeout", "step_timeout"):
+    if key == "call_timeout" and value == "none":
+        return None
+    if key in ("launch_timeout", "step_timeout", "call_timeout", "cancel_grace"):
         return _quantity(place, value, parse_duration)
     if key == "max_payload":
         return _quantity(place, value, parse_size)

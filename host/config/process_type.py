@@ -27,6 +27,9 @@ from .place import Place, quoted
 Load: TypeAlias = Literal["after-seal", "early"]
 LOADS: tuple[str, ...] = ("after-seal", "early")
 
+Unresponsive: TypeAlias = Literal["kill", "warn"]
+UNRESPONSIVE: tuple[str, ...] = ("kill", "warn")
+
 MAX_PAYLOAD = 1 << 40
 
 
@@ -52,6 +55,10 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         step_timeout: Seconds that an early-init step may take that declares no deadline; at most ``launch_timeout``.
         files: More files and folders that the plugin finds beside its own.
         env: The child's environment, on top of the few variables that every child gets.
+        call_timeout: Seconds that a call may take, if it says nothing itself; for a stream, that one may wait for an item.
+            None, in TOML ``"none"``: for ever.
+        cancel_grace: Seconds that a child has to end a call that was given up.
+        unresponsive: What becomes of a child that does not: ``kill`` or ``warn``.
         max_payload: Bytes that one argument list or one result may have.
     """
 
@@ -70,6 +77,9 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     step_timeout: float = 10.0
     files: tuple[str, ...] = ()
     env: dict[str, str] = {}
+    call_timeout: float | None = 30.0
+    cancel_grace: float = 1.0
+    unresponsive: Unresponsive = "kill"
     max_payload: int = 64 << 20
 
     def __post_init__(self) -> None:
@@ -159,9 +169,10 @@ def _check_values(process: Process, place: Place) -> None:
     _check_backend(process, place)
     if not process.name.isprintable() or "/" in process.name or not 0 < len(process.name) <= 64:
         raise place.error(f"expected a name of 1 to 64 printable characters without '/', got {quoted(process.name)}")
-    for key in ("launch_timeout", "step_timeout"):
-        seconds: float = getattr(process, key)
-        if not 0 < seconds < float("inf"):
+    choice(place.at("unresponsive"), "answer", process.unresponsive, UNRESPONSIVE)
+    for key in ("launch_timeout", "step_timeout", "call_timeout", "cancel_grace"):
+        seconds: float | None = getattr(process, key)
+        if seconds is not None and not 0 < seconds < float("inf"):
             raise place.at(key).error(f"expected more than 0 seconds, got {seconds:g}")
     if not 0 < process.max_payload <= MAX_PAYLOAD:
         raise place.at("max_payload").error(f"expected 1 byte to 1TiB, got {process.max_payload}")

@@ -23,8 +23,8 @@ from typing import Any
 import anyio
 import pytest
 
-from belljar.host.errors import PluginError
 from belljar.host.process_host import ProcessHost
+from belljar.ipc.errors import RemoteError
 from belljar.sandbox.backends import host_half
 from belljar.sandbox.layers import Layer
 from belljar.sandbox.policy import Policy
@@ -65,7 +65,7 @@ class Seen:
     works: dict[str, Any] = field(default_factory=dict)
     tries: dict[str, Any] = field(default_factory=dict)
     log: list[tuple[str, str]] = field(default_factory=list)
-    errors: dict[str, PluginError] = field(default_factory=dict)
+    errors: dict[str, RemoteError] = field(default_factory=dict)
     left: set[str] = field(default_factory=set)
     child_pid: int = 0
     launched_pid: int = 0
@@ -166,7 +166,7 @@ async def _observe(seen: Seen) -> None:
         for method in ("raises", "recurses", "imports_late", "fails_in_the_kernel"):
             try:
                 await host.call(method)
-            except PluginError as error:
+            except RemoteError as error:
                 seen.errors[method] = error
         seen.works["answer after all of it"] = await host.call("add", 1, 2, returns=int)
 

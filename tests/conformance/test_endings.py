@@ -17,8 +17,9 @@ import anyio
 import pytest
 
 from belljar.host.ended import Ended
-from belljar.host.errors import CallTimeout, ChildEnded
+from belljar.host.errors import ChildEnded
 from belljar.host.process_host import ProcessHost
+from belljar.ipc.errors import CallTimeout
 from belljar.ipc.pidfds import pids_of
 from belljar.ipc.stage import Stage
 from belljar.sandbox.layers import Layer

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from belljar.host.errors import PluginError
+from belljar.ipc.errors import RemoteError
 from belljar.sandbox.layers import Layer
 from belljar.sandbox.policy import Limits, Policy
 from belljar.sandbox.protection import Operation, Protection, Verdict
@@ -142,7 +142,7 @@ async def test_limits_hold(backend: str) -> None:
         assert host.protection is not None
         engaged_by_report(host.protection, Layer.RLIMITS)
         shown = (await host.call("works", returns=dict[str, Any]))["all_limits"]
-        with pytest.raises(PluginError) as caught:
+        with pytest.raises(RemoteError) as caught:
             await host.call("allocates", 1 << 30)
         attempts: list[tuple[str, list[Any]]] = [("copy_fds_without_end", []), ("fill_a_memfd", [2 << 20])]
         found = await host.call("reach", attempts, returns=dict[str, Any])

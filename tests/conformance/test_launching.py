@@ -15,9 +15,10 @@ import anyio.lowlevel
 import pytest
 
 from belljar.host.config.process_type import Process
-from belljar.host.errors import ArgumentError, ConfigError, LaunchError, PluginError, ResultError, UnknownMethod
+from belljar.host.errors import ConfigError, LaunchError
 from belljar.host.process_host import ProcessHost
 from belljar.host.state import State
+from belljar.ipc.errors import ArgumentError, RemoteError, ResultError, UnknownMethod
 from belljar.ipc.stage import Stage
 
 from ..helpers import launch, nothing_left, write_plugin
@@ -170,7 +171,7 @@ async def test_the_errors_of_calls(backend: str) -> None:
             await host.call("unsendable")
         with pytest.raises(ResultError, match="does not fit"):
             await host.call("add", 1, returns=str)
-        with pytest.raises(PluginError, match="'boom' raised ValueError: the plugin's own words"):
+        with pytest.raises(RemoteError, match="'boom' raised ValueError: the plugin's own words"):
             await host.call("boom")
         assert await host.call("add", 1) == 3
 

@@ -21,7 +21,8 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from belljar import Policy, ProcessHost
-from belljar.host.errors import ChildEnded, LaunchError, PluginError, ProtectionError
+from belljar.host.errors import ChildEnded, LaunchError, ProtectionError
+from belljar.ipc.errors import RemoteError
 from belljar.sandbox.backends import host_half, names
 from belljar.sandbox.danger import COVERT_CHANNELS, DEVICES, NETWORK
 from belljar.sandbox.launch import client
@@ -99,7 +100,7 @@ async def test_socket_that_lingers_cannot_be_made() -> None:
     policy = Policy.compute().allow_network("inet", NETWORK)
     async with finder(policy=policy, preload=("socket",)) as host:
         await host.call("linger", int(socket.AF_INET), int(socket.SO_KEEPALIVE))  # other options are allowed
-        with pytest.raises(PluginError, match="Permission denied"):
+        with pytest.raises(RemoteError, match="Permission denied"):
             await host.call("linger", int(socket.AF_INET), int(socket.SO_LINGER))
 
 
@@ -190,7 +191,7 @@ async def test_key_of_the_host_cannot_be_read(backend: str) -> None:
     """A child that may use kernel keys does not have those of the host's session."""
     with session_key() as key:
         async with finder(backend, policy=KEYS, preload=("ctypes",)) as host:  # a zygote of this session
-            with pytest.raises(PluginError, match=r"Permission denied|Required key"):
+            with pytest.raises(RemoteError, match=r"Permission denied|Required key"):
                 await host.call("key_of_host", key)
 
 
@@ -222,7 +223,7 @@ async def test_mode_of_a_device_cannot_be_set(tmp_path: Path) -> None:
     policy = Policy().allow_devices("/dev/null", DEVICES).allow_files_read_write(str(tmp_path))
     async with finder(policy=policy) as host:
         assert await host.call("write_without_truncation", "/dev/null") == 1
-        with pytest.raises(PluginError, match="Read-only file system"):
+        with pytest.raises(RemoteError, match="Read-only file system"):
             await host.call("set_same_mode", "/dev/null")
 
 
@@ -237,7 +238,7 @@ async def test_mount_inside_of_a_read_only_folder_is_read_only_too(backend: str,
     with mounted(shown / "inner"):
         async with finder(backend, policy=policy) as host:
             await host.call("write", str(writable / "file"))
-            with pytest.raises(PluginError, match=r"Read-only file system|Permission denied"):
+            with pytest.raises(RemoteError, match=r"Read-only file system|Permission denied"):
                 await host.call("write", str(shown / "inner/file"))
             assert {"ro", "nodev"} <= options_of(host, shown / "inner")
 

@@ -13,8 +13,9 @@ import anyio
 import pytest
 
 from belljar.host.choose import choose
-from belljar.host.errors import ChildEnded, LaunchError, ResultError
+from belljar.host.errors import ChildEnded, LaunchError
 from belljar.host.process_host import ProcessHost
+from belljar.ipc.errors import ResultError
 from belljar.sandbox.backends import host_half
 from belljar.sandbox.danger import COVERT_CHANNELS, SYSCALLS
 from belljar.sandbox.errors import SandboxError

@@ -10,8 +10,8 @@ from typing import Any
 import anyio
 import pytest
 
-from belljar.host.errors import ArgumentError, CallTimeout, ChildEnded, PluginError, ResultError, UnknownMethod
-from belljar.ipc.errors import PeerProtocolError
+from belljar.host.errors import ChildEnded
+from belljar.ipc.errors import ArgumentError, CallTimeout, PeerProtocolError, RemoteError, ResultError, UnknownMethod
 from belljar.ipc.messages import MAX_INLINE
 from belljar.sandbox.policy import Policy
 
@@ -103,9 +103,9 @@ async def test_a_method_that_is_not_there(name: str) -> None:
 
 
 async def test_what_the_plugin_raises() -> None:
-    """PluginError has the type, the text and the traceback with the plugin's own line; nothing of it is an object."""
+    """RemoteError has the type, the text and the traceback with the plugin's own line; nothing of it is an object."""
     async with launch() as host:
-        with pytest.raises(PluginError, match="'boom' raised ValueError: the plugin's own words") as caught:
+        with pytest.raises(RemoteError, match="'boom' raised ValueError: the plugin's own words") as caught:
             await host.call("boom")
     error = caught.value
     assert error.remote_type == "ValueError"
@@ -126,9 +126,9 @@ async def test_what_the_plugin_raises() -> None:
     ],
 )
 async def test_odd_errors_are_errors_of_the_call_only(method: str, kind: str, text: str) -> None:
-    """Errors whose text is no UTF-8, cannot be read or is huge, and exit(), are PluginError; the child lives on."""
+    """Errors whose text is no UTF-8, cannot be read or is huge, and exit(), are RemoteError; the child lives on."""
     async with launch() as host:
-        with pytest.raises(PluginError, match=text) as caught:
+        with pytest.raises(RemoteError, match=text) as caught:
             await host.call(method)
         assert caught.value.remote_type == kind
         assert len(str(caught.value)) < 5000
@@ -159,7 +159,7 @@ async def test_refused_imports_are_named(caplog: pytest.LogCaptureFixture) -> No
     """An import that the seal refused is named in the error, and in the log also if the plugin hid it."""
     assert "wave" not in sys.modules
     async with launch() as host:
-        with pytest.raises(PluginError, match="the seal refused import wave") as caught:
+        with pytest.raises(RemoteError, match="the seal refused import wave") as caught:
             await host.call("late_import")
         assert "import wave" in caught.value.refused
         caplog.clear()
@@ -171,7 +171,7 @@ async def test_refused_imports_are_named(caplog: pytest.LogCaptureFixture) -> No
 async def test_refused_files_are_named() -> None:
     """A file that the seal refused is named by its path in the error."""
     async with launch() as host:
-        with pytest.raises(PluginError, match="PermissionError") as caught:
+        with pytest.raises(RemoteError, match="PermissionError") as caught:
             await host.call("open_file", "/etc/hostname")
         assert any("/etc/hostname" in what for what in caught.value.refused)
 

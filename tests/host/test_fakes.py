@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from belljar.host.errors import LaunchError, PluginError
+from belljar.host.errors import LaunchError
 from belljar.host.process_host import ProcessHost
+from belljar.ipc.errors import RemoteError
 from belljar.sandbox.backends import BACKENDS, host_half
 from belljar.sandbox.landlock import FEATURES
 from belljar.sandbox.layers import Layer
@@ -161,11 +162,11 @@ async def test_a_floor_that_no_fallback_meets(monkeypatch: pytest.MonkeyPatch) -
 async def test_without_a_listener_refusals_have_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a listener the seal refuses as well, and only the name of the call is lost."""
     async with launch() as host:
-        with pytest.raises(PluginError, match="the seal refused openat"):
+        with pytest.raises(RemoteError, match="the seal refused openat"):
             await host.call("open_file", "/etc/hostname")
     monkeypatch.setenv("BELLJAR_FAKE_MISSING", "seccomp-listener")
     async with launch() as host:
-        with pytest.raises(PluginError, match="Permission denied") as caught:
+        with pytest.raises(RemoteError, match="Permission denied") as caught:
             await host.call("open_file", "/etc/hostname")
     assert caught.value.refused == ()
 
@@ -204,7 +205,7 @@ async def test_an_older_landlock_is_really_used(
     async with launch(plugin, backend=backend, policy=policy) as host:
         assert host.protection is not None
         report = host.protection
-        with pytest.raises(PluginError):
+        with pytest.raises(RemoteError):
             await host.call("cut", str(foreign))
     assert foreign.read_text() == "content"
     found = report.landlock

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from belljar.host.config.process_type import Process
-from belljar.host.errors import ConfigError, LaunchError, PluginError, ProtectionError
+from belljar.host.errors import ConfigError, LaunchError, ProtectionError
+from belljar.ipc.errors import RemoteError
 from belljar.ipc.stage import Stage
 from belljar.sandbox.backends import host_half
 from belljar.sandbox.backends.namespaces import HostSide
@@ -139,7 +140,7 @@ async def test_a_trusted_plugin_is_loaded_before_the_seal(tmp_path: Path) -> Non
     """
     async with launch(write_plugin(tmp_path, source), load="early") as host:
         assert await host.call("early", returns=str) == Path("/etc/hostname").read_text()
-        with pytest.raises(PluginError, match="the seal refused openat /etc/hostname"):
+        with pytest.raises(RemoteError, match="the seal refused openat /etc/hostname"):
             await host.call("late", returns=str)
 
 
@@ -154,7 +155,7 @@ async def test_a_late_import_that_a_library_hides_is_named(tmp_path: Path) -> No
                     raise RuntimeError("something else") from None
     """
     async with launch(write_plugin(tmp_path, source)) as host:
-        with pytest.raises(PluginError, match="import wave") as caught:
+        with pytest.raises(RemoteError, match="import wave") as caught:
             await host.call("late")
     assert "import wave" in caught.value.refused
 
@@ -167,7 +168,7 @@ async def test_a_traceback_through_a_library_is_no_refusal(tmp_path: Path) -> No
             def parse(self) -> None: json.loads("{")  # the line
     """
     async with launch(write_plugin(tmp_path, source)) as host:
-        with pytest.raises(PluginError, match="JSONDecodeError") as caught:
+        with pytest.raises(RemoteError, match="JSONDecodeError") as caught:
             await host.call("parse")
     assert caught.value.refused == ()
     assert "the seal refused" not in str(caught.value)

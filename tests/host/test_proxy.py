@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 import pytest
 
-from belljar.host.errors import ArgumentError, ResultError, UnknownMethod
 from belljar.host.proxy import Proxy
+from belljar.ipc.errors import ArgumentError, ResultError, UnknownMethod
 from belljar.ipc.interface import signatures
 
 from ..children.plain import Size

@@ -10,10 +10,10 @@ import anyio.lowlevel
 import msgspec
 import pytest
 
-from belljar.host.errors import CallTimeout, ChildEnded, PluginError
+from belljar.host.errors import ChildEnded
 from belljar.host.process_host import ProcessHost
 from belljar.host.services import MAX_LOGGED, ServiceRefused, Services
-from belljar.ipc.errors import PeerProtocolError
+from belljar.ipc.errors import CallTimeout, PeerProtocolError, RemoteError
 from belljar.ipc.messages import ServiceFailed
 
 from ..children.channel_abuser import SERVICE_ABUSES
@@ -124,7 +124,7 @@ async def test_arguments_and_answers_are_checked_on_both_sides() -> None:
     async with served(Memory()) as host:
         assert "length <= 16" in await host.call("why_not", "x" * 17, returns=str)
         assert "does not fit" in await host.call("wrong", returns=str)
-        with pytest.raises(PluginError, match="argument 'key': Expected"):
+        with pytest.raises(RemoteError, match="argument 'key': Expected"):
             await host.call("copy", "first", "x" * 17)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from belljar.host.errors import PluginError
+from belljar.ipc.errors import RemoteError
 from belljar.sandbox import protection
 from belljar.sandbox.errors import SandboxError
 from belljar.sandbox.layers import Layer
@@ -116,7 +116,7 @@ async def test_named_paths_stay_and_nothing_else(tmp_path: Path) -> None:
         assert await host.call("write", str(writable / "new")) == 7
         assert await host.call("names", "/") == [readable.parts[1]]
         for method, path in (("write", readable / "new"), ("read", Path("/etc/hostname")), ("write", Path("/new"))):
-            with pytest.raises(PluginError):
+            with pytest.raises(RemoteError):
                 await host.call(method, str(path))
     assert (writable / "new").read_text() == "written"
     assert not (readable / "new").exists()

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import ImageFont
 
-from belljar.host.errors import LaunchError, PluginError
+from belljar.host.errors import LaunchError
 from belljar.host.plan.step import Step
 from belljar.host.process_host import ProcessHost
+from belljar.ipc.errors import RemoteError
 
 from ...children.steps.typeset import drawn
 from ...helpers import launch
@@ -42,7 +43,7 @@ async def test_without_the_step_a_font_cannot_be_opened(backend: str, font: Path
         if backend == "none":
             assert await host.call("by_itself", str(font), returns=bytes)
             return
-        with pytest.raises(PluginError, match="OSError: cannot open resource"):
+        with pytest.raises(RemoteError, match="OSError: cannot open resource"):
             await host.call("by_itself", str(font), returns=bytes)
 
 
@@ -70,7 +71,7 @@ async def test_a_font_that_was_not_read(font: Path) -> None:
     """The error names the nearest that was."""
     async with typeset("namespaces", font) as host:
         assert await host.call("names", returns=list[str]) == ["Aileron", "Aileron Regular"]
-        with pytest.raises(PluginError, match=r"no font 'Aileronn' was read before the seal .did you mean 'Aileron'"):
+        with pytest.raises(RemoteError, match=r"no font 'Aileronn' was read before the seal .did you mean 'Aileron'"):
             await host.call("text", "Aileronn", 12, returns=bytes)
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from belljar.host.errors import ChildEnded, LaunchError, PlanError, PluginError
+from belljar.host.errors import ChildEnded, LaunchError, PlanError
 from belljar.host.plan.step import Step
 from belljar.host.process_host import ProcessHost
+from belljar.ipc.errors import RemoteError
 from belljar.ipc.stage import Stage
 from belljar.sandbox.graphics import LLVMPIPE, find_driver
 from belljar.sandbox.policy import Policy
@@ -76,7 +77,7 @@ async def test_without_it_there_is_no_context(backend: str) -> None:
         if backend == "none":
             assert "llvmpipe" in await host.call("make_context", returns=str)
             return
-        with pytest.raises(PluginError, match=r"libEGL\.so\.1 not loaded") as caught:
+        with pytest.raises(RemoteError, match=r"libEGL\.so\.1 not loaded") as caught:
             await host.call("make_context", returns=str)
         assert any(call.startswith("openat /") and call.endswith("/libEGL.so.1") for call in caught.value.refused)
 

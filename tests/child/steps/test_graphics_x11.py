@@ -19,9 +19,10 @@ import pytest
 from Xlib import X
 from Xlib.display import Display
 
-from belljar.host.errors import ConfigError, LaunchError, PluginError
+from belljar.host.errors import ConfigError, LaunchError
 from belljar.host.plan.step import Step
 from belljar.host.process_host import ProcessHost
+from belljar.ipc.errors import RemoteError
 from belljar.ipc.stage import Stage
 from belljar.sandbox.policy import Policy
 
@@ -138,7 +139,7 @@ async def test_without_the_step_nothing_connects(backend: str, server: Server) -
         if backend == "none":
             assert await host.call("connect", server.number, returns=bytes) == painted(server.victim)
             return
-        with pytest.raises(PluginError, match="DisplayConnectionError: Can't connect to display"):
+        with pytest.raises(RemoteError, match="DisplayConnectionError: Can't connect to display"):
             await host.call("connect", server.number)
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from belljar.host.errors import ConfigError, LaunchError, PluginError
+from belljar.host.errors import ConfigError, LaunchError
 from belljar.host.plan.step import Step
 from belljar.host.process_host import ProcessHost
+from belljar.ipc.errors import RemoteError
 from belljar.ipc.stage import Stage
 
 from ...helpers import launch
@@ -38,7 +39,7 @@ async def test_without_the_step_the_seal_refuses_the_file(backend: str, model: s
         if backend == "none":
             assert await host.call("by_itself", model, returns=bytes) == b"hello again"
             return
-        with pytest.raises(PluginError, match=r"Permission denied|No such file"):
+        with pytest.raises(RemoteError, match=r"Permission denied|No such file"):
             await host.call("by_itself", model, returns=bytes)
 
 
@@ -49,7 +50,7 @@ async def test_a_one_shot_entry_is_given_away_once(backend: str, model: str, cap
         before = await host.call("fds", returns=int)
         assert await host.call("cannot_write", model, returns=bool)
         assert await host.call("fds", returns=int) == before - 1
-        with pytest.raises(PluginError, match="taken already: list it in dup"):
+        with pytest.raises(RemoteError, match="taken already: list it in dup"):
             await host.call("read", model, returns=bytes)
         assert await host.call("errno", model, returns=int) == errno.ENOENT
 

@@ -15,9 +15,10 @@ from PIL import Image
 from pip._vendor import certifi as certs
 
 from belljar.child.steps.warm_imports import LIBRARIES
-from belljar.host.errors import LaunchError, PluginError
+from belljar.host.errors import LaunchError
 from belljar.host.plan.step import Step
 from belljar.host.process_host import ProcessHost
+from belljar.ipc.errors import RemoteError
 
 from ...helpers import launch
 
@@ -111,7 +112,7 @@ async def test_pyav_without_and_with_its_warm_up(backend: str, clip: bytes) -> N
         if backend == "none":
             assert await host.call("pyav", clip, returns=tuple[int, int, str]) == (5, 48, "InvalidDataError")
         else:
-            with pytest.raises(PluginError, match=r"the seal refused import av"):
+            with pytest.raises(RemoteError, match=r"the seal refused import av"):
                 await host.call("pyav", clip)
     async with wants(backend, "pyav") as host:
         assert await host.call("pyav", clip, returns=tuple[int, int, str]) == (5, 48, "InvalidDataError")

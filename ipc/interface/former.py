@@ -1,4 +1,4 @@
-"""Calls by their types: what the caller may give and what the receiver takes, from annotations, the same on both sides.
+"""What host/ and child/ use until they have moved to `declared`: calls by their types, from annotations.
 
 `Signature` is a method as its caller sees it, in an interface; `Method` is one as its receiver has it, an object.
 """
@@ -13,9 +13,7 @@ from typing import Any
 
 import msgspec
 
-
-class ArgumentsUnfit(Exception):
-    """The arguments of a call do not fit the method."""
+from .errors import ArgumentsUnfit
 
 
 class Signature:

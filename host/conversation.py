@@ -1,0 +1,162 @@
+"""The calls of one host and its child, from ready on: what they go through, and what becomes of those that fail."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from enum import Enum
+from typing import Any, Protocol
+
+import sniffio
+
+from ..ipc.channel.base import Channel, EndOfChannel
+from ..ipc.errors import ArgumentError, PeerProtocolError, ResultError
+from ..ipc.interface import ArgumentsUnfit, ValueUnfit
+from ..ipc.peer.asynchronous import AsyncPeer
+from ..ipc.peer.loops import Start, current_loop
+from ..ipc.peer.records import Answers, Outgoing
+from ..ipc.peer.store import Store
+from .calls import HostSide, untyped
+from .config.process_type import Process
+from .ended import Ended
+from .errors import ChildEnded
+from .proxy import Proxy
+
+log = logging.getLogger("belljar.host")
+
+
+class Default(Enum):
+    """Stands for a value of the process type."""
+
+    DEFAULT = "default"
+
+
+DEFAULT = Default.DEFAULT
+
+
+class Owner(Protocol):
+    """What a conversation needs of its host."""
+
+    process: Process
+
+    def kill(self, why: str) -> None:
+        """Kill the child."""
+        ...
+
+    def took_refusals(self) -> tuple[str, ...]:
+        """Return the files that the seal has refused since the last call."""
+        ...
+
+    async def hung_up(self) -> Ended:
+        """The channel is closed: return how the child ended, once it has."""
+        ...
+
+
+class Conversation:
+    """Calls in both directions. There is a peer from `start` on."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._peer: AsyncPeer | None = None
+        self._warned: set[int] = set()
+
+    def start(self, channel: Channel, targets: Mapping[int, Answers], start_soon: Start) -> None:
+        """The child is ready; calls flow over *channel*. *targets* are what it may call."""
+        process = self._owner.process
+        self._peer = AsyncPeer(
+            channel,
+            HostSide(process.name, self._owner.took_refusals, self.proxy),
+            Store(process.max_payload),
+            targets,
+            loop=current_loop(sniffio.current_async_library(), start_soon),
+            broke=self._broke,
+            late=self._late,
+            explain=self._explain,
+            grace=process.cancel_grace,
+        )
+        self._peer.start()
+
+    def ready_peer(self, method: str) -> AsyncPeer:
+        """Return what a call of *method* goes through. `RuntimeError` before the child is ready."""
+        if self._peer is None:
+            raise RuntimeError(f"could not call {method!r}: the child is not ready; enter the host with 'async with'")
+        return self._peer
+
+    async def call(self, method: str, arguments: tuple[Any, ...], returns: Any, timeout: float | Default | None) -> Any:
+        """See `ProcessHost.call`."""
+        return await self.ready_peer(method).call(0, untyped(method, returns), arguments, self._seconds(timeout))
+
+    async def map(
+        self,
+        method: str,
+        calls: Iterable[tuple[Any, ...]],
+        returns: Any,
+        chunksize: int,
+        timeout: float | Default | None,
+    ) -> AsyncGenerator[Any]:
+        """See `ProcessHost.map`. The next chunk is sent before the results of the last one are given out."""
+        peer, seconds, called = self.ready_peer(method), self._seconds(timeout), untyped(method, returns)
+        under_way: deque[Outgoing] = deque()
+        try:
+            for chunk in _chunks(calls, chunksize):
+                under_way.append(await peer.begin(0, called, chunk, seconds, many=True))
+                if len(under_way) > 1:
+                    for result in await peer.finish(under_way.popleft()):
+                        yield result
+            while under_way:
+                for result in await peer.finish(under_way.popleft()):
+                    yield result
+        finally:
+            for call in under_way:
+                peer.give_up(call)
+
+    def proxy(self, interface: type, target: int, timeout: float | Default | None = DEFAULT) -> Proxy:
+        """Return the methods of *interface* as calls of the child's *target*."""
+        return Proxy(self, interface, target, self._seconds(timeout))
+
+    def _seconds(self, timeout: float | Default | None) -> float | None:
+        return self._owner.process.call_timeout if isinstance(timeout, Default) else timeout
+
+    async def shut_down(self) -> None:
+        """Ask the child to end once it has answered what it was asked before."""
+        if self._peer is not None:
+            await self._peer.shut_down()
+
+    async def close(self) -> None:
+        """End all calls and services."""
+        if self._peer is not None:
+            await self._peer.close()
+
+    def _broke(self, error: BaseException) -> None:
+        if isinstance(error, PeerProtocolError):
+            self._owner.kill(f"it broke the protocol: {error}")
+
+    def _late(self, call: Outgoing) -> None:
+        process = self._owner.process
+        text = f"it did not end {call.declared.name!r}, which was given up, within {process.cancel_grace:g} s"
+        if process.unresponsive == "kill":
+            self._owner.kill(text)
+        elif call.call_id not in self._warned:
+            self._warned.add(call.call_id)
+            log.warning("%s: %s", process.name, text)
+
+    async def _explain(self, method: str, error: Exception) -> Exception:
+        """Return what the caller of *method* gets to see of *error*."""
+        if isinstance(error, EndOfChannel):
+            ended = await self._owner.hung_up()
+            return ChildEnded(f"{self._owner.process.name} ended during {method!r}: {ended}", ended)
+        if isinstance(error, ArgumentsUnfit):
+            return ArgumentError(f"could not call {method!r}: {error}")
+        if isinstance(error, ValueUnfit):
+            return ResultError(f"the result of {method!r} does not fit: {error}")
+        self._broke(error)
+        return error
+
+
+def _chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[tuple[tuple[Any, ...], ...]]:
+    """Yield *calls* in tuples of *size*; the last may be smaller."""
+    rest = iter(calls)
+    while chunk := tuple(itertools.islice(rest, size)):
+        yield chunk

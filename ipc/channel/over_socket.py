@@ -1,0 +1,99 @@
+"""The channel ``socket``: the control channel's own socket, which is private to host and child.
+
+Measured, on one core with a peer that echoes 64 bytes: 6.2 us for a round trip by a blocking recvmsg(2), 0.5 us more
+with a poll(2) before it, 0.1 us more with SO_RCVTIMEO. It is poll(2) for waits that have an end, nevertheless: each
+signal that Python handles begins a wait by SO_RCVTIMEO anew, and its clock counts in jiffies.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Sequence
+
+from .. import datagram
+from ..credentials import Credentials
+from ..datagram import MAX_DATAGRAM, Datagram
+from ..errors import PeerProtocolError
+from .base import EndOfChannel, check_size
+
+_DONTWAIT = int(socket.MSG_DONTWAIT)
+
+
+class SocketChannel:
+    """One end of a connected SEQPACKET socket (`datagram.control_pair`). Owns *sock*, and makes it blocking.
+
+    With *trusted*, as in the host, each datagram must come from that process; credentials must have been asked for.
+    """
+
+    kind = "socket"
+
+    def __init__(self, sock: socket.socket, trusted: Credentials | None = None) -> None:
+        sock.setblocking(True)  # MSG_DONTWAIT says which calls must not block
+        self.sock = sock
+        self.writable_fd = sock.fileno()
+        self._trusted = trusted
+        self._buffer = bytearray(MAX_DATAGRAM)
+        self._readable, self._writable = select.poll(), select.poll()
+        self._readable.register(sock, select.POLLIN)
+        self._writable.register(sock, select.POLLOUT)
+
+    def fileno(self) -> int:
+        """Return the socket's fd."""
+        return self.sock.fileno()
+
+    def send(self, data: bytes, fds: Sequence[int] = ()) -> bool:
+        """Send one datagram if there is room. See `Channel.send`."""
+        check_size(data)
+        try:
+            datagram.send(self.sock, data, fds, _DONTWAIT)
+        except BlockingIOError:
+            return False
+        except (BrokenPipeError, ConnectionResetError):
+            raise EndOfChannel from None
+        return True
+
+    def receive(self) -> Datagram | None:
+        """Return what is there. See `Channel.receive`."""
+        try:
+            return self._receive(_DONTWAIT)
+        except BlockingIOError:
+            return None
+
+    def wait_send(self, data: bytes, fds: Sequence[int], seconds: float | None) -> bool:
+        """Send one datagram as soon as there is room. See `Channel.wait_send`."""
+        end = None if seconds is None else time.monotonic() + seconds
+        while not self.send(data, fds):
+            if not self._writable.poll(None if end is None else max(0.0, end - time.monotonic()) * 1000):
+                return False
+        return True
+
+    def wait_receive(self, seconds: float | None) -> Datagram | None:
+        """Wait for the next datagram. See `Channel.wait_receive`."""
+        if seconds is not None and not self._readable.poll(seconds * 1000):
+            return None
+        return self._receive(0)
+
+    def _receive(self, flags: int) -> Datagram:
+        try:
+            received = datagram.receive(self.sock, self._buffer, flags=flags)
+        except ConnectionResetError:  # said once: it ended with a message of ours unread. Its own last words come next
+            return self._receive(flags)
+        if received is None:
+            raise EndOfChannel
+        if self._trusted is not None:
+            _check_sender(received, self._trusted.sender_pid)
+        return received
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.sock.close()
+
+
+def _check_sender(received: Datagram, sender_pid: int) -> None:
+    credentials = received.credentials
+    if len(credentials) != 1 or credentials[0].sender_pid != sender_pid:
+        received.close()
+        senders = [sender.sender_pid for sender in credentials]
+        raise PeerProtocolError(f"a message came from process {senders} instead of {sender_pid}")

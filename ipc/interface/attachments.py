@@ -1,0 +1,41 @@
+"""What travels beside the msgpack of a value, and what a peer must offer for it.
+
+In the msgpack stands only a number. Whoever encodes hands each attachment to an `Attaching`, which chooses the number;
+whoever decodes asks an `Attached` for what belongs to a number that came from the other side, so it must check it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class Attaching(Protocol):
+    """Takes the attachments of one value that is encoded; a peer makes one for each message."""
+
+    def buffer(self, data: memoryview) -> int:
+        """Attach *data*, contiguous bytes, and return its number. *data* stays as it is until the message was sent."""
+        ...
+
+    def fd(self, fd: Any) -> int:
+        """Attach an `Fd` and return its number. It stays its owner's: the other side gets a duplicate."""
+        ...
+
+    def export(self, interface: type, behind: object) -> int:
+        """Offer the methods of *interface* of the object *behind* to the other side; return the reference's number."""
+        ...
+
+
+class Attached(Protocol):
+    """The attachments of one value that is decoded. A number that it does not know is the peer's fault."""
+
+    def buffer(self, number: int) -> Any:
+        """Return the `Buffer` with this number."""
+        ...
+
+    def fd(self, number: int, kind: str) -> Any:
+        """Return the `Fd` with this number; `ValueUnfit` if it is not of this kind. The caller owns it."""
+        ...
+
+    def proxy(self, interface: type, number: int) -> object:
+        """Return an object whose methods call those of the object that the other side offers by this number."""
+        ...

@@ -1,0 +1,93 @@
+"""Values of one declared type as msgpack, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from .attachments import Attached, Attaching
+from .errors import ValueUnfit
+
+MAX_UNTYPED = 64 << 10
+"""Bytes of msgpack that are decoded without a declared type: a small message can hold a hundred times more objects."""
+
+# A string that is not UTF-8 and nesting without end are not DecodeErrors of msgspec.
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError, MemoryError)
+
+encode = msgspec.msgpack.Encoder().encode
+
+
+def array_length(payload: bytes | memoryview) -> int:
+    """Return how many elements *payload* says that it has, if it is a msgpack array; -1 if there is nothing.
+
+    For anything else the number means nothing, and the decoder will say so.
+    """
+    if not payload:
+        return -1
+    first = payload[0]
+    return first & 0x0F if first & 0xF0 == 0x90 else int.from_bytes(payload[1 : 3 if first == 0xDC else 5])
+
+
+class Codec:
+    """How values of one type travel. *kind* is any annotation that msgspec knows; `TypeError` for another."""
+
+    def __init__(self, kind: Any) -> None:
+        self.kind = kind
+        self._decode = msgspec.msgpack.Decoder(kind).decode
+        self._decode_list: Callable[[bytes | memoryview], list[Any]] | None = None
+
+    def encode(self, value: object, attaching: Attaching | None = None) -> bytes:
+        """Return *value* as msgpack; `ValueUnfit` if it cannot be encoded."""
+        try:
+            return encode(value)
+        except UNENCODABLE as error:
+            raise ValueUnfit(str(error)) from None
+
+    def decode(self, payload: bytes | memoryview, attached: Attached | None = None) -> Any:
+        """Return the value in *payload*; `ValueUnfit` if it is not of the type. Without a type it must be small."""
+        if self.kind is Any and len(payload) > MAX_UNTYPED:
+            return _decode_large(payload, bytes, str)
+        try:
+            return self._decode(payload)
+        except UNDECODABLE as error:
+            raise ValueUnfit(str(error)) from None
+
+    def encode_many(self, values: Sequence[object], attaching: Attaching | None = None) -> bytes:
+        """Return *values* as one array; `ValueUnfit` if one cannot be encoded."""
+        return self.encode(values, attaching)
+
+    def decode_many(self, payload: bytes | memoryview, count: int, attached: Attached | None = None) -> list[Any]:
+        """Return the *count* values in *payload*; `ValueUnfit` if they are more or fewer, or one is not of the type."""
+        if array_length(payload) != count:
+            raise ValueUnfit(f"expected an array of {count} values")
+        if self.kind is Any and len(payload) > MAX_UNTYPED:
+            return list(_decode_large(payload, list[bytes], list[str]))
+        if self._decode_list is None:
+            self._decode_list = msgspec.msgpack.Decoder(_list_of(self.kind)).decode
+        try:
+            return self._decode_list(payload)
+        except UNDECODABLE as error:
+            raise ValueUnfit(str(error)) from None
+
+
+@lru_cache(maxsize=512)
+def codec(kind: Any) -> Codec:
+    """Return the codec of *kind*, always the same one."""
+    return Codec(kind)
+
+
+def _list_of(kind: Any) -> Any:
+    return list.__class_getitem__(kind)  # list[kind], of a type that is known only now
+
+
+def _decode_large(payload: bytes | memoryview, *kinds: Any) -> Any:
+    """Decode a large value without a declared type as one of *kinds*, which take no more memory than on the way."""
+    for kind in kinds:
+        with suppress(*UNDECODABLE):
+            return msgspec.msgpack.decode(payload, type=kind)
+    raise ValueUnfit(f"it has {len(payload)} bytes and no declared type; use returns= or an interface")

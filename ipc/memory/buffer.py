@@ -1,0 +1,117 @@
+"""What a receiver holds a large payload by.
+
+The memory belongs to whoever looks at it: a `Buffer` that is released only says that *it* is done. Slices of its view,
+and numpy arrays made of them, stay what they are, and hold the memory until they are gone too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from .arena import Arena, Piece
+
+
+class Buffer:
+    """Bytes that were received. They can be read, and nobody changes them; in the host they are a private copy.
+
+    In the child, a buffer among the arguments of a call shows the host's arena, without a copy, until the call returns:
+    what shall outlive it must be copied, by ``bytes(buffer)`` for example. ``numpy.frombuffer(buffer.view)`` and the
+    like need no copy; from Python 3.12 on the buffer itself will do wherever a bytes-like object will.
+
+    *released* is called once, when the buffer is released or collected, in whatever thread that is; it must not raise.
+    """
+
+    __slots__ = ("__weakref__", "_released", "_view")
+
+    def __init__(self, view: memoryview, released: Callable[[], None] | None = None) -> None:
+        self._view: memoryview | None = view
+        self._released = released
+
+    @property
+    def view(self) -> memoryview:
+        """A read-only view, which is the caller's own. `ValueError` after `release`."""
+        return self._bytes().toreadonly()
+
+    def release(self) -> None:
+        """Say that the bytes are needed no more. Idempotent; the same happens when the buffer is collected."""
+        self._view, released, self._released = None, self._released, None
+        if released is not None:
+            released()
+
+    def _bytes(self) -> memoryview:
+        if self._view is None:
+            raise ValueError(f"the {type(self).__name__} was released; copy what is needed for longer, with bytes()")
+        return self._view
+
+    def __len__(self) -> int:
+        return self._bytes().nbytes
+
+    def __bytes__(self) -> bytes:
+        return bytes(self._bytes())
+
+    def __buffer__(self, flags: int, /) -> memoryview:
+        return self.view  # asked for by Python 3.12 and newer; see PEP 688
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> None:
+        self.release()
+
+    def __del__(self) -> None:
+        self.release()
+
+    def __repr__(self) -> str:
+        state = "released" if self._view is None else f"{self._view.nbytes} bytes"
+        return f"<{type(self).__name__}: {state}>"
+
+
+class SharedBuffer(Buffer):
+    """Bytes that were not copied: the piece of the arena itself, which the other side can still change.
+
+    A hostile child changes them *while you look*: what was checked is not what is used a moment later, and two reads
+    give two different things. So never parse one, never take a length, an offset or a name from it, and never decode it
+    with code that was not written for that; copy it first, with ``bytes(buffer)``, or declare a `Buffer`. It is meant
+    for what has no meaning to the host, such as pixels on their way to a screen. The arena is full sooner while it is
+    held, so release it soon.
+
+    `reserve` makes one of this side's own arena, to be filled and then passed as an argument or a result: the payload
+    is rendered where it is needed. Its view is writable until then. A view that the caller has kept still writes to
+    what the other side reads by then.
+    """
+
+    __slots__ = ("_arena", "_piece")
+
+    def __init__(self, view: memoryview, arena: Arena, piece: Piece, released: Callable[[], None]) -> None:
+        super().__init__(view, released)
+        self._arena = arena
+        self._piece = piece
+
+    @classmethod
+    def reserve(cls, arena: Arena, length: int) -> SharedBuffer | None:
+        """Return *length* bytes of *arena*, which this side writes, or None if there is no room for them."""
+        found = arena.reserve(length)
+        if found is None:
+            return None
+        piece, view = found
+        return cls(view, arena, piece, lambda: arena.free_later(piece))
+
+    @property
+    def view(self) -> memoryview:
+        """A view of the arena itself: writable if it was reserved by this side. `ValueError` after `release`."""
+        return self._bytes()[:]
+
+    def hand_over(self, arena: Arena) -> Piece | None:
+        """Give the piece away, to be named in a message to the other side of *arena*; the buffer is released by it.
+
+        None, and nothing happens, if the bytes were not reserved in that arena and so must be copied to be sent.
+        `ValueError` after `release`.
+        """
+        if self._bytes().readonly or arena is not self._arena:
+            return None
+        self._view = self._released = None
+        return self._piece

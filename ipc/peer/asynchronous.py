@@ -1,0 +1,580 @@
+"""The engine for event loops: any number of calls in flight, each answered by a task of its own.
+
+Nothing here blocks. What the channel does not take now waits in a bounded queue, and callers wait for room in it. With
+several calls in flight the frames of one turn of the loop share a datagram.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+from ..channel.base import Channel, EndOfChannel
+from ..datagram import close_all
+from ..errors import CallError, PeerProtocolError, StreamBroken
+from ..frames import (
+    FRAME_SPACE,
+    MAX_BATCH,
+    MAX_FRAMES,
+    End,
+    Frame,
+    Items,
+    Notify,
+    Shutdown,
+    encode,
+    weight,
+)
+from ..interface.codec import Codec
+from ..interface.declared import Declared
+from ..interface.errors import ArgumentsUnfit, ValueUnfit
+from ..messages import shorten
+from .attachments import Outbound
+from .base import Peer, Side
+from .loops import Loop
+from .records import MAX_DEPTH, MAX_UNDER_WAY, Answers, Incoming, Outgoing, Reader, Writer
+from .store import Store
+
+BATCH_FROM = 3
+"""Calls in flight from which on frames are collected for one turn of the loop."""
+
+MAX_QUEUED = 1 << 20
+"""Bytes that may wait for the channel before callers have to."""
+
+READS = 64
+"""Datagrams that are taken in one turn of the loop."""
+
+MAX_NOTICES = 256
+"""Notifications that may wait; while there are more, the channel is not read."""
+
+EXPLAINED = (EndOfChannel, PeerProtocolError, ArgumentsUnfit, ValueUnfit)
+"""What a caller gets to see only once `explain` has put it in the caller's words."""
+
+_answered: ContextVar[tuple[tuple[Peer, Incoming], ...]] = ContextVar("_answered", default=())
+"""The calls that the current task answers, the innermost last."""
+
+
+class _Room:
+    """Where callers wait for room in the queue."""
+
+    __slots__ = ("waiter",)
+
+    def __init__(self) -> None:
+        self.waiter: Any = None
+
+
+class AsyncPeer(Peer):
+    """A peer for one event loop. *broke* hears of a breach of the protocol or of the end, once.
+
+    *late* hears of a call that was given up and that the other side does not end within *grace* seconds.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        side: Side,
+        store: Store,
+        offers: Mapping[int, Answers],
+        *,
+        loop: Loop,
+        broke: Callable[[BaseException], None],
+        late: Callable[[Outgoing], None],
+        explain: Callable[[str, Exception], Awaitable[Exception]],
+        grace: float,
+        concurrent: bool = False,
+    ) -> None:
+        super().__init__(channel, side, store, offers)
+        self._loop = loop
+        self._broke = broke
+        self._late = late
+        self._explain = explain
+        self._grace = grace
+        self._concurrent = concurrent
+        self._batch: list[Frame] = []
+        self._batch_size = 0
+        self._queue: deque[tuple[bytes, Sequence[int]]] = deque()
+        self._queued = 0
+        self._rooms: deque[_Room] = deque()
+        self._next_look: float | None = None
+        self._notices = 0
+        self._is_paused = False
+        self.abandoned: deque[Outgoing] = deque()
+
+    def start(self) -> None:
+        """Read the channel from now on."""
+        self._loop.watch(self.channel.fileno(), self._readable)
+
+    async def close(self) -> None:
+        """End all tasks; the channel stays open."""
+        self.end(EndOfChannel())
+        await self._loop.close()
+        while self._queue:
+            close_all(self._queue.popleft()[1])
+
+    async def shut_down(self) -> None:
+        """Ask the other side to end once it has answered what it was asked before."""
+        self._flush()
+        self._send([Shutdown()], None)
+
+    # Reading.
+
+    def _readable(self) -> None:
+        if self.ended is not None or self._is_paused:
+            return
+        try:
+            for _ in range(READS):
+                received = self.channel.receive()
+                if received is None:
+                    break
+                self.take(received)
+                if self._notices > MAX_NOTICES:
+                    self._is_paused = True
+                    break
+            else:
+                self._loop.soon(self._readable)
+        except (EndOfChannel, PeerProtocolError) as error:
+            self._end_with(error)
+            return
+        if self._queue and self.channel.writable_fd is None:
+            self._drain()
+        while self.abandoned:
+            self._give_up(self.abandoned.popleft())
+
+    def _end_with(self, error: BaseException) -> None:
+        if self.ended is None:
+            self.end(error)
+            self._broke(error)
+
+    def end(self, error: BaseException) -> None:
+        """Nothing more will come: all that wait get *error*, and all that is answered is cancelled."""
+        super().end(error)
+        for incoming in list(self._answering.values()):
+            if incoming.handle is not None:
+                self._loop.cancel(incoming.handle)
+        for room in self._rooms:
+            self._loop.wake(room.waiter)
+
+    def _wake(self, waiter: Any) -> None:
+        self._loop.wake(waiter)
+
+    # Sending.
+
+    def _post(self, frame: Frame, outbound: Outbound | None = None) -> None:
+        if self.ended is not None:
+            if outbound is not None:
+                outbound.sent()
+            return
+        if outbound is not None:
+            self._flush()
+            self._send([frame], outbound)
+        elif not self._batch and len(self._calls) < BATCH_FROM:
+            self._send([frame], None)
+        else:
+            if not self._batch:
+                self._loop.soon(self._flush)
+            self._batch.append(frame)
+            self._batch_size += FRAME_SPACE + weight(frame)
+            if self._batch_size > MAX_BATCH or len(self._batch) == MAX_FRAMES:
+                self._flush()
+
+    def _flush(self) -> None:
+        if self._batch:
+            frames, self._batch, self._batch_size = self._batch, [], 0
+            self._send(frames, None)
+
+    def _send(self, frames: Sequence[Frame], outbound: Outbound | None) -> None:
+        data = encode(frames)
+        fds = outbound.fds if outbound is not None else ()
+        try:
+            if self._queue or not self.channel.send(data, fds):
+                self._enqueue(data, _duplicated(fds))
+        except EndOfChannel:
+            return  # what it said at last can still be read, and then comes the end
+        finally:
+            if outbound is not None:
+                outbound.sent()
+
+    def _enqueue(self, data: bytes, fds: Sequence[int]) -> None:
+        if not self._queue and self.channel.writable_fd is not None:
+            self._loop.watch_writable(self.channel.writable_fd, self._drain)
+        self._queue.append((data, fds))
+        self._queued += len(data)
+
+    def _drain(self) -> bool:
+        """Send what waits; return whether nothing waits any more."""
+        try:
+            while self._queue:
+                data, fds = self._queue[0]
+                if not self.channel.send(data, fds):
+                    break
+                self._queue.popleft()
+                self._queued -= len(data)
+                close_all(fds)
+        except EndOfChannel:
+            self._drop_queue()
+        self._offer_room()
+        return not self._queue
+
+    def _drop_queue(self) -> None:
+        while self._queue:
+            close_all(self._queue.popleft()[1])
+        self._queued = 0
+
+    def _has_room(self) -> bool:
+        return self._queued < MAX_QUEUED and len(self._calls) + len(self._given_up) < MAX_UNDER_WAY
+
+    async def _await_room(self) -> None:
+        while not self._has_room() and self.ended is None:
+            room = _Room()
+            self._rooms.append(room)
+            try:
+                await self._loop.park(room)
+            finally:
+                if room in self._rooms:
+                    self._rooms.remove(room)
+        if self.ended is not None:
+            raise self.ended
+
+    def _offer_room(self) -> None:
+        if self._rooms and self._has_room():
+            self._loop.wake(self._rooms.popleft().waiter)
+
+    def _finish(self, call: Outgoing) -> None:
+        super()._finish(call)
+        if self._rooms:
+            self._offer_room()
+
+    # Calling.
+
+    async def call(
+        self,
+        target: int,
+        method: Declared,
+        arguments: tuple[Any, ...],
+        timeout: float | None = None,
+    ) -> Any:
+        """Call *method* of *target* and return its result. See `Side.heard` for errors."""
+        try:
+            if not self._has_room() or self.ended is not None:
+                await self._await_room()
+            call = self._send_call(target, method, arguments, timeout)
+            try:
+                await self._loop.park(call)
+            except BaseException:
+                self._give_up(call)
+                raise
+            return self._outcome(call)
+        except EXPLAINED as error:
+            raise await self._explain(method.name, error) from error.__cause__
+
+    def stream(
+        self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None = None
+    ) -> ItemsOut:
+        """Return the stream *method* of *target*; *timeout* is the longest time to wait for one item."""
+        return ItemsOut(self, target, method, arguments, timeout)
+
+    async def begin(
+        self,
+        target: int,
+        method: Declared,
+        arguments: tuple[Any, ...],
+        timeout: float | None = None,
+        *,
+        many: bool = False,
+    ) -> Outgoing:
+        """Send a call as soon as there is room for one; `finish` it, or `give_up`."""
+        try:
+            if not self._has_room() or self.ended is not None:
+                await self._await_room()
+            return self._send_call(target, method, arguments, timeout, many=many)
+        except EXPLAINED as error:
+            raise await self._explain(method.name, error) from error.__cause__
+
+    async def finish(self, call: Outgoing) -> Any:
+        """Wait for the outcome of *call* and return it."""
+        try:
+            if not call.done:
+                await self._loop.park(call)
+            return self._outcome(call)
+        except EXPLAINED as error:
+            raise await self._explain(call.declared.name, error) from error.__cause__
+        finally:
+            self._give_up(call)
+
+    def give_up(self, call: Outgoing) -> None:
+        """Nobody waits for *call* any more; nothing, if it is done."""
+        self._give_up(call)
+
+    async def await_items(self, call: Outgoing, reader: Reader) -> None:
+        """Wait for an item of *call*, or its end; without either in time, and if cancelled, the call is given up."""
+        if call.timeout is not None:
+            self._set_deadline(call, call.timeout)
+        try:
+            await self._loop.park(reader)
+        except BaseException:
+            self._give_up(call)
+            raise
+        finally:
+            call.deadline = None
+
+    async def notify(self, target: int, method: Declared, arguments: tuple[Any, ...]) -> None:
+        """Tell *target* something, without an answer."""
+        if not self._has_room() or self.ended is not None:
+            await self._await_room()
+        payload, outbound = self._encode(method.encode_arguments, arguments, plain=method.plain)
+        self._post(Notify(target, method.name, payload, tuple(outbound.parts) if outbound else ()), outbound)
+
+    def _send_call(
+        self,
+        target: int,
+        method: Declared,
+        arguments: tuple[Any, ...],
+        timeout: float | None,
+        *,
+        many: bool = False,
+    ) -> Outgoing:
+        chain = _answered.get()
+        runs = next((incoming for peer, incoming in reversed(chain) if peer is self), None) if chain else None
+        if runs is not None and runs.depth >= MAX_DEPTH:
+            raise CallError(f"could not call {method.name!r}: calls are nested more than {MAX_DEPTH} deep")
+        call, frame = self._begin(target, method, arguments, timeout, runs, many=many)
+        call.chain = chain
+        self._post(frame, call.outbound)
+        for position in method.uploads:
+            call.uploads.append(self._loop.spawn(self._upload, call, position, arguments[position]))
+        if timeout is not None and method.kind != "stream":
+            self._set_deadline(call, timeout)
+        return call
+
+    def _set_deadline(self, call: Outgoing, timeout: float) -> None:
+        call.deadline = time.monotonic() + timeout
+        self._look_at(call.deadline)
+
+    def _look_at(self, when: float) -> None:
+        """Look at all deadlines at the time *when*. There is one timer for all calls: most are long gone by then."""
+        if self._next_look is None or when < self._next_look:
+            self._next_look = when
+            self._loop.later(max(0.0, when - time.monotonic()), self._look)
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if self._next_look is not None and now < self._next_look:
+            return  # an earlier look has set a later one
+        self._next_look = None
+        for call in [call for call in self._calls.values() if call.deadline is not None and call.deadline <= now]:
+            call.error = self._timed_out(call)
+            self._give_up(call)
+            self._settle(call)
+        if self._given_up:
+            late = self.overdue(now, self._grace, concurrent=self._concurrent)
+            if late is not None:
+                self._late(late)
+            self._look_at(now + self._grace / 4)
+        deadlines = [call.deadline for call in self._calls.values() if call.deadline is not None]
+        if deadlines:
+            self._look_at(min(deadlines))
+
+    def _give_up(self, call: Outgoing) -> None:
+        super()._give_up(call)
+        if self._given_up:
+            self._look_at(time.monotonic() + self._grace / 4)
+
+    def _stop_upload(self, upload: Any) -> None:
+        self._loop.cancel(upload)
+
+    async def _upload(self, call: Outgoing, position: int, items: Any) -> None:
+        """Send the stream that is an argument of *call*."""
+        writer, text = call.writers[position], ""
+        codec = call.declared.upload[position]
+        try:
+            async for item in _asynchronously(items):
+                await self._write(writer, codec, item, call.call_id, position + 1)
+        except Exception as error:  # noqa: BLE001 - the edge of foreign code: the caller gets it, see _outcome
+            call.broken = call.broken or error
+            text = shorten(f"{type(error).__name__}: {error}", 1024)
+        self._post(End(call.call_id, position + 1, text))
+
+    async def _write(self, writer: Writer, codec: Codec, item: Any, call_id: int, stream: int) -> None:
+        while writer.credit <= 0 or self._queued > MAX_QUEUED:
+            if self.ended is not None:
+                raise self.ended
+            if writer.credit > 0:
+                await self._loop.pause()
+            else:
+                await self._loop.park(writer)
+        payload, outbound = self._encode(codec.encode, item, plain=codec.plain)
+        writer.credit -= 1
+        parts = tuple(outbound.parts) if outbound is not None else ()
+        self._post(Items(call_id, stream, () if payload is None else (payload,), parts), outbound)
+
+    # Answering.
+
+    def _start(self, incoming: Incoming) -> None:
+        if incoming.call_id == 0:
+            self._notices += 1
+        incoming.handle = self._loop.spawn(self._run, incoming)
+
+    def _cancelled(self, incoming: Incoming) -> None:
+        if incoming.handle is not None:
+            self._loop.cancel(incoming.handle)
+
+    async def _run(self, incoming: Incoming) -> None:
+        """Answer *incoming*; whatever the method does, the call gets one answer."""
+        outer = self._calls.get(incoming.frame.within)
+        _answered.set((*(outer.chain if outer is not None else ()), (self, incoming)))
+        try:
+            await self._answer(incoming)
+        except Exception as error:  # noqa: BLE001 - the edge of foreign code: whatever it raises is its answer
+            self._fail(incoming, error)
+        except BaseException as error:
+            self._fail(incoming, error)
+            raise
+        finally:
+            if incoming.call_id == 0:
+                self._noticed()
+
+    def _noticed(self) -> None:
+        self._notices -= 1
+        if self._is_paused and self._notices <= MAX_NOTICES // 2:
+            self._is_paused = False
+            self._loop.soon(self._readable)
+
+    async def _answer(self, incoming: Incoming) -> None:
+        frame, method, function = incoming.frame, incoming.answer.declared, incoming.answer.function
+        payload = self._payload(incoming)
+        if frame.many:
+            results = [await _result(function(*arguments)) for arguments in method.decode_many(payload)]
+            self._reply(incoming, method.result.encode_many, results)
+            return
+        arguments = method.decode_arguments(payload, incoming.inbound)
+        if incoming.readers:
+            arguments = self._with_uploads(incoming, arguments)
+        if method.kind == "stream":
+            assert method.item is not None
+            async for item in _asynchronously(await _result(function(*arguments))):
+                await self._write(incoming.writer, method.item, item, incoming.call_id, 0)
+            self._reply(incoming, _encode_none, None)
+            return
+        result = await _result(function(*arguments))
+        if method.kind == "notify":
+            incoming.close()
+        else:
+            self._reply(incoming, method.result.encode, result)
+
+    def _with_uploads(self, incoming: Incoming, arguments: Sequence[Any]) -> tuple[Any, ...]:
+        given = list(arguments)
+        for position, reader in incoming.readers.items():
+            given[position] = ItemsIn(self, incoming, position, reader)
+        return tuple(given)
+
+
+class ItemsOut(AsyncIterator[Any]):
+    """The results of a stream, which is called when the first is asked for.
+
+    Read it to its end, or close it; ``async with`` does. One that is dropped is given up when it is collected.
+    """
+
+    def __init__(
+        self, peer: AsyncPeer, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None
+    ) -> None:
+        self._peer = peer
+        self._begin = (target, method, arguments, timeout)
+        self._call: Outgoing | None = None
+        self._reader = Reader(0)
+        self._is_closed = False
+
+    def __aiter__(self) -> ItemsOut:
+        return self
+
+    async def __aenter__(self) -> ItemsOut:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def __anext__(self) -> Any:
+        call, reader = self._call, self._reader
+        try:
+            if call is None:
+                call, reader = await self._open()
+            if not reader.items and not reader.ended:
+                await self._peer.await_items(call, reader)
+            if reader.items:
+                return self._peer.next_item(call.call_id, 0, reader, call.declared.item)
+            if not self._is_closed:
+                self._is_closed = True
+                self._peer._outcome(call)
+        except EXPLAINED as error:
+            raise await self._peer._explain(self._begin[1].name, error) from error.__cause__
+        raise StopAsyncIteration
+
+    async def _open(self) -> tuple[Outgoing, Reader]:
+        if self._is_closed:
+            raise StopAsyncIteration
+        self._call = await self._peer.begin(*self._begin)
+        assert self._call.reader is not None
+        self._reader = self._call.reader
+        return self._call, self._reader
+
+    async def aclose(self) -> None:
+        """Give the stream up if it is not over. Idempotent."""
+        self._close()
+
+    def _close(self) -> None:
+        self._is_closed = True
+        self._reader.close()
+        self._reader.ended = True
+        if self._call is not None:
+            self._peer._give_up(self._call)
+
+    def __del__(self) -> None:
+        call = self._call
+        if call is not None and not call.done and not self._is_closed:
+            self._peer.abandoned.append(call)  # no more than that: this may be any thread
+
+
+class ItemsIn(AsyncIterator[Any]):
+    """A stream of the caller's, as the method sees it that was called with it."""
+
+    def __init__(self, peer: AsyncPeer, incoming: Incoming, position: int, reader: Reader) -> None:
+        self._peer, self._incoming, self._position, self._reader = peer, incoming, position, reader
+
+    def __aiter__(self) -> ItemsIn:
+        return self
+
+    async def __anext__(self) -> Any:
+        reader = self._reader
+        while not reader.items and not reader.ended:
+            await self._peer._loop.park(reader)
+        if reader.items:
+            codec = self._incoming.answer.declared.upload[self._position]
+            return self._peer.next_item(self._incoming.call_id, self._position + 1, reader, codec)
+        if reader.failure:
+            raise StreamBroken(reader.failure)
+        raise StopAsyncIteration
+
+
+async def _result(value: Any) -> Any:
+    return await value if inspect.isawaitable(value) else value
+
+
+def _asynchronously(items: Any) -> AsyncIterator[Any]:
+    return items.__aiter__() if hasattr(items, "__aiter__") else _from_iterable(items)
+
+
+async def _from_iterable(items: Iterable[Any]) -> AsyncIterator[Any]:
+    for item in items:
+        yield item
+
+
+def _encode_none(value: None, attaching: object) -> bytes:
+    return b"\xc0"
+
+
+def _duplicated(fds: Sequence[int]) -> Sequence[int]:
+    import os
+
+    return [os.dup(fd) for fd in fds]

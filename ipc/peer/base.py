@@ -1,0 +1,509 @@
+"""The rules that both engines share: what a frame may say, when, and what becomes of it.
+
+A peer has four tables: its own calls that wait for an answer, those that were given up and are still unanswered, the
+calls of the other side that it works on, and the targets that it offers. Whatever a frame refers to must be in one of
+them, or have been there: what crosses a cancellation on its way is ignored, all else is a `PeerProtocolError`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Protocol
+
+from ..channel.base import Channel
+from ..datagram import Datagram
+from ..errors import CallTimeout, PeerProtocolError
+from ..frames import (
+    Call,
+    Cancel,
+    Credit,
+    Decode,
+    End,
+    Failed,
+    FailureKind,
+    Frame,
+    Items,
+    Notify,
+    Part,
+    Release,
+    Reply,
+)
+from ..interface.codec import Codec
+from ..interface.declared import Declared, declared
+from ..interface.errors import ArgumentsUnfit
+from ..messages import MAX_INLINE, shorten
+from .attachments import Inbound, Outbound
+from .records import MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, Reader, Writer, window_of
+from .store import Store
+
+
+class Side(Protocol):
+    """What differs between host and child: how errors are told, and how they are heard."""
+
+    @property
+    def decode(self) -> Decode:
+        """What reads a datagram of the other side."""
+        ...
+
+    def heard(self, call: Outgoing, failed: Failed) -> BaseException:
+        """Return the error to raise for an answer that says the call failed."""
+        ...
+
+    def told(self, incoming: Incoming, error: BaseException) -> tuple[FailureKind, str, str, str]:
+        """Return kind, type name, text and traceback with which *error* is told to the other side."""
+        ...
+
+    def refused(self) -> tuple[str, ...]:
+        """Return the names of modules that the seal has refused since the last call."""
+        ...
+
+    def answered(self, call: Outgoing, answer: Reply | Failed) -> None:
+        """Look at an answer before its caller does."""
+        ...
+
+    def proxy(self, interface: type, number: int) -> object:
+        """Return an object whose methods are calls of target *number* of the other side."""
+        ...
+
+    def lost(self, incoming: Incoming, error: BaseException) -> None:
+        """A notification failed with *error*, of which nobody else will hear."""
+        ...
+
+
+class Peer(ABC):
+    """One of two equals. Owns *channel* and *store*; the subclasses wait."""
+
+    def __init__(self, channel: Channel, side: Side, store: Store, offers: Mapping[int, Answers]) -> None:
+        self.channel = channel
+        self.side = side
+        self.store = store
+        self.ended: BaseException | None = None
+        self._targets: dict[int, Answers] = dict(offers)
+        self._target_numbers = itertools.count(1024)
+        self._call_numbers = itertools.count(1)
+        self._newest_call = 0
+        self._last_call = 0
+        self._calls: dict[int, Outgoing] = {}
+        self._given_up: dict[int, Outgoing] = {}
+        self._answering: dict[int, Incoming] = {}
+        self._takers: dict[type, Callable[[Any, Datagram], None]] = {
+            Call: self._take_call,
+            Notify: self._take_notify,
+            Reply: self._take_answer,
+            Failed: self._take_answer,
+            Cancel: self._take_cancel,
+            Items: self._take_items,
+            Credit: self._take_credit,
+            End: self._take_end,
+            Release: self._take_release,
+        }
+
+    # What the engines do.
+
+    @abstractmethod
+    def _post(self, frame: Frame, outbound: Outbound | None = None) -> None:
+        """Send *frame* soon, in order; what *outbound* made for it is closed once it is sent."""
+
+    @abstractmethod
+    def _wake(self, waiter: Any) -> None:
+        """Something that *waiter* waits for has come."""
+
+    @abstractmethod
+    def _start(self, incoming: Incoming) -> None:
+        """Begin to answer a call, or put it on a list."""
+
+    @abstractmethod
+    def _cancelled(self, incoming: Incoming) -> None:
+        """The caller of one that is being answered has given it up."""
+
+    # What comes in.
+
+    def take(self, received: Datagram) -> None:
+        """Act on one datagram; takes its fds over. `PeerProtocolError` if it breaks a rule; the fds are closed."""
+        try:
+            frames = self.side.decode(received.data)
+            if received.fds and len(frames) != 1:
+                raise PeerProtocolError(f"{len(received.fds)} fds came with {len(frames)} frames")
+            for frame in frames:
+                taker = self._takers.get(type(frame))
+                if taker is None:
+                    raise PeerProtocolError(f"{type(frame).__name__} came where nobody takes it")
+                taker(frame, received)
+            if received.fds:
+                raise PeerProtocolError(f"{type(frames[0]).__name__} came with {len(received.fds)} fds")
+        finally:
+            if received.fds or received.pidfd is not None:
+                received.close()
+
+    def _inbound(self, parts: tuple[Part, ...], received: Datagram, *, lent: bool) -> Inbound | None:
+        if not parts and not received.fds:
+            return None
+        return Inbound(self.store, parts, received, self._proxy, lent=lent)
+
+    def _take_call(self, frame: Call, received: Datagram) -> None:
+        inbound = self._inbound(frame.parts, received, lent=True)
+        if frame.call_id <= self._last_call:
+            _close(inbound)
+            raise PeerProtocolError(f"call {frame.call_id} came after call {self._last_call}")
+        self._last_call = frame.call_id
+        if len(self._answering) >= MAX_UNDER_WAY:
+            _close(inbound)
+            raise PeerProtocolError(f"more than {MAX_UNDER_WAY} calls are under way")
+        answer = self._targets.get(frame.target, {}).get(frame.method)
+        if answer is None or answer.declared.kind == "notify" or (frame.many and answer.declared.kind != "call"):
+            _close(inbound)
+            kind, text = self._not_there(frame.target)
+            self._post(Failed(frame.call_id, kind, "", text))
+            return
+        incoming = Incoming(frame, answer, inbound, Writer(frame.credit))
+        if (outer := self._calls.get(frame.within)) is not None:
+            incoming.depth = outer.depth + 1
+        for position in answer.declared.uploads:
+            incoming.readers[position] = Reader(window_of(answer.declared))
+            self._post(Credit(frame.call_id, position + 1, window_of(answer.declared)))
+        self._answering[frame.call_id] = incoming
+        self._start(incoming)
+
+    def _not_there(self, target: int) -> tuple[FailureKind, str]:
+        answers = self._targets.get(target)
+        if answers is None:
+            return "not-offered", f"nothing is offered as {target}"
+        return "unknown-method", shorten(f"it has {', '.join(answers) or 'no public methods'}", 4096)
+
+    def _take_notify(self, frame: Notify, received: Datagram) -> None:
+        inbound = self._inbound(frame.parts, received, lent=True)
+        answer = self._targets.get(frame.target, {}).get(frame.method)
+        if answer is None or answer.declared.kind != "notify":
+            _close(inbound)  # by rule: whoever notifies does not hear of it either
+            return
+        call = Call(0, frame.target, frame.method, frame.payload, frame.parts)
+        self._start(Incoming(call, answer, inbound))
+
+    def _take_answer(self, frame: Reply | Failed, received: Datagram) -> None:
+        inbound = self._inbound(frame.parts, received, lent=False) if type(frame) is Reply else None
+        call = self._calls.pop(frame.call_id, None)
+        if call is None:
+            _close(inbound)
+            call = self._given_up.pop(frame.call_id, None)
+            if call is None:
+                raise PeerProtocolError(f"an answer came to call {frame.call_id}, which is not under way")
+            self._finish(call)
+            return
+        call.answer, call.inbound = frame, inbound
+        self._finish(call)
+        self._settle(call)
+
+    def _finish(self, call: Outgoing) -> None:
+        """The other side is done with *call*: what was attached to it is ours again."""
+        if call.outbound is not None:
+            call.outbound.discard()
+            for number in call.outbound.exported:
+                self._targets.pop(number, None)
+        for upload in call.uploads:
+            self._stop_upload(upload)
+
+    @abstractmethod
+    def _stop_upload(self, upload: Any) -> None:
+        """End the sending of a stream that nobody reads any more."""
+
+    def _take_cancel(self, frame: Cancel, received: Datagram) -> None:
+        incoming = self._answering.get(frame.call_id)
+        if incoming is None:
+            if frame.call_id > self._last_call:
+                raise PeerProtocolError(f"call {frame.call_id} was cancelled before it was made")
+            return  # its answer and the cancellation crossed
+        if not incoming.cancelled:
+            incoming.cancelled = True
+            for reader in incoming.readers.values():
+                reader.ended = True
+                self._wake(reader.waiter)
+            self._cancelled(incoming)
+
+    def _take_items(self, frame: Items, received: Datagram) -> None:
+        inbound = self._inbound(frame.parts, received, lent=False)
+        reader = self._reader(frame.call_id, frame.stream)
+        if reader is None:
+            _close(inbound)
+            return
+        count = len(frame.payloads) or 1
+        reader.granted -= count
+        if reader.granted < 0 or reader.ended or (inbound is not None and count != 1):
+            _close(inbound)
+            raise PeerProtocolError(f"items of stream {frame.stream} of call {frame.call_id} came without credit")
+        if inbound is None:
+            reader.items.extend([(payload, None) for payload in frame.payloads])
+        else:
+            reader.items.append((frame.payloads[0] if frame.payloads else None, inbound))
+        self._wake(reader.waiter)
+
+    def _reader(self, call_id: int, stream: int) -> Reader | None:
+        """Return the reader of a stream; None if it has just gone. `PeerProtocolError` if it was never there."""
+        if stream:
+            incoming = self._answering.get(call_id)
+            if incoming is None and call_id <= self._last_call:
+                return None
+            reader = incoming.readers.get(stream - 1) if incoming is not None else None
+        else:
+            if call_id in self._given_up:
+                return None
+            call = self._calls.get(call_id)
+            reader = call.reader if call is not None else None
+        if reader is None:
+            raise PeerProtocolError(f"call {call_id} has no stream {stream} to be read here")
+        return reader
+
+    def _take_credit(self, frame: Credit, received: Datagram) -> None:
+        writer: Writer | None
+        if frame.stream:
+            call = self._calls.get(frame.call_id) or self._given_up.get(frame.call_id)
+            writer = call.writers.get(frame.stream - 1) if call is not None else None
+            gone = frame.call_id <= self._newest_call
+        else:
+            incoming = self._answering.get(frame.call_id)
+            writer = incoming.writer if incoming is not None else None
+            gone = frame.call_id <= self._last_call
+        if writer is None:
+            if gone:
+                return
+            raise PeerProtocolError(f"call {frame.call_id} has no stream {frame.stream} to be written here")
+        writer.credit += frame.count
+        if writer.credit > 1 << 20:
+            raise PeerProtocolError(f"stream {frame.stream} of call {frame.call_id} got endless credit")
+        self._wake(writer.waiter)
+
+    def _take_end(self, frame: End, received: Datagram) -> None:
+        reader = self._reader(frame.call_id, frame.stream)
+        if frame.stream == 0:
+            raise PeerProtocolError("a stream of results ends with the answer")
+        if reader is not None:
+            reader.ended, reader.failure = True, frame.text
+            self._wake(reader.waiter)
+
+    def _take_release(self, frame: Release, received: Datagram) -> None:
+        self.store.released(frame.pieces)
+
+    # What is answered.
+
+    def _payload(self, incoming: Incoming) -> bytes | memoryview:
+        payload = incoming.frame.payload
+        if payload is not None:
+            return payload
+        if incoming.inbound is None:
+            raise ArgumentsUnfit("the call has no payload")
+        return incoming.inbound.payload()
+
+    def _reply(self, incoming: Incoming, encoder: Callable[..., bytes], result: Any) -> None:
+        payload, outbound = self._encode(encoder, result, plain=incoming.answer.declared.plain)
+        try:
+            self._close_call(incoming)
+        except BufferError:
+            if outbound is not None:
+                outbound.discard()
+            raise
+        parts = tuple(outbound.parts) if outbound is not None else ()
+        self._post(Reply(incoming.call_id, payload, parts, self.side.refused()), outbound)
+
+    def _fail(self, incoming: Incoming, error: BaseException) -> None:
+        with suppress(BufferError):
+            self._close_call(incoming)
+        if incoming.call_id == 0:  # a notification; nobody waits for its end
+            self.side.lost(incoming, error)
+            return
+        kind, name, text, trace = self.side.told(incoming, error)
+        name, text, trace = shorten(name, 256), shorten(text, 4096), shorten(trace, 8192)
+        self._post(Failed(incoming.call_id, kind, name, text, trace, self.side.refused()))
+
+    def _close_call(self, incoming: Incoming) -> None:
+        self._answering.pop(incoming.call_id, None)
+        incoming.close()
+
+    # What goes out.
+
+    def _register(self, interface: type, behind: object) -> int:
+        """Offer *behind* to the other side under a new number."""
+        number = next(self._target_numbers)
+        self._targets[number] = answers_of(interface, behind)
+        return number
+
+    def _proxy(self, interface: type, number: int) -> object:
+        return self.side.proxy(interface, number)
+
+    def _begin(
+        self,
+        target: int,
+        method: Declared,
+        arguments: tuple[Any, ...],
+        timeout: float | None,
+        runs: Incoming | None,
+        *,
+        many: bool = False,
+    ) -> tuple[Outgoing, Call]:
+        """Return a new call and its frame; *runs* is the call that asks for it. `ArgumentsUnfit`: it cannot be sent."""
+        encoder = method.encode_many if many else method.encode_arguments
+        payload, outbound = self._encode(encoder, arguments, plain=method.plain)
+        call = Outgoing(next(self._call_numbers), method, timeout, runs)
+        call.outbound, call.many = outbound, len(arguments) if many else 0
+        credit = 0
+        if method.kind == "stream":
+            credit = window_of(method)
+            call.reader = Reader(credit)
+        for position in method.uploads:
+            call.writers[position] = Writer()
+        parts = tuple(outbound.parts) if outbound is not None else ()
+        milliseconds = None if timeout is None else int(timeout * 1000)
+        within = 0 if runs is None else runs.call_id
+        frame = Call(call.call_id, target, method.name, payload, parts, milliseconds, credit, within, many)
+        self._newest_call = call.call_id
+        self._calls[call.call_id] = call
+        return call, frame
+
+    def _give_up(self, call: Outgoing) -> None:
+        """Nobody waits for *call* any more: ask the other side to end it, and ignore what comes of it meanwhile."""
+        if self._calls.pop(call.call_id, None) is not None:
+            self._given_up[call.call_id] = call
+            for upload in call.uploads:
+                self._stop_upload(upload)
+            self._post(Cancel(call.call_id))
+
+    def _timed_out(self, call: Outgoing) -> CallTimeout:
+        return CallTimeout(f"{call.declared.name!r} did not answer within {call.timeout:g} s")
+
+    def overdue(self, now: float, grace: float, *, concurrent: bool) -> Outgoing | None:
+        """Return a call that was given up and that the other side, *grace* seconds later, still has not ended.
+
+        Unless it is *concurrent*, the other side does one thing at a time: the grace of a call begins when all that it
+        was given before is done, but for those that this call is made within.
+        """
+        for call in self._given_up.values():
+            if not concurrent and self._is_behind(call):
+                return None
+            if call.late_since is None:
+                call.late_since = now
+            elif now - call.late_since >= grace:
+                return call
+            if not concurrent:
+                return None
+        return None
+
+    def _is_behind(self, late: Outgoing) -> bool:
+        around: set[int] = set()
+        runs = late.runs
+        while runs is not None:
+            around.add(runs.frame.within)
+            outer = self._calls.get(runs.frame.within)
+            runs = outer.runs if outer is not None else None
+        return any(
+            number < late.call_id and number not in around and (call.reader is None or call.reader.granted > 0)
+            for number, call in self._calls.items()
+        )
+
+    def next_item(self, call_id: int, stream: int, reader: Reader, codec: Codec | None) -> Any:
+        """Return the next item of a stream, which must be there, and give the writer new credit."""
+        assert codec is not None
+        entry = reader.take()
+        if count := reader.to_grant():
+            self._post(Credit(call_id, stream, count))
+        return decode_item(codec.decode, entry)
+
+    def _encode(
+        self, encoder: Callable[..., bytes], value: Any, *, plain: bool
+    ) -> tuple[bytes | None, Outbound | None]:
+        """Return *value* as a payload with its attachments; a payload that is too large is one itself, the first."""
+        if plain:
+            payload = encoder(value, None)
+            if len(payload) <= MAX_INLINE:
+                return payload, None
+            outbound = Outbound(self.store, self._register)
+            outbound.buffer(memoryview(payload))
+            return None, outbound
+        outbound = Outbound(self.store, self._register)
+        try:
+            payload = encoder(value, outbound)
+            if len(payload) + outbound.inline > MAX_INLINE:
+                raise ArgumentsUnfit(f"what stands beside its attachments has {len(payload)} bytes, which is too much")
+        except BaseException:
+            outbound.discard()
+            raise
+        return payload, outbound
+
+    def _outcome(self, call: Outgoing) -> Any:
+        """Return the result of a call that is done, or raise why there is none."""
+        answer = call.answer
+        if answer is None:
+            assert call.error is not None
+            raise call.error
+        self.side.answered(call, answer)
+        if type(answer) is Failed:
+            raise self.side.heard(call, answer) from call.broken
+        assert type(answer) is Reply
+        if call.inbound is None:
+            if answer.payload is None:
+                raise PeerProtocolError(f"the answer to call {call.call_id} has no payload")
+            return self._decode_result(call, answer.payload, None)
+        try:
+            payload = call.inbound.payload() if answer.payload is None else answer.payload
+            return self._decode_result(call, payload, call.inbound)
+        finally:
+            call.inbound.close()
+
+    def _decode_result(self, call: Outgoing, payload: bytes | memoryview, inbound: Inbound | None) -> Any:
+        if call.many:
+            return call.declared.result.decode_many(payload, call.many)
+        return call.declared.result.decode(payload, inbound)
+
+    def end(self, error: BaseException) -> None:
+        """Nothing more will come: all that wait get *error*."""
+        self.ended = self.ended or error
+        calls = [*self._calls.values()]
+        self._calls.clear()
+        for call in calls:
+            call.error = error
+            self._finish(call)
+            self._settle(call)
+        for call in self._given_up.values():
+            self._finish(call)
+        self._given_up.clear()
+        for incoming in self._answering.values():
+            for reader in incoming.readers.values():
+                reader.ended, reader.failure = True, "the channel is closed"
+                self._wake(reader.waiter)
+            self._wake(incoming.writer.waiter)
+
+    def _settle(self, call: Outgoing) -> None:
+        call.done = True
+        if call.reader is not None:
+            call.reader.ended = True
+            self._wake(call.reader.waiter)
+        for writer in call.writers.values():
+            self._wake(writer.waiter)
+        self._wake(call.waiter)
+
+
+def decode_item(decode: Callable[..., Any], entry: tuple[bytes | None, Inbound | None]) -> Any:
+    """Return an item of a stream from what came of it."""
+    payload, inbound = entry
+    if inbound is None:
+        return decode(payload, None)
+    try:
+        return decode(inbound.payload() if payload is None else payload, inbound)
+    finally:
+        inbound.close()
+
+
+def answers_of(interface: type, behind: object) -> dict[str, Answer]:
+    """Return the methods of *interface* as *behind* has them. `TypeError` if one is missing."""
+    found: dict[str, Answer] = {}
+    for name, method in declared(interface).items():
+        function = getattr(behind, name, None)
+        if not callable(function):
+            raise TypeError(f"{type(behind).__name__} has no method {name!r}, which {interface.__name__} declares")
+        found[name] = Answer(method, function)
+    return found
+
+
+def _close(inbound: Inbound | None) -> None:
+    if inbound is not None:
+        inbound.close()
