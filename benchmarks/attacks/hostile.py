@@ -7,7 +7,7 @@ import select
 import socket
 import time
 
-from belljar.ipc.messages import Reply, encode
+from belljar.ipc.frames import Reply, Sealed, encode
 
 MEMFD = 1 << 20
 
@@ -42,7 +42,7 @@ class Hostile:
     def forge(self) -> None:
         """Answer calls that were not made to this child."""
         for call_id in range(2, 10):
-            send(encode(Reply(call_id, b"\xa6forged")))
+            send(encode([Reply(call_id, b"\xa6forged")]))
 
     def listen(self, seconds: float) -> bytes:
         """Return whatever can be read from any fd within that time."""
@@ -55,7 +55,7 @@ class Hostile:
     def shrink(self) -> None:
         """Answer with memory that is then cut off, and cut off whatever else there is."""
         fd = memfd(b"\xc6" + (MEMFD - 5).to_bytes(4, "big") + bytes(MEMFD - 5))
-        send(encode(Reply(1, None)), (fd,))
+        send(encode([Reply(1, None, (Sealed(MEMFD),))]), (fd,))
         for each in range(256):
             try:
                 os.ftruncate(each, 0)
@@ -64,7 +64,7 @@ class Hostile:
 
     def stuff(self, count: int) -> None:
         """Answer with many fds."""
-        send(encode(Reply(1, b"\xc0")), (2,) * count)
+        send(encode([Reply(1, b"\xc0")]), (2,) * count)
 
     def bomb(self, count: int) -> list[list[None]]:
         """Return many empty arrays."""
@@ -72,4 +72,4 @@ class Hostile:
 
     def pickled(self) -> None:
         """Answer with a pickle that runs code."""
-        send(encode(Reply(1, b"cos\ngetpid\n(tR.")))
+        send(encode([Reply(1, b"cos\ngetpid\n(tR.")]))

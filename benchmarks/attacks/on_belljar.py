@@ -14,6 +14,7 @@ from .on_peers import BOMB_ITEMS, BOMB_MIB, FDS, SECRET
 from .outcome import Outcome, judged, open_fds, peak_mib
 
 HOSTILE = f"{Path(__file__).parent / 'hostile.py'}:Hostile"
+OWN = "for the child that listens"
 HONEST = f"{Path(__file__).parent / 'honest.py'}:Honest"
 
 
@@ -44,7 +45,7 @@ async def forged_result() -> Outcome:
 
 
 async def stolen_arguments() -> Outcome:
-    """A child listens for the calls of another one."""
+    """A child listens for the calls of another one, and hears its own."""
     heard: list[object] = []
 
     async def listen(evil: ProcessHost) -> None:
@@ -53,7 +54,12 @@ async def stolen_arguments() -> Outcome:
     async with host(HONEST) as victim, host(HOSTILE) as evil, anyio.create_task_group() as tasks:
         tasks.start_soon(listen, evil)
         await victim.call("slow", SECRET)
-    return judged(heard != [b""], f"it heard {heard}", "a child's channel brings nothing but its own calls")
+        await answer(evil.call("listen", OWN, timeout=0.05))
+    if OWN not in str(heard):
+        raise RuntimeError(f"it is deaf: it heard {heard}")
+    return judged(
+        SECRET in str(heard), "a child read the arguments of another call", "a child hears its own calls only"
+    )
 
 
 async def shrunk_memory() -> Outcome:

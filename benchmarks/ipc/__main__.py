@@ -63,7 +63,7 @@ def show(results: Results) -> None:
         more = "slower" if work.unit == "us" else "faster"
         table = Table("", work.unit, "p99", f"x {more} than {work.base}", title=f"{work.title}, {mode}")
         for line in lines(work, found):
-            table.add_row(line.name, line.median or f"[red]{line.failure}[/]", line.p99, line.ratio)
+            table.add_row(line.name, line.median or f"[red]{line.failure[:100]}[/]", line.p99, line.ratio)
         table.title_justify = "left"
         console.print(table)
     goals = Table("work", "goal", "found", "", title="goals", title_justify="left")

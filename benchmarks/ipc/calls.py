@@ -202,8 +202,8 @@ async def _lanes() -> AsyncGenerator[Run]:
         yield in_all_awaited(do)
 
 
-async def _map_one(host: Any, count: int) -> None:
-    async for _ in host.map("echo", [MESSAGE] * count, chunksize=CHUNK):
+async def _map_one(host: ProcessHost, count: int) -> None:
+    async for _ in host.map("echo", [(MESSAGE,)] * count, chunksize=CHUNK):
         pass
 
 

@@ -1,8 +1,7 @@
-"""What the host says of the plugins in ``plugin.py``."""
+"""What the host says of the plugin in ``plugin.py``."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Protocol
 
 from belljar import Buffer
@@ -17,12 +16,4 @@ class Large(Protocol):
 
     async def small(self, data: bytes) -> bytes:
         """Return *data*."""
-        ...
-
-
-class Source(Protocol):
-    """A stream."""
-
-    def items(self, count: int) -> AsyncIterator[bytes]:
-        """Yield *count* items of 1 KiB."""
         ...

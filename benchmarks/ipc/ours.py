@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ from .work import Opened, Run
 FOLDER = Path(__file__).parent
 ECHO = f"{FOLDER.parent / 'plugin.py'}:Echo"
 LARGE = f"{FOLDER / 'plugin.py'}:Large"
-SOURCE = f"{FOLDER / 'plugin.py'}:Source"
+SOURCE = f"{FOLDER.parent / 'plugin.py'}:Source"
 
 
 class Echo(Protocol):
@@ -23,6 +23,14 @@ class Echo(Protocol):
 
     async def echo(self, data: bytes) -> bytes:
         """Return *data*."""
+        ...
+
+
+class Source(Protocol):
+    """What the plugin of streams can do."""
+
+    def items(self, count: int) -> AsyncIterator[bytes]:
+        """Yield *count* items of 1 KiB."""
         ...
 
 

@@ -1,12 +1,8 @@
-"""The plugins of ``scripts/bench ipc``."""
+"""The plugin of large data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from belljar import Buffer
-
-ITEM = bytes(1024)
 
 
 class Large:
@@ -19,12 +15,3 @@ class Large:
     def small(self, data: bytes) -> bytes:
         """Return *data*."""
         return data
-
-
-class Source:
-    """Sends items."""
-
-    def items(self, count: int) -> Iterator[bytes]:
-        """Yield *count* items of 1 KiB."""
-        for _ in range(count):
-            yield ITEM
