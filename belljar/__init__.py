@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .child.services import checkpoint as checkpoint
     from .child.services import service as service
     from .child.step import StepError as StepError
     from .child.step import around_seal as around_seal
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .host.state import State as State
     from .ipc.errors import ArgumentError as ArgumentError
     from .ipc.errors import BelljarError as BelljarError
+    from .ipc.errors import CallCancelled as CallCancelled
     from .ipc.errors import CallError as CallError
     from .ipc.errors import CallTimeout as CallTimeout
     from .ipc.errors import PeerProtocolError as PeerProtocolError
@@ -36,7 +38,11 @@ if TYPE_CHECKING:
     from .ipc.errors import ResultError as ResultError
     from .ipc.errors import ServiceError as ServiceError
     from .ipc.errors import ServiceRefused as ServiceRefused
+    from .ipc.errors import StreamBroken as StreamBroken
     from .ipc.errors import UnknownMethod as UnknownMethod
+    from .ipc.interface.markers import notify as notify
+    from .ipc.interface.markers import raises as raises
+    from .ipc.peer.blocking import Cancelled as Cancelled
     from .ipc.stage import Stage as Stage
     from .sandbox.errors import PolicyError as PolicyError
     from .sandbox.errors import SandboxError as SandboxError
@@ -52,8 +58,10 @@ __version__ = "0.1.0"
 _HOMES = {
     "ArgumentError": "ipc.errors",
     "BelljarError": "ipc.errors",
+    "CallCancelled": "ipc.errors",
     "CallError": "ipc.errors",
     "CallTimeout": "ipc.errors",
+    "Cancelled": "ipc.peer.blocking",
     "ChildEnded": "host.errors",
     "Config": "host.config.load",
     "ConfigError": "host.errors",
@@ -63,13 +71,13 @@ _HOMES = {
     "Limits": "sandbox.policy",
     "PeerProtocolError": "ipc.errors",
     "PlanError": "host.errors",
-    "RemoteError": "ipc.errors",
     "Policy": "sandbox.policy",
     "PolicyError": "sandbox.errors",
     "Process": "host.config.process_type",
     "ProcessHost": "host.process_host",
     "Protection": "sandbox.protection",
     "ProtectionError": "host.errors",
+    "RemoteError": "ipc.errors",
     "ResultError": "ipc.errors",
     "SandboxError": "sandbox.errors",
     "ServiceError": "ipc.errors",
@@ -78,12 +86,16 @@ _HOMES = {
     "State": "host.state",
     "Step": "host.plan.step",
     "StepError": "child.step",
+    "StreamBroken": "ipc.errors",
     "UnknownMethod": "ipc.errors",
     "around_seal": "child.step",
+    "checkpoint": "child.services",
     "early_init": "child.step",
     "handed": "child.step",
     "load_config": "host.config.load",
+    "notify": "ipc.interface.markers",
     "probe": "sandbox.probe",
+    "raises": "ipc.interface.markers",
     "require_after_seal": "child.step",
     "service": "child.services",
     "stop": "sandbox.launch.client",
@@ -92,8 +104,10 @@ _HOMES = {
 __all__ = [
     "ArgumentError",
     "BelljarError",
+    "CallCancelled",
     "CallError",
     "CallTimeout",
+    "Cancelled",
     "ChildEnded",
     "Config",
     "ConfigError",
@@ -118,12 +132,16 @@ __all__ = [
     "State",
     "Step",
     "StepError",
+    "StreamBroken",
     "UnknownMethod",
     "around_seal",
+    "checkpoint",
     "early_init",
     "handed",
     "load_config",
+    "notify",
     "probe",
+    "raises",
     "require_after_seal",
     "service",
     "stop",

@@ -38,6 +38,7 @@ class Codec:
 
     def __init__(self, kind: Any) -> None:
         self.kind = kind
+        self.plain = True
         self._decode = msgspec.msgpack.Decoder(kind).decode
         self._decode_list: Callable[[bytes | memoryview], list[Any]] | None = None
 
