@@ -195,7 +195,7 @@ class Arena:
                 except PermissionError:  # F_SEAL_FUTURE_WRITE
                     return 0
                 removed += end - start
-        self._touched = min(self._touched, self._writer.end)
+        self._touched = min(self._touched, -(-self._writer.end // PAGE) * PAGE)
         return removed
 
     # The reading side.
