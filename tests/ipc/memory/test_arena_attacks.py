@@ -12,8 +12,9 @@ from functools import partial
 
 import pytest
 
+from belljar.ipc.frames import Piece
 from belljar.ipc.memory.allocate import PAGE
-from belljar.ipc.memory.arena import SEALS, Arena, Piece, Side
+from belljar.ipc.memory.arena import SEALS, Arena, Side
 from belljar.ipc.memory.buffer import SharedBuffer
 from belljar.ipc.memory.outstanding import Outstanding
 from belljar.ipc.memory.recycle import Recycler

@@ -89,6 +89,7 @@ def test_a_shared_buffer_shows_the_arena_itself(pair: tuple[Arena, Arena]) -> No
     assert shared.view.readonly
     assert shared.hand_over(host) is None
     shared.release()
+    host.lend(piece)
     host.release(7, outstanding.collect())
     assert host.use.used == 0
 

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from belljar.ipc.errors import LocalProtocolError, PeerProtocolError
+from belljar.ipc.frames import Piece
 from belljar.ipc.memory.allocate import PAGE
-from belljar.ipc.memory.arena import Arena, Piece
+from belljar.ipc.memory.arena import Arena
 from belljar.ipc.memory.outstanding import Outstanding
 
 SIZE = 16 * PAGE

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 import os
-from concurrent.futures import ThreadPoolExecutor
+import sys
+from threading import Thread
+from types import FrameType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from belljar.ipc.memory.mapping import Mapping
 from belljar.ipc.memory.recycle import SMALL, Recycler, size_class
 
 MIB = 1 << 20
@@ -93,12 +96,19 @@ def test_a_small_result_does_not_take_large_memory() -> None:
 
 
 def test_threads_never_share_memory() -> None:
-    """Copies that several threads make at once are each their own."""
+    """Memory that one thread has found idle, and not taken yet, is not found idle by another one."""
     recycler = Recycler(8 * MIB)
+    recycler.take(MIB).release()
+    others: list[memoryview] = []
+    other = Thread(target=lambda: others.append(recycler.take(MIB)))
 
-    def copies(number: int) -> bool:
-        data = memoryview(bytes([number]) * 100_000)
-        return all(bytes(recycler.copy(data)) == data for _ in range(200))
+    def interrupt(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is Mapping.view.__code__:
+            sys.setprofile(None)
+            other.start()
+            other.join(0.1)  # it waits for us, so this is the whole time
 
-    with ThreadPoolExecutor(4) as pool:
-        assert all(pool.map(copies, range(4)))
+    sys.setprofile(interrupt)
+    ours = recycler.take(MIB)
+    other.join()
+    assert address(ours) != address(others[0])
