@@ -12,7 +12,6 @@ import os
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from .credentials import SCM_PIDFD, UCRED, Credentials
 from .errors import PeerProtocolError
@@ -23,13 +22,8 @@ MAX_DATAGRAM = 65_536
 MAX_FDS = 4
 """The most fds that a message of a child or of its host may carry."""
 
-Ancillary: TypeAlias = list[tuple[int, int, bytes]]
-"""Control messages as `socket.recvmsg` gives them: level, type, data."""
-
 _CREDENTIALS_SPACE = socket.CMSG_SPACE(UCRED.size) + socket.CMSG_SPACE(4)
-
 CONTROL_SPACE = _CREDENTIALS_SPACE + socket.CMSG_SPACE(4 * MAX_FDS)
-"""Bytes of control messages that a datagram may come with."""
 
 # Plain ints: arithmetic on socket's IntFlags costs more than the system calls that they are for.
 _CTRUNC = int(socket.MSG_CTRUNC)
@@ -102,17 +96,17 @@ def receive(
         PeerProtocolError: the data or the control part was cut; whatever came with it is closed.
     """
     data: bytes | memoryview
-    control = CONTROL_SPACE if max_fds == MAX_FDS else _CREDENTIALS_SPACE + socket.CMSG_SPACE(4 * max_fds)
+    control = _CREDENTIALS_SPACE + socket.CMSG_SPACE(4 * max_fds)
     if buffer is None:
         data, ancillary, result, _ = sock.recvmsg(MAX_DATAGRAM, control, flags | CLOEXEC)
     else:
         size, ancillary, result, _ = sock.recvmsg_into([buffer], control, flags | CLOEXEC)
         data = memoryview(buffer)[:size]
-    return understand(data, ancillary, result)
+    return sort(data, ancillary, result)
 
 
-def understand(data: bytes | memoryview, ancillary: Ancillary, result: int) -> Datagram | None:
-    """Return what recvmsg(2) gave as a datagram, None at end of file. `PeerProtocolError` as of `receive`."""
+def sort(data: bytes | memoryview, ancillary: list[tuple[int, int, bytes]], result: int) -> Datagram | None:
+    """Return what recvmsg(2) gave as a datagram, or None at end of file. See `receive`."""
     if not data and not ancillary:
         return None
     datagram = _sort(data, ancillary)
@@ -123,7 +117,7 @@ def understand(data: bytes | memoryview, ancillary: Ancillary, result: int) -> D
     return datagram
 
 
-def _sort(data: bytes | memoryview, ancillary: Ancillary) -> Datagram:
+def _sort(data: bytes | memoryview, ancillary: list[tuple[int, int, bytes]]) -> Datagram:
     fds: list[int] = []
     credentials: list[Credentials] = []
     pidfd: int | None = None

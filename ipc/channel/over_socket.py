@@ -14,11 +14,13 @@ from collections.abc import Sequence
 
 from .. import datagram
 from ..credentials import UCRED, Credentials
-from ..datagram import CLOEXEC, CONTROL_SPACE, MAX_DATAGRAM, TRUNCATED, Datagram, understand
+from ..datagram import CLOEXEC, CONTROL_SPACE, MAX_DATAGRAM, TRUNCATED, Datagram
 from ..errors import PeerProtocolError
 from .base import EndOfChannel, check_sendable
 
 _DONTWAIT = int(socket.MSG_DONTWAIT)
+_SEND = _DONTWAIT | int(socket.MSG_NOSIGNAL)
+SCM_CREDENTIALS = int(socket.SCM_CREDENTIALS)
 
 
 class SocketChannel:
@@ -34,10 +36,11 @@ class SocketChannel:
         self.sock = sock
         self.writable_fd = sock.fileno()
         self._trusted = trusted
-        self._senders = () if trusted is None else (trusted,)
-        self._plain = [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, UCRED.pack(*sender)) for sender in self._senders]
-        self._buffers = [bytearray(MAX_DATAGRAM)]
-        self._view = memoryview(self._buffers[0])
+        self._buffer = bytearray(MAX_DATAGRAM)
+        self._view = memoryview(self._buffer)
+        self._plain = Datagram(b"", [], (), None)
+        self._sender = None if trusted is None else UCRED.pack(*trusted)
+        self._send, self._recvmsg_into = sock.send, sock.recvmsg_into
         self._readable, self._writable = select.poll(), select.poll()
         self._readable.register(sock, select.POLLIN)
         self._writable.register(sock, select.POLLOUT)
@@ -79,13 +82,15 @@ class SocketChannel:
         return self._receive(0)
 
     def _receive(self, flags: int) -> Datagram:
+        """Receive one datagram. One without fds from the right sender, as nearly all are, costs no objects."""
         try:
-            size, ancillary, result, _ = self.sock.recvmsg_into(self._buffers, CONTROL_SPACE, flags | CLOEXEC)
+            size, ancillary, result, _ = self._recvmsg_into([self._buffer], CONTROL_SPACE, flags | CLOEXEC)
         except ConnectionResetError:  # said once: it ended with a message of ours unread. Its own last words come next
             return self._receive(flags)
-        if size and ancillary == self._plain and not result & TRUNCATED:  # as nearly all: spares half of the work
-            return Datagram(self._view[:size], [], self._senders, None)
-        received = understand(self._view[:size], ancillary, result)
+        if size and not result & TRUNCATED and _is_from(self._sender, ancillary):
+            self._plain.data = self._view[:size]
+            return self._plain
+        received = datagram.sort(self._view[:size], ancillary, result)
         if received is None:
             raise EndOfChannel
         if self._trusted is not None:
@@ -95,6 +100,13 @@ class SocketChannel:
     def close(self) -> None:
         """Close the socket."""
         self.sock.close()
+
+
+def _is_from(sender: bytes | None, ancillary: list[tuple[int, int, bytes]]) -> bool:
+    """Whether *ancillary* is what comes with an ordinary message: no more than the credentials of *sender*."""
+    if sender is None:
+        return not ancillary
+    return len(ancillary) == 1 and ancillary[0][2] == sender and ancillary[0][1] == SCM_CREDENTIALS
 
 
 def _check_sender(received: Datagram, sender_pid: int) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from .arena import Arena, Piece
+from ..frames import Piece
+from .arena import Arena
 
 
 class Buffer:

@@ -144,7 +144,7 @@ class Peer(ABC):
         return Inbound(self.store, parts, received, self._proxy, lent=lent)
 
     def _take_call(self, frame: Call, received: Datagram) -> None:
-        inbound = self._inbound(frame.parts, received, lent=True)
+        inbound = self._inbound(frame.parts, received, lent=True) if frame.parts or received.fds else None
         if frame.call_id <= self._last_call:
             _close(inbound)
             raise PeerProtocolError(f"call {frame.call_id} came after call {self._last_call}")
@@ -158,14 +158,19 @@ class Peer(ABC):
             kind, text = self._not_there(frame.target)
             self._post(Failed(frame.call_id, kind, "", text))
             return
-        incoming = Incoming(frame, answer, inbound, Writer(frame.credit))
-        if (outer := self._calls.get(frame.within)) is not None:
+        incoming = Incoming(frame, answer, inbound)
+        if frame.within and (outer := self._calls.get(frame.within)) is not None:
             incoming.depth = outer.depth + 1
-        for position in answer.declared.uploads:
-            incoming.readers[position] = Reader(window_of(answer.declared))
-            self._post(Credit(frame.call_id, position + 1, window_of(answer.declared)))
+        if answer.declared.uploads:
+            self._expect_uploads(incoming)
         self._answering[frame.call_id] = incoming
         self._start(incoming)
+
+    def _expect_uploads(self, incoming: Incoming) -> None:
+        window = window_of(incoming.answer.declared)
+        incoming.readers = {position: Reader(window) for position in incoming.answer.declared.uploads}
+        for position in incoming.readers:
+            self._post(Credit(incoming.call_id, position + 1, window))
 
     def _not_there(self, target: int) -> tuple[FailureKind, str]:
         answers = self._targets.get(target)
@@ -183,7 +188,9 @@ class Peer(ABC):
         self._start(Incoming(call, answer, inbound))
 
     def _take_answer(self, frame: Reply | Failed, received: Datagram) -> None:
-        inbound = self._inbound(frame.parts, received, lent=False) if type(frame) is Reply else None
+        inbound = None
+        if type(frame) is Reply and (frame.parts or received.fds):
+            inbound = self._inbound(frame.parts, received, lent=False)
         call = self._calls.pop(frame.call_id, None)
         if call is None:
             _close(inbound)
@@ -192,7 +199,9 @@ class Peer(ABC):
                 raise PeerProtocolError(f"an answer came to call {frame.call_id}, which is not under way")
             self._finish(call)
             return
-        call.answer, call.inbound = frame, inbound
+        call.answer = frame
+        if inbound is not None:
+            call.inbound = inbound
         self._finish(call)
         self._settle(call)
 
@@ -202,8 +211,9 @@ class Peer(ABC):
             call.outbound.discard()
             for number in call.outbound.exported:
                 self._targets.pop(number, None)
-        for upload in call.uploads:
-            self._stop_upload(upload)
+        if call.uploads:
+            for upload in call.uploads:
+                self._stop_upload(upload)
 
     @abstractmethod
     def _stop_upload(self, upload: Any) -> None:
@@ -263,7 +273,8 @@ class Peer(ABC):
             gone = frame.call_id <= self._newest_call
         else:
             incoming = self._answering.get(frame.call_id)
-            writer = incoming.writer if incoming is not None else None
+            streams = incoming is not None and incoming.answer.declared.kind == "stream"
+            writer = incoming.writer if incoming is not None and streams else None
             gone = frame.call_id <= self._last_call
         if writer is None:
             if gone:
@@ -303,8 +314,11 @@ class Peer(ABC):
             if outbound is not None:
                 outbound.discard()
             raise
-        parts = tuple(outbound.parts) if outbound is not None else ()
-        self._post(Reply(incoming.call_id, payload, parts, self.side.refused()), outbound)
+        refused = self.side.refused()
+        if outbound is None:
+            self._post(Reply(incoming.call_id, payload, (), refused))
+        else:
+            self._post(Reply(incoming.call_id, payload, tuple(outbound.parts), refused), outbound)
 
     def _fail(self, incoming: Incoming, error: BaseException) -> None:
         with suppress(BufferError):
@@ -318,7 +332,8 @@ class Peer(ABC):
 
     def _close_call(self, incoming: Incoming) -> None:
         self._answering.pop(incoming.call_id, None)
-        incoming.close()
+        if incoming.inbound is not None or incoming.readers:
+            incoming.close()
 
     # What goes out.
 
@@ -345,14 +360,18 @@ class Peer(ABC):
         encoder = method.encode_many if many else method.encode_arguments
         payload, outbound = self._encode(encoder, arguments, plain=method.plain)
         call = Outgoing(next(self._call_numbers), method, timeout, runs)
-        call.outbound, call.many = outbound, len(arguments) if many else 0
+        parts: tuple[Part, ...] = ()
+        if outbound is not None:
+            call.outbound, parts = outbound, tuple(outbound.parts)
+        if many:
+            call.many = len(arguments)
         credit = 0
         if method.kind == "stream":
             credit = window_of(method)
             call.reader = Reader(credit)
-        for position in method.uploads:
-            call.writers[position] = Writer()
-        parts = tuple(outbound.parts) if outbound is not None else ()
+        if method.uploads:
+            call.writers = {position: Writer() for position in method.uploads}
+            call.uploads = []
         milliseconds = None if timeout is None else int(timeout * 1000)
         within = 0 if runs is None else runs.call_id
         frame = Call(call.call_id, target, method.name, payload, parts, milliseconds, credit, within, many)
@@ -470,16 +489,19 @@ class Peer(ABC):
             for reader in incoming.readers.values():
                 reader.ended, reader.failure = True, "the channel is closed"
                 self._wake(reader.waiter)
-            self._wake(incoming.writer.waiter)
+            if incoming.answer.declared.kind == "stream":
+                self._wake(incoming.writer.waiter)
 
     def _settle(self, call: Outgoing) -> None:
         call.done = True
         if call.reader is not None:
             call.reader.ended = True
             self._wake(call.reader.waiter)
-        for writer in call.writers.values():
-            self._wake(writer.waiter)
-        self._wake(call.waiter)
+        if call.writers:
+            for writer in call.writers.values():
+                self._wake(writer.waiter)
+        if call.waiter is not None:
+            self._wake(call.waiter)
 
 
 def decode_item(decode: Callable[..., Any], entry: tuple[bytes | None, Inbound | None]) -> Any:

@@ -71,21 +71,25 @@ class BlockingPeer(Peer):
 
     def _wait(self, done: Callable[[], Any], end: float | None = None) -> bool:
         """Read, and answer what may be answered, until *done* says so or until the time *end*; return whether done."""
+        reading = self._reading
         while not done():
-            if self._work():
+            if (self._todo or self._producing) and self._work():
                 continue
             if end is not None and time.monotonic() >= end:
                 return False
-            if self._reading.acquire(blocking=False):
+            if reading.acquire(False):
                 try:
-                    self._flush()
+                    if self._out:
+                        self._flush()
                     self._read(end)
                 finally:
-                    self._reading.release()
-                    self._tell_followers()
+                    reading.release()
+                    if self._followers:
+                        self._tell_followers()
             else:
                 self._follow(done, end)
-            self._check_cancelled()
+            if self._running:
+                self._check_cancelled()
         return True
 
     def _read(self, end: float | None) -> None:
@@ -96,7 +100,6 @@ class BlockingPeer(Peer):
                 self.take(received)
         except (EndOfChannel, PeerProtocolError) as error:
             self.end(error)
-            self._tell_followers()
 
     def _tell_followers(self) -> None:
         if self._followers:
@@ -151,8 +154,6 @@ class BlockingPeer(Peer):
 
     def _work(self) -> bool:
         """Answer one call, or go on with one stream, if there is one that this thread may go on with now."""
-        if not self._todo and not self._producing:
-            return False
         incoming = self._next() if self._todo and self._executes() else None
         if incoming is None:
             return bool(self._producing) and self._produce_next()
