@@ -55,8 +55,8 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         early_init: Steps to take before the seal: names of steps that ship or that a package declares,
             ``file.py:function``, or a `Step` with options. This code is trusted. See docs/early-init.md.
         force_plan: Launch even though the plan is refused, to see what becomes of it; what speaks against it is logged.
-        channel: What calls travel over: ``socket``, which host and child have between them anyway, or ``zmq``, for which
-            the child gets the step ``channel-zmq``. See docs/protocol.md.
+        channel: What calls travel over: ``socket``, which host and child have between them anyway, or ``zmq``, which
+            the step ``channel-zmq`` connects. See docs/protocol.md.
         launch_timeout: Seconds from the start of a launch until the child is ready.
         step_timeout: Seconds that an early-init step may take that declares no deadline; at most ``launch_timeout``.
         files: More files and folders that the plugin finds beside its own.
