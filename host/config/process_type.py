@@ -65,7 +65,9 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             None, in TOML ``"none"``: for ever.
         cancel_grace: Seconds that a child has to end a call that was given up.
         unresponsive: What becomes of a child that does not: ``kill`` or ``warn``.
-        max_payload: Bytes that one argument list or one result may have.
+        max_payload: Bytes that one argument list, one result or one attachment may have.
+        shared_memory: Bytes of shared memory in each direction, at most, through which large ones travel. What does not
+            fit takes a slower way. 0: all of them do.
     """
 
     plugin: str
@@ -88,6 +90,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     cancel_grace: float = 1.0
     unresponsive: Unresponsive = "kill"
     max_payload: int = 64 << 20
+    shared_memory: int = 256 << 20
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -184,6 +187,8 @@ def _check_values(process: Process, place: Place) -> None:
             raise place.at(key).error(f"expected more than 0 seconds, got {seconds:g}")
     if not 0 < process.max_payload <= MAX_PAYLOAD:
         raise place.at("max_payload").error(f"expected 1 byte to 1TiB, got {process.max_payload}")
+    if not 0 <= process.shared_memory <= MAX_PAYLOAD:
+        raise place.at("shared_memory").error(f"expected 0 bytes to 1TiB, got {process.shared_memory}")
     for module in process.preload:
         if len(module) > MAX_NAME or not all(part.isidentifier() for part in module.split(".")):
             raise place.at("preload").error(f"expected the name of a module such as 'PIL.Image', got {quoted(module)}")

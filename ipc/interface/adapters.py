@@ -31,12 +31,14 @@ class Adapter:
         encode: ``(value, annotation, attaching)`` to what stands in the message; raises `ValueUnfit`.
         decode: ``(what stood in the message, annotation, attached)`` to the value; raises `ValueUnfit`. It comes from
             the other side: of the right type, and otherwise anything.
+        name: of one of belljar's own, for `describe`.
         check: raises `TypeError` if an annotation does not say enough.
     """
 
     wire: Any
     encode: Callable[[Any, Any, Attaching], Any]
     decode: Callable[[Any, Any, Attached], Any]
+    name: str = ""
     check: Callable[[Any], object] = bool
 
 

@@ -99,8 +99,7 @@ def check_closed(interface: type) -> None:
 
 def _methods(interface: type) -> Iterator[tuple[str, Callable[..., Any]]]:
     for name in dir(interface):
-        method = inspect.getattr_static(interface, name)
-        if not name.startswith("_") and isinstance(method, _METHODS):
+        if not name.startswith("_") and isinstance(method := inspect.getattr_static(interface, name), _METHODS):
             yield name, method.__get__(_NOBODY, interface)
 
 
@@ -122,7 +121,7 @@ def _declare(name: str, function: Callable[..., Any], promised: Declared | None 
         return Declared(name.rpartition(".")[2], function, promised)
     except NameError as error:
         raise TypeError(f"the annotations of method {name!r} cannot be resolved: {error}") from error
-    except TypeError as error:
+    except (TypeError, ValueError) as error:  # the latter for a method without self
         raise TypeError(f"method {name!r} cannot be called: {error}") from error
 
 

@@ -11,12 +11,13 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 from ..channel.base import Channel
 from ..datagram import Datagram
 from ..errors import CallTimeout, PeerProtocolError
 from ..frames import (
+    Attached,
     Call,
     Cancel,
     Credit,
@@ -30,14 +31,20 @@ from ..frames import (
     Part,
     Release,
     Reply,
+    Share,
+    Unshare,
 )
 from ..interface.codec import Codec
 from ..interface.declared import Declared, declared
 from ..interface.errors import ArgumentsUnfit
+from ..memory.arena import Arena
 from ..messages import MAX_INLINE, shorten
-from .attachments import Inbound, Outbound
+from .attachments import Inbound, Outbound, TooMuch
 from .records import MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, Reader, Writer, window_of
-from .store import Store
+from .store import Store, TooLarge
+
+Encoded: TypeAlias = tuple[bytes | None, Outbound | None]
+"""A payload, None if it is the first attachment, and the attachments, if there are any."""
 
 
 class Side(Protocol):
@@ -76,10 +83,14 @@ class Side(Protocol):
 class Peer(ABC):
     """One of two equals. Owns *channel* and *store*; the subclasses wait."""
 
+    gradually = False
+    """Whether large buffers are copied by and by, so that others can run in between."""
+
     def __init__(self, channel: Channel, side: Side, store: Store, offers: Mapping[int, Answers]) -> None:
         self.channel = channel
         self.side = side
         self.store = store
+        store.share = self.share
         self.ended: BaseException | None = None
         self._targets: dict[int, Answers] = dict(offers)
         self._target_numbers = itertools.count(1024)
@@ -99,6 +110,9 @@ class Peer(ABC):
             Credit: self._take_credit,
             End: self._take_end,
             Release: self._take_release,
+            Unshare: self._take_unshare,
+            Attached: self._take_attached,
+            Share: self._take_share,
         }
 
     # What the engines do.
@@ -294,7 +308,34 @@ class Peer(ABC):
             self._wake(reader.waiter)
 
     def _take_release(self, frame: Release, received: Datagram) -> None:
-        self.store.released(frame.pieces)
+        self._unshare(self.store.released(frame.generation, frame.offsets))
+
+    def _take_unshare(self, frame: Unshare, received: Datagram) -> None:
+        self.store.unshared(frame.generation)
+
+    def _take_attached(self, frame: Attached, received: Datagram) -> None:
+        self._unshare(self.store.attached(frame.generation))
+
+    def _take_share(self, frame: Share, received: Datagram) -> None:
+        if len(received.fds) != 1:
+            raise PeerProtocolError(f"an arena came with {len(received.fds)} fds")
+        readable = frame.written_by == "host"
+        try:
+            self._unshare(self.store.attach(received.take_fd(), frame.size, frame.generation, writable=not readable))
+        except OSError:  # no address space left for it, perhaps: memfds will do
+            return
+        if readable:
+            self._post(Attached(frame.generation))
+
+    def _unshare(self, generations: list[int]) -> None:
+        for generation in generations:
+            self._post(Unshare(generation))
+
+    def share(self, arena: Arena, written_by: Literal["host", "child"]) -> None:
+        """Send *arena* to the other side."""
+        outbound = Outbound(self.store, self._register)
+        outbound.fds.append(arena.fd)
+        self._post(Share(arena.generation, arena.size, written_by), outbound)
 
     # What is answered.
 
@@ -318,6 +359,7 @@ class Peer(ABC):
         if outbound is None:
             self._post(Reply(incoming.call_id, payload, (), refused))
         else:
+            outbound.lend()
             self._post(Reply(incoming.call_id, payload, tuple(outbound.parts), refused), outbound)
 
     def _fail(self, incoming: Incoming, error: BaseException) -> None:
@@ -346,25 +388,32 @@ class Peer(ABC):
     def _proxy(self, interface: type, number: int) -> object:
         return self.side.proxy(interface, number)
 
+    def _encoded(self, method: Declared, arguments: tuple[Any, ...], *, many: bool = False) -> Encoded:
+        """Return *arguments* as a payload with its attachments. `ArgumentsUnfit`: they cannot be sent."""
+        encoder = method.encode_many if many else method.encode_arguments
+        try:
+            return self._encode(encoder, arguments, plain=method.plain)
+        except (TooLarge, TooMuch) as error:
+            raise ArgumentsUnfit(str(error)) from None
+
     def _begin(
         self,
         target: int,
         method: Declared,
-        arguments: tuple[Any, ...],
+        encoded: Encoded,
         timeout: float | None,
         runs: Incoming | None,
         *,
-        many: bool = False,
+        many: int = 0,
     ) -> tuple[Outgoing, Call]:
-        """Return a new call and its frame; *runs* is the call that asks for it. `ArgumentsUnfit`: it cannot be sent."""
-        encoder = method.encode_many if many else method.encode_arguments
-        payload, outbound = self._encode(encoder, arguments, plain=method.plain)
+        """Return a new call and its frame; *runs* is the call that asks for it."""
+        payload, outbound = encoded
         call = Outgoing(next(self._call_numbers), method, timeout, runs)
         parts: tuple[Part, ...] = ()
         if outbound is not None:
             call.outbound, parts = outbound, tuple(outbound.parts)
         if many:
-            call.many = len(arguments)
+            call.many = many
         credit = 0
         if method.kind == "stream":
             credit = window_of(method)
@@ -374,7 +423,7 @@ class Peer(ABC):
             call.uploads = []
         milliseconds = None if timeout is None else int(timeout * 1000)
         within = 0 if runs is None else runs.call_id
-        frame = Call(call.call_id, target, method.name, payload, parts, milliseconds, credit, within, many)
+        frame = Call(call.call_id, target, method.name, payload, parts, milliseconds, credit, within, many > 0)
         self._newest_call = call.call_id
         self._calls[call.call_id] = call
         return call, frame
@@ -427,18 +476,16 @@ class Peer(ABC):
             self._post(Credit(call_id, stream, count))
         return decode_item(codec.decode, entry)
 
-    def _encode(
-        self, encoder: Callable[..., bytes], value: Any, *, plain: bool
-    ) -> tuple[bytes | None, Outbound | None]:
+    def _encode(self, encoder: Callable[..., bytes], value: Any, *, plain: bool) -> Encoded:
         """Return *value* as a payload with its attachments; a payload that is too large is one itself, the first."""
         if plain:
             payload = encoder(value, None)
             if len(payload) <= MAX_INLINE:
                 return payload, None
-            outbound = Outbound(self.store, self._register)
+            outbound = Outbound(self.store, self._register, gradually=self.gradually)
             outbound.buffer(memoryview(payload))
             return None, outbound
-        outbound = Outbound(self.store, self._register)
+        outbound = Outbound(self.store, self._register, gradually=self.gradually)
         try:
             payload = encoder(value, outbound)
             if len(payload) + outbound.inline > MAX_INLINE:

@@ -26,6 +26,7 @@ from ..frames import (
     Frame,
     Items,
     Notify,
+    Part,
     Shutdown,
     encode,
     weight,
@@ -312,7 +313,10 @@ class BlockingPeer(Peer):
 
     def _post_items(self, producer: Producer, batch: list[bytes], outbound: Outbound | None = None) -> None:
         if batch or outbound is not None:
-            parts = tuple(outbound.parts) if outbound is not None else ()
+            parts: tuple[Part, ...] = ()
+            if outbound is not None:
+                parts = tuple(outbound.parts)
+                outbound.lend()
             self._post(Items(producer.call_id, producer.stream, tuple(batch), parts), outbound)
             batch.clear()
 
@@ -335,20 +339,22 @@ class BlockingPeer(Peer):
 
     def notify(self, target: int, method: Declared, arguments: tuple[Any, ...]) -> None:
         """Tell *target* something, without an answer."""
-        payload, outbound = self._encode(method.encode_arguments, arguments, plain=method.plain)
+        payload, outbound = self._encoded(method, arguments)
+        if outbound is not None:
+            outbound.lend()
         self._post(Notify(target, method.name, payload, tuple(outbound.parts) if outbound else ()), outbound)
 
     def _send_call(self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None) -> Outgoing:
         if self.ended is not None:
             raise self.ended
         runs = self._running[-1] if self._running and self._executes() else None
-        call, frame = self._begin(target, method, arguments, timeout, runs)
+        call, frame = self._begin(target, method, self._encoded(method, arguments), timeout, runs)
         if timeout is not None:
             call.deadline = time.monotonic() + timeout
         for position in method.uploads:
             writer = call.writers[position]
             producer = Producer(iter(arguments[position]), method.upload[position], writer, call.call_id, position + 1)
-            call.uploads.append(producer)
+            call.uploads = [*call.uploads, producer]
             self._producing.append(producer)
         self._post(frame, call.outbound, call.deadline)
         return call
@@ -390,6 +396,11 @@ class BlockingPeer(Peer):
         """Send one datagram. A host that has no room to write reads meanwhile: the child may wait for it to do so."""
         fds = outbound.fds if outbound is not None else ()
         try:
+            releases = self.store.releases()
+            if releases and outbound is None:
+                frames = [*releases, *frames]
+            elif releases:
+                self._send(releases, None, end)
             data = encode(frames)
             seconds = None if self._executor is not None else 0.01
             while not self.channel.wait_send(data, fds, seconds):

@@ -96,7 +96,7 @@ class Outgoing:
     outbound: Outbound | None = None
     reader: Reader | None = None
     writers: Mapping[int, Writer] = MappingProxyType({})
-    uploads: Sequence[Any] = ()
+    uploads: list[Any] | tuple[()] = ()
     waiter: Any = None
     many = 0
     chain: tuple[Any, ...] = ()
