@@ -47,6 +47,9 @@ Encoded: TypeAlias = tuple[bytes | None, Outbound | None]
 """A payload, None if it is the first attachment, and the attachments, if there are any."""
 
 
+NOTHING: Encoded = (b"\xc0", None)
+
+
 class Side(Protocol):
     """What differs between host and child: how errors are told, and how they are heard."""
 
@@ -347,8 +350,9 @@ class Peer(ABC):
             raise ArgumentsUnfit("the call has no payload")
         return incoming.inbound.payload()
 
-    def _reply(self, incoming: Incoming, encoder: Callable[..., bytes], result: Any) -> None:
-        payload, outbound = self._encode(encoder, result, plain=incoming.answer.declared.plain)
+    def _reply(self, incoming: Incoming, encoded: Encoded) -> None:
+        """Send the result. By now nothing of ours may refer to the arguments: who still does, keeps them."""
+        payload, outbound = encoded
         try:
             self._close_call(incoming)
         except BufferError:

@@ -34,7 +34,7 @@ from ..frames import (
 from ..interface.declared import Declared
 from ..messages import shorten
 from .attachments import Outbound
-from .base import Peer, Side
+from .base import NOTHING, Encoded, Peer, Side
 from .records import Answers, Incoming, Outgoing, Producer, Reader
 from .store import Store
 
@@ -189,30 +189,33 @@ class BlockingPeer(Peer):
         self._running.append(incoming)
         began = time.perf_counter()
         try:
-            self._answer(incoming)
+            encoded = self._answer(incoming)
+            if encoded is not None:
+                self._reply(incoming, encoded)
+            elif incoming.answer.declared.kind == "notify":
+                incoming.close()
         except BaseException as error:  # noqa: BLE001 - the edge of foreign code: whatever it raises is its answer
             self._fail(incoming, error)
         finally:
             self._running.pop()
             incoming.answer.took = time.perf_counter() - began
 
-    def _answer(self, incoming: Incoming) -> None:
+    def _answer(self, incoming: Incoming) -> Encoded | None:
+        """Run the method; return its encoded result, if it has one now."""
         frame, method, function = incoming.frame, incoming.answer.declared, incoming.answer.function
         payload = self._payload(incoming)
         if frame.many:
             results = [function(*arguments) for arguments in method.decode_many(payload)]
-            self._reply(incoming, method.result.encode_many, results)
-            return
+            return self._encode(method.result.encode_many, results, plain=method.plain)
         arguments = method.decode_arguments(payload, incoming.inbound)
         if incoming.readers:
             arguments = self._with_uploads(incoming, arguments)
         result = function(*arguments)
         if method.kind == "call":
-            self._reply(incoming, method.result.encode, result)
-        elif method.item is not None:
+            return self._encode(method.result.encode, result, plain=method.plain)
+        if method.item is not None:
             self._producing.append(Producer(iter(result), method.item, incoming.writer, incoming.call_id, 0, incoming))
-        else:
-            incoming.close()
+        return None
 
     def _with_uploads(self, incoming: Incoming, arguments: Sequence[Any]) -> tuple[Any, ...]:
         given = list(arguments)
@@ -264,7 +267,8 @@ class BlockingPeer(Peer):
                 raise Cancelled
             over = self._send_items(producer)
             if over:
-                self._reply(incoming, _encode_none, None)
+                producer.iterator = iter(())  # what it holds of the arguments goes with it
+                self._reply(incoming, NOTHING)
         except BaseException as error:  # noqa: BLE001 - the edge of foreign code, as in _run
             self._fail(incoming, error)
             return True
@@ -477,7 +481,3 @@ def _close_iterator(iterator: Iterator[Any]) -> None:
     close = getattr(iterator, "close", None)
     if close is not None:
         close()
-
-
-def _encode_none(value: None, attaching: object) -> bytes:
-    return b"\xc0"
