@@ -59,4 +59,4 @@ def make_peer(
 ) -> BlockingPeer:
     """Return the peer of a child whose plugin has *answers*."""
     side = ChildSide(refused, services)
-    return BlockingPeer(channel, side, Store(max_payload), {0: answers}, executor=True)
+    return BlockingPeer(channel, side, Store(max_payload, copies=False), {0: answers}, executor=True)

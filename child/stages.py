@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn, TextIO
 
-from ..ipc.channel.base import EndOfChannel
+from ..ipc.channel.base import Channel, EndOfChannel
 from ..ipc.channel.over_socket import SocketChannel
 from ..ipc.datagram import Datagram, close_all
 from ..ipc.errors import PeerProtocolError
@@ -52,7 +52,7 @@ from .early_init import EarlyInit
 from .link import HostGone, Link
 from .refused import RefusedImports
 from .services import Services, offer
-from .step import StepError
+from .step import CHANNEL_ZMQ, StepError, handed, scene
 
 
 class StageError(Exception):
@@ -144,10 +144,11 @@ class Child:
         self.early_init(configuration, received)
         self.seal(configuration)
         services = self.load()
-        channel = SocketChannel(self.link.sock)
+        channel: Channel = handed(CHANNEL_ZMQ) if configuration.endpoint else SocketChannel(self.link.sock)
         services.peer = make_peer(channel, self.methods, self.refused, services, configuration.max_payload)
         self.ready()
         services.peer.serve()
+        channel.close()
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
@@ -201,6 +202,7 @@ class Child:
         """Stage 6: what needs files, devices or threads, while this process is still trusted."""
         with self.stage(Stage.EARLY_INIT):
             warm.standard_library()
+            scene.endpoint, scene.control = configuration.endpoint, self.link.sock
             self.steps = EarlyInit(self.link, configuration.steps, self.birth.policy)
             self.steps.run()
             if configuration.early is not None:

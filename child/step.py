@@ -13,6 +13,7 @@ is handed on to the plugin (`handed`). See docs/early-init.md.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -20,6 +21,9 @@ from ..sandbox.declaration import Declaration, LaterNeed, Need, Right
 from ..sandbox.policy import Policy
 
 F = TypeVar("F", bound=Callable[..., object])
+
+CHANNEL_ZMQ: Final = "channel-zmq"
+"""The step that hands on the channel of a process type with ``channel = "zmq"``."""
 
 
 class StepError(Exception):
@@ -39,6 +43,8 @@ class Scene:
 
     def __init__(self) -> None:
         self.policy = Policy()
+        self.endpoint = ""  # of the channel zmq
+        self.control: socket.socket | None = None  # over which the fds of that channel travel
         self.handed: dict[str, Any] = {}
         self.failed: dict[str, str] = {}
         self.arounds: list[Around] = []

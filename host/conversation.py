@@ -68,7 +68,7 @@ class Conversation:
         self._peer = AsyncPeer(
             channel,
             HostSide(process.name, self._owner.took_refusals, self.proxy),
-            Store(process.max_payload),
+            Store(process.max_payload, arena_limit=process.shared_memory),
             targets,
             loop=current_loop(sniffio.current_async_library(), start_soon),
             broke=self._broke,
@@ -128,6 +128,7 @@ class Conversation:
         """End all calls and services."""
         if self._peer is not None:
             await self._peer.close()
+            self._peer.store.close()
 
     def _broke(self, error: BaseException) -> None:
         if isinstance(error, PeerProtocolError):

@@ -146,7 +146,10 @@ class Plugin(_Message, frozen=True):
 
 
 class Configure(_Message, frozen=True, tag="configure"):
-    """The host has accepted the hello. With ``early`` the message carries the bundle of a trusted plugin."""
+    """The host has accepted the hello. With ``early`` the message carries the bundle of a trusted plugin.
+
+    ``endpoint`` is where the child connects for the channel zmq; empty for another channel.
+    """
 
     outer_pid: Natural
     bpf: Annotated[bytes, msgspec.Meta(max_length=MAX_INLINE)]
@@ -154,6 +157,7 @@ class Configure(_Message, frozen=True, tag="configure"):
     steps: Annotated[tuple[RunStep, ...], msgspec.Meta(max_length=MAX_STEPS)] = ()
     early: Plugin | None = None
     max_payload: Natural = 64 << 20
+    endpoint: Text = ""
 
 
 class Load(_Message, frozen=True, tag="load"):
