@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
+import msgspec
+
 from ..channel.base import Channel
 from ..datagram import Datagram
 from ..errors import CallTimeout, PeerProtocolError
@@ -30,6 +32,7 @@ from ..frames import (
     Part,
     Release,
     Reply,
+    weight,
 )
 from ..interface.codec import Codec
 from ..interface.declared import Declared, declared
@@ -304,7 +307,7 @@ class Peer(ABC):
                 outbound.discard()
             raise
         parts = tuple(outbound.parts) if outbound is not None else ()
-        self._post(Reply(incoming.call_id, payload, parts, self.side.refused()), outbound)
+        self._post(_fitting(Reply(incoming.call_id, payload, parts, self.side.refused())), outbound)
 
     def _fail(self, incoming: Incoming, error: BaseException) -> None:
         with suppress(BufferError):
@@ -314,7 +317,7 @@ class Peer(ABC):
             return
         kind, name, text, trace = self.side.told(incoming, error)
         name, text, trace = shorten(name, 256), shorten(text, 4096), shorten(trace, 8192)
-        self._post(Failed(incoming.call_id, kind, name, text, trace, self.side.refused()))
+        self._post(_fitting(Failed(incoming.call_id, kind, name, text, trace, self.side.refused())))
 
     def _close_call(self, incoming: Incoming) -> None:
         self._answering.pop(incoming.call_id, None)
@@ -502,6 +505,11 @@ def answers_of(interface: type, behind: object) -> dict[str, Answer]:
             raise TypeError(f"{type(behind).__name__} has no method {name!r}, which {interface.__name__} declares")
         found[name] = Answer(method, function)
     return found
+
+
+def _fitting(frame: Reply | Failed) -> Reply | Failed:
+    """Return *frame*, without what the seal refused if that does not fit: it is only advice."""
+    return msgspec.structs.replace(frame, refused=()) if frame.refused and weight(frame) > MAX_INLINE else frame
 
 
 def _close(inbound: Inbound | None) -> None:
