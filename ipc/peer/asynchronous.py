@@ -57,6 +57,10 @@ _answered: ContextVar[tuple[tuple[Peer, Incoming], ...]] = ContextVar("_answered
 """The calls that the current task answers, the innermost last."""
 
 
+class NotSent(EndOfChannel):
+    """The channel was closed before a call was sent."""
+
+
 class _Room:
     """Where callers wait for room in the queue."""
 
@@ -236,7 +240,7 @@ class AsyncPeer(Peer):
                 if room in self._rooms:
                     self._rooms.remove(room)
         if self.ended is not None:
-            raise self.ended
+            raise NotSent from self.ended
 
     def _offer_room(self) -> None:
         if self._rooms and self._has_room():
@@ -324,7 +328,7 @@ class AsyncPeer(Peer):
         """Tell *target* something, without an answer."""
         if not self._has_room() or self.ended is not None:
             await self._await_room()
-        payload, outbound = self._encode(method.encode_arguments, arguments, plain=method.plain)
+        payload, outbound = self._encode(method.encode_arguments, arguments, ArgumentsUnfit, plain=method.plain)
         self._post(Notify(target, method.name, payload, tuple(outbound.parts) if outbound else ()), outbound)
 
     def _send_call(
@@ -405,7 +409,7 @@ class AsyncPeer(Peer):
                 await self._loop.pause()
             else:
                 await self._loop.park(writer)
-        payload, outbound = self._encode(codec.encode, item, plain=codec.plain)
+        payload, outbound = self._encode(codec.encode, item, ValueUnfit, plain=codec.plain)
         writer.credit -= 1
         parts = tuple(outbound.parts) if outbound is not None else ()
         self._post(Items(call_id, stream, () if payload is None else (payload,), parts), outbound)

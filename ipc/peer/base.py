@@ -36,11 +36,11 @@ from ..frames import (
 )
 from ..interface.codec import Codec
 from ..interface.declared import Declared, declared
-from ..interface.errors import ArgumentsUnfit
+from ..interface.errors import ArgumentsUnfit, ValueUnfit
 from ..messages import MAX_INLINE, shorten
-from .attachments import Inbound, Outbound
+from .attachments import Inbound, Outbound, TooMuch
 from .records import MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, Reader, Writer, window_of
-from .store import Store
+from .store import Store, TooLarge
 
 
 class Side(Protocol):
@@ -299,7 +299,7 @@ class Peer(ABC):
         return incoming.inbound.payload()
 
     def _reply(self, incoming: Incoming, encoder: Callable[..., bytes], result: Any) -> None:
-        payload, outbound = self._encode(encoder, result, plain=incoming.answer.declared.plain)
+        payload, outbound = self._encode(encoder, result, ValueUnfit, plain=incoming.answer.declared.plain)
         try:
             self._close_call(incoming)
         except BufferError:
@@ -346,7 +346,7 @@ class Peer(ABC):
     ) -> tuple[Outgoing, Call]:
         """Return a new call and its frame; *runs* is the call that asks for it. `ArgumentsUnfit`: it cannot be sent."""
         encoder = method.encode_many if many else method.encode_arguments
-        payload, outbound = self._encode(encoder, arguments, plain=method.plain)
+        payload, outbound = self._encode(encoder, arguments, ArgumentsUnfit, plain=method.plain)
         call = Outgoing(next(self._call_numbers), method, timeout, runs)
         call.outbound, call.many = outbound, len(arguments) if many else 0
         credit = 0
@@ -412,21 +412,27 @@ class Peer(ABC):
         return decode_item(codec.decode, entry)
 
     def _encode(
-        self, encoder: Callable[..., bytes], value: Any, *, plain: bool
+        self, encoder: Callable[..., bytes], value: Any, unfit: type[Exception], *, plain: bool
     ) -> tuple[bytes | None, Outbound | None]:
-        """Return *value* as a payload with its attachments; a payload that is too large is one itself, the first."""
+        """Return *value* as a payload with its attachments; a payload that is too large is one itself, the first.
+
+        Raises *unfit* if it cannot be sent.
+        """
         if plain:
             payload = encoder(value, None)
             if len(payload) <= MAX_INLINE:
                 return payload, None
-            outbound = Outbound(self.store, self._register)
-            outbound.buffer(memoryview(payload))
-            return None, outbound
         outbound = Outbound(self.store, self._register)
         try:
+            if plain:
+                outbound.buffer(memoryview(payload))
+                return None, outbound
             payload = encoder(value, outbound)
             if len(payload) + outbound.inline > MAX_INLINE:
-                raise ArgumentsUnfit(f"what stands beside its attachments has {len(payload)} bytes, which is too much")
+                raise unfit(f"what stands beside its attachments has {len(payload)} bytes, which is too much")
+        except (TooMuch, TooLarge, OSError) as error:
+            outbound.discard()
+            raise unfit(str(error)) from None
         except BaseException:
             outbound.discard()
             raise

@@ -31,10 +31,11 @@ from ..frames import (
     weight,
 )
 from ..interface.declared import Declared
+from ..interface.errors import ArgumentsUnfit, ValueUnfit
 from ..messages import shorten
 from .attachments import Outbound
 from .base import Peer, Side
-from .records import Answers, Incoming, Outgoing, Producer, Reader
+from .records import MAX_UNDER_WAY, Answers, Incoming, Outgoing, Producer, Reader
 from .store import Store
 
 QUICK = 50e-6
@@ -122,16 +123,20 @@ class BlockingPeer(Peer):
 
     def checkpoint(self) -> None:
         """Look at what has come. Raises `Cancelled` if the caller of the call that runs has given up."""
-        if self._executes() and self._reading.acquire(blocking=False):
+        if self._executes():
+            self._take_what_came()
+        self._check_cancelled()
+
+    def _take_what_came(self) -> None:
+        if self._reading.acquire(blocking=False):
             try:
-                while (received := self.channel.receive()) is not None:
+                while len(self._todo) < MAX_UNDER_WAY and (received := self.channel.receive()) is not None:
                     self.take(received)
-            except EndOfChannel as error:
+            except (EndOfChannel, PeerProtocolError) as error:
                 self.end(error)
             finally:
                 self._reading.release()
                 self._tell_followers()
-        self._check_cancelled()
 
     # Answering.
 
@@ -159,6 +164,8 @@ class BlockingPeer(Peer):
         if incoming.answer.took > QUICK:
             self._flush()
         self._run(incoming)
+        if incoming.answer.took > QUICK:
+            self._take_what_came()  # such as the cancellation of what would be next
         return True
 
     def _next(self) -> Incoming | None:
@@ -295,7 +302,7 @@ class BlockingPeer(Peer):
                 item = next(producer.iterator, _OVER)
                 if item is _OVER:
                     return True
-                payload, outbound = self._encode(producer.codec.encode, item, plain=producer.codec.plain)
+                payload, outbound = self._encode(producer.codec.encode, item, ValueUnfit, plain=producer.codec.plain)
                 producer.writer.credit -= 1
                 if payload is not None and outbound is None and size + len(payload) <= MAX_BATCH:
                     batch.append(payload)
@@ -334,7 +341,7 @@ class BlockingPeer(Peer):
 
     def notify(self, target: int, method: Declared, arguments: tuple[Any, ...]) -> None:
         """Tell *target* something, without an answer."""
-        payload, outbound = self._encode(method.encode_arguments, arguments, plain=method.plain)
+        payload, outbound = self._encode(method.encode_arguments, arguments, ArgumentsUnfit, plain=method.plain)
         self._post(Notify(target, method.name, payload, tuple(outbound.parts) if outbound else ()), outbound)
 
     def _send_call(self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None) -> Outgoing:
