@@ -66,6 +66,10 @@ _answered: ContextVar[tuple[tuple[Peer, Incoming], ...]] = ContextVar("_answered
 """The calls that the current task answers, the innermost last."""
 
 
+class NotSent(EndOfChannel):
+    """The channel was closed before a call was sent."""
+
+
 class _Room:
     """Where callers wait for room in the queue."""
 
@@ -257,7 +261,7 @@ class AsyncPeer(Peer):
                 if room in self._rooms:
                     self._rooms.remove(room)
         if self.ended is not None:
-            raise self.ended
+            raise NotSent from self.ended
 
     def _offer_room(self) -> None:
         if self._rooms and self._has_room():
@@ -486,7 +490,7 @@ class AsyncPeer(Peer):
                 await self._loop.pause()
             else:
                 await self._loop.park(writer)
-        payload, outbound = self._encode(codec.encode, item, plain=codec.plain)
+        payload, outbound = self._encode(codec.encode, item, ValueUnfit, plain=codec.plain)
         writer.credit -= 1
         parts: tuple[Part, ...] = ()
         if outbound is not None:
@@ -537,13 +541,13 @@ class AsyncPeer(Peer):
         payload = self._payload(incoming)
         if frame.many:
             results = [await _result(function(*arguments)) for arguments in method.decode_many(payload)]
-            return self._encode(method.result.encode_many, results, plain=method.plain)
+            return self._encode(method.result.encode_many, results, ValueUnfit, plain=method.plain)
         arguments = method.decode_arguments(payload, incoming.inbound)
         if incoming.readers:
             arguments = self._with_uploads(incoming, arguments)
         result = await _result(function(*arguments))
         if method.kind == "call":
-            encoded = self._encode(method.result.encode, result, plain=method.plain)
+            encoded = self._encode(method.result.encode, result, ValueUnfit, plain=method.plain)
             if encoded[1] is not None:
                 await self._fill(encoded[1])
             return encoded

@@ -32,10 +32,11 @@ from ..frames import (
     weight,
 )
 from ..interface.declared import Declared
+from ..interface.errors import ValueUnfit
 from ..messages import shorten
 from .attachments import Outbound
 from .base import NOTHING, Encoded, Peer, Side
-from .records import Answers, Incoming, Outgoing, Producer, Reader
+from .records import MAX_UNDER_WAY, Answers, Incoming, Outgoing, Producer, Reader
 from .store import Store
 
 QUICK = 50e-6
@@ -126,16 +127,20 @@ class BlockingPeer(Peer):
 
     def checkpoint(self) -> None:
         """Look at what has come. Raises `Cancelled` if the caller of the call that runs has given up."""
-        if self._executes() and self._reading.acquire(blocking=False):
+        if self._executes():
+            self._take_what_came()
+        self._check_cancelled()
+
+    def _take_what_came(self) -> None:
+        if self._reading.acquire(blocking=False):
             try:
-                while (received := self.channel.receive()) is not None:
+                while len(self._todo) < MAX_UNDER_WAY and (received := self.channel.receive()) is not None:
                     self.take(received)
-            except EndOfChannel as error:
+            except (EndOfChannel, PeerProtocolError) as error:
                 self.end(error)
             finally:
                 self._reading.release()
                 self._tell_followers()
-        self._check_cancelled()
 
     # Answering.
 
@@ -161,6 +166,8 @@ class BlockingPeer(Peer):
         if incoming.answer.took > QUICK:
             self._flush()
         self._run(incoming)
+        if incoming.answer.took > QUICK:
+            self._take_what_came()  # such as the cancellation of what would be next
         return True
 
     def _next(self) -> Incoming | None:
@@ -206,13 +213,13 @@ class BlockingPeer(Peer):
         payload = self._payload(incoming)
         if frame.many:
             results = [function(*arguments) for arguments in method.decode_many(payload)]
-            return self._encode(method.result.encode_many, results, plain=method.plain)
+            return self._encode(method.result.encode_many, results, ValueUnfit, plain=method.plain)
         arguments = method.decode_arguments(payload, incoming.inbound)
         if incoming.readers:
             arguments = self._with_uploads(incoming, arguments)
         result = function(*arguments)
         if method.kind == "call":
-            return self._encode(method.result.encode, result, plain=method.plain)
+            return self._encode(method.result.encode, result, ValueUnfit, plain=method.plain)
         if method.item is not None:
             self._producing.append(Producer(iter(result), method.item, incoming.writer, incoming.call_id, 0, incoming))
         return None
@@ -301,7 +308,7 @@ class BlockingPeer(Peer):
                 item = next(producer.iterator, _OVER)
                 if item is _OVER:
                     return True
-                payload, outbound = self._encode(producer.codec.encode, item, plain=producer.codec.plain)
+                payload, outbound = self._encode(producer.codec.encode, item, ValueUnfit, plain=producer.codec.plain)
                 producer.writer.credit -= 1
                 if payload is not None and outbound is None and size + len(payload) <= MAX_BATCH:
                     batch.append(payload)
