@@ -14,10 +14,13 @@ is handed on to the plugin (`handed`). See docs/early-init.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from ..sandbox.declaration import Declaration, LaterNeed, Need, Right
 from ..sandbox.policy import Policy
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -35,13 +38,14 @@ class Around(NamedTuple):
 
 
 class Scene:
-    """What steps and plugin share in one child: what was handed on, and who runs at the moment."""
+    """What steps and plugin share in one child: what was handed on, who runs at the moment, the loop that it serves on."""
 
     def __init__(self) -> None:
         self.policy = Policy()
         self.handed: dict[str, Any] = {}
         self.failed: dict[str, str] = {}
         self.arounds: list[Around] = []
+        self.loop: AbstractEventLoop | None = None
         self.running = ""
         self.is_sealed = False
 

@@ -18,7 +18,7 @@ import msgspec
 from ...sandbox.errors import PolicyError, SandboxError
 from ...sandbox.policy import Policy
 from ...sandbox.user import resolve_user
-from ..plan.find import Planned, find_steps
+from ..plan.find import Planned, find_steps, with_loop
 from ..plan.plan import Plan, make_plan
 from ..plan.step import Step
 from .files import MAX_NAME, existing, split_entry
@@ -246,4 +246,5 @@ def plan_of(process: Process) -> Plan:
         ConfigError: a file has changed since the process type was resolved.
     """
     place = Place(f"process {process.name}")
-    return make_plan(process.preload, process.early_init, Path("/"), place, env=bool(process.env))
+    preload = with_loop(process.preload, process.early_init)
+    return make_plan(preload, process.early_init, Path("/"), place, env=bool(process.env))

@@ -57,6 +57,12 @@ _answered: ContextVar[tuple[tuple[Peer, Incoming], ...]] = ContextVar("_answered
 """The calls that the current task answers, the innermost last."""
 
 
+def current_call() -> Incoming | None:
+    """Return the call that this task answers, or the one that a thread of `asyncio.to_thread` works for."""
+    answered = _answered.get()
+    return answered[-1][1] if answered else None
+
+
 class _Room:
     """Where callers wait for room in the queue."""
 
@@ -322,9 +328,12 @@ class AsyncPeer(Peer):
 
     async def notify(self, target: int, method: Declared, arguments: tuple[Any, ...]) -> None:
         """Tell *target* something, without an answer."""
-        if not self._has_room() or self.ended is not None:
-            await self._await_room()
-        payload, outbound = self._encode(method.encode_arguments, arguments, plain=method.plain)
+        try:
+            if not self._has_room() or self.ended is not None:
+                await self._await_room()
+            payload, outbound = self._encode(method.encode_arguments, arguments, plain=method.plain)
+        except EXPLAINED as error:
+            raise await self._explain(method.name, error) from error.__cause__
         self._post(Notify(target, method.name, payload, tuple(outbound.parts) if outbound else ()), outbound)
 
     def _send_call(
