@@ -62,8 +62,11 @@ class Conversation:
         self._peer: AsyncPeer | None = None
         self._warned: set[int] = set()
 
-    def start(self, channel: Channel, targets: Mapping[int, Answers], start_soon: Start) -> None:
-        """The child is ready; calls flow over *channel*. *targets* are what it may call."""
+    def start(self, channel: Channel, targets: Mapping[int, Answers], start_soon: Start, *, concurrent: bool) -> None:
+        """The child is ready; calls flow over *channel*. *targets* are what it may call.
+
+        *concurrent*: it says that it answers several calls at the same time, so each must end in time that is given up.
+        """
         process = self._owner.process
         self._peer = AsyncPeer(
             channel,
@@ -75,6 +78,7 @@ class Conversation:
             late=self._late,
             explain=self._explain,
             grace=process.cancel_grace,
+            concurrent=concurrent,
         )
         self._peer.start()
 

@@ -70,6 +70,12 @@ class NotSent(EndOfChannel):
     """The channel was closed before a call was sent."""
 
 
+def current_call() -> Incoming | None:
+    """Return the call that this task answers, or the one that a thread of `asyncio.to_thread` works for."""
+    answered = _answered.get()
+    return answered[-1][1] if answered else None
+
+
 class _Room:
     """Where callers wait for room in the queue."""
 
@@ -404,9 +410,12 @@ class AsyncPeer(Peer):
 
     async def notify(self, target: int, method: Declared, arguments: tuple[Any, ...]) -> None:
         """Tell *target* something, without an answer."""
-        if not self._has_room() or self.ended is not None:
-            await self._await_room()
-        payload, outbound = await self._prepared(method, arguments)
+        try:
+            if not self._has_room() or self.ended is not None:
+                await self._await_room()
+            payload, outbound = await self._prepared(method, arguments)
+        except EXPLAINED as error:
+            raise await self._explain(method.name, error) from error.__cause__
         if outbound is not None:
             outbound.lend()
         self._post(Notify(target, method.name, payload, tuple(outbound.parts) if outbound else ()), outbound)
