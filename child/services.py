@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from ..ipc.errors import ServiceError
+from ..ipc.errors import CallError, ServiceError
 from ..ipc.interface import ArgumentsUnfit, Declared, ValueUnfit, declared
 from ..ipc.peer.blocking import BlockingPeer
 
@@ -42,6 +42,8 @@ class Services:
             if method.kind == "notify":
                 return self.peer.notify(target, method, arguments)
             return self.peer.call(target, method, arguments)
+        except CallError as error:
+            raise ServiceError(str(error)) from None
         except ArgumentsUnfit as error:
             raise ServiceError(f"could not call {where}: {error}") from None
         except ValueUnfit as error:

@@ -17,7 +17,7 @@ import msgspec
 
 from ..channel.base import Channel
 from ..datagram import Datagram
-from ..errors import CallTimeout, PeerProtocolError
+from ..errors import CallError, CallTimeout, PeerProtocolError
 from ..frames import (
     Call,
     Cancel,
@@ -39,7 +39,7 @@ from ..interface.declared import Declared, declared
 from ..interface.errors import ArgumentsUnfit, ValueUnfit
 from ..messages import MAX_INLINE, shorten
 from .attachments import Inbound, Outbound, TooMuch
-from .records import MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, Reader, Writer, window_of
+from .records import MAX_DEPTH, MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, Reader, Writer, window_of
 from .store import Store, TooLarge
 
 
@@ -121,6 +121,10 @@ class Peer(ABC):
     @abstractmethod
     def _cancelled(self, incoming: Incoming) -> None:
         """The caller of one that is being answered has given it up."""
+
+    @abstractmethod
+    def _broken(self, error: PeerProtocolError) -> None:
+        """The other side broke a rule where nobody reads the channel: this is the end."""
 
     # What comes in.
 
@@ -290,13 +294,21 @@ class Peer(ABC):
 
     # What is answered.
 
-    def _payload(self, incoming: Incoming) -> bytes | memoryview:
-        payload = incoming.frame.payload
-        if payload is not None:
-            return payload
-        if incoming.inbound is None:
-            raise ArgumentsUnfit("the call has no payload")
-        return incoming.inbound.payload()
+    def _arguments(self, incoming: Incoming) -> Any:
+        """Return the arguments of *incoming*; where it is many calls, a list of theirs."""
+        method, frame = incoming.answer.declared, incoming.frame
+        try:
+            payload = frame.payload
+            if payload is None:
+                if incoming.inbound is None:
+                    raise PeerProtocolError(f"call {frame.call_id} has no arguments")
+                payload = incoming.inbound.payload()
+            if frame.many:
+                return method.decode_many(payload)
+            return method.decode_arguments(payload, incoming.inbound)
+        except PeerProtocolError as error:
+            self._broken(error)
+            raise
 
     def _reply(self, incoming: Incoming, encoder: Callable[..., bytes], result: Any) -> None:
         payload, outbound = self._encode(encoder, result, ValueUnfit, plain=incoming.answer.declared.plain)
@@ -345,6 +357,8 @@ class Peer(ABC):
         many: bool = False,
     ) -> tuple[Outgoing, Call]:
         """Return a new call and its frame; *runs* is the call that asks for it. `ArgumentsUnfit`: it cannot be sent."""
+        if runs is not None and runs.depth >= MAX_DEPTH:
+            raise CallError(f"could not call {method.name!r}: calls are nested more than {MAX_DEPTH} deep")
         encoder = method.encode_many if many else method.encode_arguments
         payload, outbound = self._encode(encoder, arguments, ArgumentsUnfit, plain=method.plain)
         call = Outgoing(next(self._call_numbers), method, timeout, runs)
@@ -409,7 +423,11 @@ class Peer(ABC):
         entry = reader.take()
         if count := reader.to_grant():
             self._post(Credit(call_id, stream, count))
-        return decode_item(codec.decode, entry)
+        try:
+            return decode_item(codec.decode, entry)
+        except PeerProtocolError as error:
+            self._broken(error)
+            raise
 
     def _encode(
         self, encoder: Callable[..., bytes], value: Any, unfit: type[Exception], *, plain: bool
