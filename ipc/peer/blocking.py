@@ -60,6 +60,7 @@ class BlockingPeer(Peer):
         self._takers[Shutdown] = self._take_shutdown
         self._executor = threading.get_ident() if executor else None
         self._reading = threading.Lock()
+        self._sending = threading.RLock()
         self._changed = threading.Condition()
         self._followers = 0
         self._todo: deque[Incoming] = deque()
@@ -117,6 +118,9 @@ class BlockingPeer(Peer):
                     self._changed.wait(TICK if end is None else min(TICK, max(0.0, end - time.monotonic())))
             finally:
                 self._followers -= 1
+
+    def _broken(self, error: PeerProtocolError) -> None:
+        self.end(error)
 
     def _check_cancelled(self) -> None:
         if self._running and self._running[-1].cancelled and self._executes():
@@ -210,11 +214,10 @@ class BlockingPeer(Peer):
     def _answer(self, incoming: Incoming) -> Encoded | None:
         """Run the method; return its encoded result, if it has one now."""
         frame, method, function = incoming.frame, incoming.answer.declared, incoming.answer.function
-        payload = self._payload(incoming)
+        arguments = self._arguments(incoming)
         if frame.many:
-            results = [function(*arguments) for arguments in method.decode_many(payload)]
+            results = [function(*each) for each in arguments]
             return self._encode(method.result.encode_many, results, ValueUnfit, plain=method.plain)
-        arguments = method.decode_arguments(payload, incoming.inbound)
         if incoming.readers:
             arguments = self._with_uploads(incoming, arguments)
         result = function(*arguments)
@@ -383,16 +386,17 @@ class BlockingPeer(Peer):
         if self.ended is not None:
             raise self.ended
         runs = self._running[-1] if self._running and self._executes() else None
-        encoded = self._encoded(method, arguments, many=many)
-        call, frame = self._begin(target, method, encoded, timeout, runs, many=len(arguments) if many else 0)
-        if timeout is not None:
-            call.deadline = time.monotonic() + timeout
+        end = None if timeout is None else time.monotonic() + timeout
+        with self._sending:  # calls are sent in the order of their numbers
+            encoded = self._encoded(method, arguments, many=many)
+            call, frame = self._begin(target, method, encoded, timeout, runs, many=len(arguments) if many else 0)
+            call.deadline = end
+            self._post(frame, call.outbound, end)
         for position in method.uploads:
             writer = call.writers[position]
             producer = Producer(iter(arguments[position]), method.upload[position], writer, call.call_id, position + 1)
             call.uploads = [*call.uploads, producer]
             self._producing.append(producer)
-        self._post(frame, call.outbound, call.deadline)
         return call
 
     def _await(self, call: Outgoing, done: Callable[[], Any], end: float | None) -> None:
@@ -414,19 +418,21 @@ class BlockingPeer(Peer):
     # Sending.
 
     def _post(self, frame: Frame, outbound: Outbound | None = None, end: float | None = None) -> None:
-        if outbound is not None or self._executor != threading.get_ident():
+        with self._sending:
+            if outbound is None and self._executor == threading.get_ident():
+                self._out.append(frame)
+                self._out_size += FRAME_SPACE + weight(frame)
+                if self._out_size > MAX_BATCH or len(self._out) == MAX_FRAMES:
+                    self._flush()
+                return
             self._flush()
             self._send([frame], outbound, end)
-            return
-        self._out.append(frame)
-        self._out_size += FRAME_SPACE + weight(frame)
-        if self._out_size > MAX_BATCH or len(self._out) == MAX_FRAMES:
-            self._flush()
 
     def _flush(self) -> None:
-        if self._out and self._executor == threading.get_ident():
-            frames, self._out, self._out_size = self._out, [], 0
-            self._send(frames, None, None)
+        with self._sending:
+            if self._out:
+                frames, self._out, self._out_size = self._out, [], 0
+                self._send(frames, None, None)
 
     def _send(self, frames: Sequence[Frame], outbound: Outbound | None, end: float | None) -> None:
         """Send one datagram. A host that has no room to write reads meanwhile: the child may wait for it to do so."""
