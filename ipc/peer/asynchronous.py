@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from ..channel.base import Channel, EndOfChannel
-from ..datagram import close_all
+from ..datagram import MAX_DATAGRAM, close_all
 from ..errors import CallError, PeerProtocolError, StreamBroken
 from ..frames import (
     FRAME_SPACE,
@@ -186,10 +186,13 @@ class AsyncPeer(Peer):
         elif not self._batch and len(self._calls) < BATCH_FROM:
             self._send([frame], None)
         else:
+            size = FRAME_SPACE + weight(frame)
+            if self._batch_size + size > MAX_DATAGRAM:
+                self._flush()
             if not self._batch:
                 self._loop.soon(self._flush)
             self._batch.append(frame)
-            self._batch_size += FRAME_SPACE + weight(frame)
+            self._batch_size += size
             if self._batch_size > MAX_BATCH or len(self._batch) == MAX_FRAMES:
                 self._flush()
 

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..channel.base import Channel, EndOfChannel
+from ..datagram import MAX_DATAGRAM
 from ..errors import CallTimeout, PeerProtocolError, StreamBroken
 from ..frames import (
     FRAME_SPACE,
@@ -376,8 +377,11 @@ class BlockingPeer(Peer):
             self._flush()
             self._send([frame], outbound, end)
             return
+        size = FRAME_SPACE + weight(frame)
+        if self._out_size + size > MAX_DATAGRAM:
+            self._flush()
         self._out.append(frame)
-        self._out_size += FRAME_SPACE + weight(frame)
+        self._out_size += size
         if self._out_size > MAX_BATCH or len(self._out) == MAX_FRAMES:
             self._flush()
 
