@@ -208,10 +208,13 @@ class AsyncPeer(Peer):
         elif not self._batch and len(self._calls) < BATCH_FROM:
             self._send([frame], None)
         else:
+            size = FRAME_SPACE + weight(frame)
+            if self._batch_size + size > MAX_DATAGRAM:
+                self._flush()
             if not self._batch:
                 self._loop.soon(self._flush)
             self._batch.append(frame)
-            self._batch_size += FRAME_SPACE + weight(frame)
+            self._batch_size += size
             if self._batch_size > MAX_BATCH or len(self._batch) == MAX_FRAMES:
                 self._flush()
 

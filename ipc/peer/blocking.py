@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..channel.base import Channel, EndOfChannel
+from ..datagram import MAX_DATAGRAM
 from ..errors import CallTimeout, PeerProtocolError, StreamBroken
 from ..frames import (
     FRAME_SPACE,
@@ -420,8 +421,11 @@ class BlockingPeer(Peer):
     def _post(self, frame: Frame, outbound: Outbound | None = None, end: float | None = None) -> None:
         with self._sending:
             if outbound is None and self._executor == threading.get_ident():
+                size = FRAME_SPACE + weight(frame)
+                if self._out_size + size > MAX_DATAGRAM:
+                    self._flush()
                 self._out.append(frame)
-                self._out_size += FRAME_SPACE + weight(frame)
+                self._out_size += size
                 if self._out_size > MAX_BATCH or len(self._out) == MAX_FRAMES:
                     self._flush()
                 return
