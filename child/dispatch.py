@@ -72,7 +72,7 @@ def make_peer(
 ) -> BlockingChild:
     """Return the peer of a child without event loop whose plugin has *answers*."""
     side = ChildSide(refused, services)
-    return BlockingChild(channel, side, Store(max_payload), {0: answers}, executor=True)
+    return BlockingChild(channel, side, Store(max_payload, copies=False), {0: answers}, executor=True)
 
 
 def plugin_answers(plugin: object, *, on_loop: bool) -> dict[str, Answer]:
@@ -86,8 +86,8 @@ def plugin_answers(plugin: object, *, on_loop: bool) -> dict[str, Answer]:
         where, function = f"{type(plugin).__name__}.{name}", answer.function
         is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
         if is_async and not on_loop:
-            text = 'is asynchronous, and this child has no event loop; make one before the seal: early_init = ["asyncio"]'
-            raise TypeError(f"{where} {text}")
+            remedy = 'make one before the seal: early_init = ["asyncio"]'
+            raise TypeError(f"{where} is asynchronous, and this child has no event loop; {remedy}")
         if on_loop and answer.declared.uploads and not is_async and answer.declared.kind != "stream":
             raise TypeError(f"{where} reads a stream, which takes 'async def' in a child with the step asyncio")
     return found

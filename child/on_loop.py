@@ -123,4 +123,4 @@ def make_peer(
     channel: Channel, answers: Answers, refused: RefusedImports, services: Services, max_payload: int
 ) -> ChildOnLoop:
     """Return the peer of a child on the loop that runs now, whose plugin has *answers*."""
-    return ChildOnLoop(channel, ChildSide(refused, services), Store(max_payload), answers)
+    return ChildOnLoop(channel, ChildSide(refused, services), Store(max_payload, copies=False), answers)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn, TextIO, TypeVar
 
-from ..ipc.channel.base import EndOfChannel
+from ..ipc.channel.base import Channel, EndOfChannel
 from ..ipc.channel.over_socket import SocketChannel
 from ..ipc.datagram import Datagram, close_all
 from ..ipc.errors import PeerProtocolError
@@ -51,7 +51,7 @@ from .early_init import EarlyInit
 from .link import HostGone, Link
 from .refused import RefusedImports
 from .services import Asking, Services, offer
-from .step import StepError, scene
+from .step import CHANNEL_ZMQ, StepError, handed, scene
 
 P = TypeVar("P", bound=Asking)
 
@@ -145,19 +145,23 @@ class Child:
         self.early_init(configuration, received)
         self.seal(configuration)
         if scene.loop is None:
-            self.get_ready(make_peer, configuration).serve()
+            peer = self.get_ready(make_peer, configuration)
+            peer.serve()
+            peer.channel.close()
         else:
             scene.loop.run_until_complete(self._serve_on_loop(configuration))
 
     async def _serve_on_loop(self, configuration: Configure) -> None:
         from .on_loop import make_peer  # by the step asyncio, before the seal: other children have no asyncio
 
-        await self.get_ready(make_peer, configuration).serve()
+        peer = self.get_ready(make_peer, configuration)
+        await peer.serve()
+        peer.channel.close()
 
     def get_ready(self, make: Callable[..., P], configuration: Configure) -> P:
         """Stages 9 and 10; return the peer to serve with."""
         services = self.load()
-        channel = SocketChannel(self.link.sock)
+        channel: Channel = handed(CHANNEL_ZMQ) if configuration.endpoint else SocketChannel(self.link.sock)
         services.peer = peer = make(channel, self.methods, self.refused, services, configuration.max_payload)
         self.ready()
         return peer
@@ -214,6 +218,7 @@ class Child:
         """Stage 6: what needs files, devices or threads, while this process is still trusted."""
         with self.stage(Stage.EARLY_INIT):
             warm.standard_library()
+            scene.endpoint, scene.control = configuration.endpoint, self.link.sock
             self.steps = EarlyInit(self.link, configuration.steps, self.birth.policy)
             self.steps.run()
             if configuration.early is not None:

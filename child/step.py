@@ -13,6 +13,7 @@ is handed on to the plugin (`handed`). See docs/early-init.md.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
 F = TypeVar("F", bound=Callable[..., object])
+
+CHANNEL_ZMQ: Final = "channel-zmq"
+"""The step that hands on the channel of a process type with ``channel = "zmq"``."""
 
 
 class StepError(Exception):
@@ -38,10 +42,12 @@ class Around(NamedTuple):
 
 
 class Scene:
-    """What steps and plugin share in one child: what was handed on, who runs at the moment, the loop that it serves on."""
+    """What steps and plugin share in one child: what was handed on, who runs now, the loop that it serves on."""
 
     def __init__(self) -> None:
         self.policy = Policy()
+        self.endpoint = ""  # of the channel zmq
+        self.control: socket.socket | None = None  # over which the fds of that channel travel
         self.handed: dict[str, Any] = {}
         self.failed: dict[str, str] = {}
         self.arounds: list[Around] = []

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -21,7 +22,6 @@ import anyio.to_thread
 from ..ipc import datagram, pidfds
 from ..ipc.channel.base import Channel, EndOfChannel
 from ..ipc.channel.over_socket import SocketChannel
-from ..ipc.credentials import Credentials
 from ..ipc.errors import HelloError, PeerProtocolError
 from ..ipc.hello import Expected, Facts, judge_hello, judge_sender
 from ..ipc.messages import (
@@ -63,6 +63,9 @@ from .errors import LaunchError, PlanError, ProtectionError
 from .plan.check import check_plan, surroundings
 from .plan.plan import Plan
 from .plan.watch import StepWatch
+
+if TYPE_CHECKING:
+    from ..ipc.channel.zmq_ends import Meeting
 
 log = logging.getLogger("belljar.host")
 
@@ -123,6 +126,17 @@ class Launching:
             ours, self.childs_end = datagram.control_pair()
             self.connection = Connection(ours)
             self.fds.callback(self.childs_end.close)
+            self.meeting = self._make_meeting() if self.process.channel == "zmq" else None
+
+    def _make_meeting(self) -> Meeting:
+        """Make the folder in which the child will find its host. Imports pyzmq, which others need not have."""
+        from ..ipc.channel.zmq_ends import Meeting
+
+        meeting = Meeting()
+        self.fds.callback(meeting.close)
+        if closed := closed_to(self.user, os.path.dirname(meeting.folder)):
+            raise SandboxError(closed)
+        return meeting
 
     def _check_plan(self) -> None:
         around = surroundings(self.process, self.half, self.machine)
@@ -162,6 +176,8 @@ class Launching:
         real = real_paths(process.policy)
         birth = Birth(self.half.name, process.name, process.policy, process.env, self._landlock_abi(), real)
         shared, files = self.plan.shared, self.plan.files
+        if self.meeting is not None:
+            files = (*files, self.meeting.folder)
         request = Launch(self.childs_end, report, stdout, stderr, birth, shared, self.user, files)
         self.started = self.half.start(request)
         self.fds.callback(self.started.close)
@@ -188,6 +204,7 @@ class Launching:
                 self.pidfd = self._identity(launched, received)
             finally:
                 received.close()
+            self.sender = sender
             self.connection.trust_only(sender.sender_pid)
             hello = judge_hello(facts)
         self.timeline |= hello.took
@@ -226,6 +243,8 @@ class Launching:
         process = self.process
         with self.stage(Stage.CONFIGURE):
             early = self._plugin() if process.load == "early" else None
+            if self.meeting is not None:
+                self.meeting.open(self.sender)
             message = Configure(
                 outer_pid=self.connection.sender_pid,
                 bpf=bind_pid(self.bpf, self.connection.sender_pid),
@@ -233,6 +252,7 @@ class Launching:
                 steps=tuple(step.to_run() for step in self.plan.steps),
                 early=early,
                 max_payload=process.max_payload,
+                endpoint=self.meeting.endpoint if self.meeting is not None else "",
             )
             self.steps.look_before(self.connection.sender_pid)
             await self.connection.send(message, [self.bundle.fd] if early else [])
@@ -251,6 +271,8 @@ class Launching:
                 raise PeerProtocolError(f"the child's word on its seal cannot be true: {doubt}")
         self.landlock = message.landlock
         self.timeline |= message.took
+        if self.meeting is not None:
+            self.meeting.hide()
 
     async def _next_before_seal(self) -> FromChild:
         with self.steps.deadline():
@@ -359,8 +381,11 @@ class Launching:
         return message
 
     def channel(self) -> Channel:
-        """Return the channel of a child that is ready."""
-        return SocketChannel(self.connection.sock, Credentials(self.connection.sender_pid, 0, 0))
+        """Return the channel of a child that is ready; it is closed with this launch."""
+        sock = self.connection.sock
+        channel = SocketChannel(sock, self.sender) if self.meeting is None else self.meeting.end(sock)
+        self.fds.callback(channel.close)
+        return channel
 
     def close(self) -> None:
         """Close what the launch still owns."""

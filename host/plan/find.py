@@ -26,6 +26,9 @@ MAX_ALL = 24 << 10
 PRELOAD = "preload"
 """The step that a process type's key ``preload`` stands for, once for each module."""
 
+CHANNEL_ZMQ = "channel-zmq"
+"""The step that a process type's ``channel = "zmq"`` stands for."""
+
 
 ASYNCIO = "asyncio"
 ON_LOOP = "belljar.child.on_loop"

@@ -76,9 +76,13 @@ class Meeting:
         os.chmod(f"{self.folder}/channel", 0o666)  # before anybody else can enter: nobody can put a link there
         os.chown(self.folder, child.uid, child.gid)
 
-    def end(self, control: socket.socket) -> HostEnd:
-        """Let nobody in any more; return the host's end, which owns the ROUTER and *control* from now on."""
+    def hide(self) -> None:
+        """Remove the folder, so that nobody finds the way any more."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def end(self, control: socket.socket) -> HostEnd:
+        """Return the host's end, which owns the ROUTER and *control* from now on. Hides the folder."""
+        self.hide()
         self._owned.pop_all()
         return HostEnd(self._router, self._monitor, SocketChannel(control, self._child), self._child)
 

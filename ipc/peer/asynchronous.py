@@ -24,6 +24,7 @@ from ..frames import (
     Frame,
     Items,
     Notify,
+    Part,
     Shutdown,
     encode,
     weight,
@@ -32,11 +33,11 @@ from ..interface.codec import Codec
 from ..interface.declared import Declared
 from ..interface.errors import ArgumentsUnfit, ValueUnfit
 from ..messages import shorten
-from .attachments import Outbound
-from .base import Peer, Side
+from .attachments import Inbound, Outbound
+from .base import Encoded, Peer, Side
 from .loops import Loop
 from .records import MAX_DEPTH, MAX_UNDER_WAY, Answers, Incoming, Outgoing, Reader, Writer
-from .store import Store
+from .store import CHUNK, Store
 
 BATCH_FROM = 3
 """Calls in flight from which on frames are collected for one turn of the loop."""
@@ -46,6 +47,14 @@ MAX_QUEUED = 1 << 20
 
 READS = 64
 """Datagrams that are taken in one turn of the loop."""
+
+MOST_LUCK = 8
+"""Calls in a row whose answers were not there at once, after which nobody looks at once for the next `LATER` ones."""
+
+LATER = 256
+
+TURN = 1e-3
+"""Seconds after which one whose calls are all answered at once lets others run."""
 
 MAX_NOTICES = 256
 """Notifications that may wait; while there are more, the channel is not read."""
@@ -78,6 +87,8 @@ class AsyncPeer(Peer):
     *late* hears of a call that was given up and that the other side does not end within *grace* seconds.
     """
 
+    gradually = True
+
     def __init__(
         self,
         channel: Channel,
@@ -106,12 +117,23 @@ class AsyncPeer(Peer):
         self._rooms: deque[_Room] = deque()
         self._next_look: float | None = None
         self._notices = 0
+        self._watched: int | None = None
         self._is_paused = False
+        self._luck = MOST_LUCK
+        self._turn_ends = 0.0
+        self._says_so_again = channel.writable_fd is not None
         self.abandoned: deque[Outgoing] = deque()
 
     def start(self) -> None:
         """Read the channel from now on."""
-        self._loop.watch(self.channel.fileno(), self._readable)
+        self._watched = self.channel.fileno()
+        self._loop.watch(self._watched, self._readable)
+
+    def _unwatch(self) -> None:
+        """Look no more whether the channel is readable: while nobody reads it, it would always be."""
+        if self._watched is not None:
+            self._loop.unwatch(self._watched)
+            self._watched = None
 
     async def close(self) -> None:
         """End all tasks; the channel stays open."""
@@ -136,8 +158,11 @@ class AsyncPeer(Peer):
                 if received is None:
                     break
                 self.take(received)
+                if self._says_so_again and not self._calls:
+                    break
                 if self._notices > MAX_NOTICES:
                     self._is_paused = True
+                    self._unwatch()
                     break
             else:
                 self._loop.soon(self._readable)
@@ -157,6 +182,7 @@ class AsyncPeer(Peer):
     def end(self, error: BaseException) -> None:
         """Nothing more will come: all that wait get *error*, and all that is answered is cancelled."""
         super().end(error)
+        self._unwatch()
         for incoming in list(self._answering.values()):
             if incoming.handle is not None:
                 self._loop.cancel(incoming.handle)
@@ -192,6 +218,11 @@ class AsyncPeer(Peer):
             self._send(frames, None)
 
     def _send(self, frames: Sequence[Frame], outbound: Outbound | None) -> None:
+        releases = self.store.releases()
+        if releases and outbound is None:
+            frames = [*releases, *frames]
+        elif releases:
+            self._send(releases, None)
         data = encode(frames)
         fds = outbound.fds if outbound is not None else ()
         try:
@@ -266,15 +297,69 @@ class AsyncPeer(Peer):
         try:
             if not self._has_room() or self.ended is not None:
                 await self._await_room()
-            call = self._send_call(target, method, arguments, timeout)
+            encoded = self._encoded(method, arguments)
+            if encoded[1] is not None:
+                await self._fill(encoded[1])
+            call = self._send_call(target, method, encoded, arguments, timeout)
+            self._try_luck()
             try:
-                await self._loop.park(call)
+                if not call.done:
+                    await self._loop.park(call)
+                elif time.monotonic() > self._turn_ends:
+                    await self._loop.pause()
+                    self._turn_ends = time.monotonic() + TURN
+                if call.inbound is not None:
+                    await self._fetch(call.inbound)
             except BaseException:
                 self._give_up(call)
                 raise
             return self._outcome(call)
         except EXPLAINED as error:
             raise await self._explain(method.name, error) from error.__cause__
+
+    async def _prepared(self, method: Declared, arguments: tuple[Any, ...], *, many: bool = False) -> Encoded:
+        encoded = self._encoded(method, arguments, many=many)
+        if encoded[1] is not None:
+            await self._fill(encoded[1])
+        return encoded
+
+    async def _fill(self, outbound: Outbound) -> None:
+        """Copy large buffers to where they are sent from, and let others run in between."""
+        try:
+            for piece, data in outbound.copies:
+                for start in range(0, piece.length, CHUNK):
+                    self.store.fill(piece, data, start, min(start + CHUNK, piece.length))
+                    await self._loop.pause()
+        except BaseException:
+            outbound.discard()
+            raise
+        outbound.copies.clear()
+
+    async def _fetch(self, inbound: Inbound) -> None:
+        """Copy large pieces to private memory, and let others run in between."""
+        for number, piece in inbound.large():
+            source, memory = self.store.look(piece), self.store.take(piece.length)
+            for start in range(0, piece.length, CHUNK):
+                memory[start : start + CHUNK] = source[start : start + CHUNK]
+                await self._loop.pause()
+            inbound.fetched[number] = memory
+
+    def _try_luck(self) -> None:
+        """Read at once, in case that the answer is there already; do so less often the more often it is not.
+
+        On one core the kernel runs the child as soon as it has something to read, so a quick child has answered by the
+        time that sending returns, and the loop need not turn at all.
+        """
+        if self._luck < 0:
+            self._luck += 1
+        elif len(self._calls) == 1:
+            self._readable()
+            if not self._calls:
+                self._luck = MOST_LUCK
+            elif self._luck == 0:
+                self._luck = -LATER
+            else:
+                self._luck -= 1
 
     def stream(
         self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None = None
@@ -295,7 +380,8 @@ class AsyncPeer(Peer):
         try:
             if not self._has_room() or self.ended is not None:
                 await self._await_room()
-            return self._send_call(target, method, arguments, timeout, many=many)
+            encoded = await self._prepared(method, arguments, many=many)
+            return self._send_call(target, method, encoded, arguments, timeout, many=len(arguments) if many else 0)
         except EXPLAINED as error:
             raise await self._explain(method.name, error) from error.__cause__
 
@@ -304,6 +390,8 @@ class AsyncPeer(Peer):
         try:
             if not call.done:
                 await self._loop.park(call)
+            if call.inbound is not None:
+                await self._fetch(call.inbound)
             return self._outcome(call)
         except EXPLAINED as error:
             raise await self._explain(call.declared.name, error) from error.__cause__
@@ -331,29 +419,32 @@ class AsyncPeer(Peer):
         try:
             if not self._has_room() or self.ended is not None:
                 await self._await_room()
-            payload, outbound = self._encode(method.encode_arguments, arguments, plain=method.plain)
+            payload, outbound = await self._prepared(method, arguments)
         except EXPLAINED as error:
             raise await self._explain(method.name, error) from error.__cause__
+        if outbound is not None:
+            outbound.lend()
         self._post(Notify(target, method.name, payload, tuple(outbound.parts) if outbound else ()), outbound)
 
     def _send_call(
         self,
         target: int,
         method: Declared,
+        encoded: Encoded,
         arguments: tuple[Any, ...],
         timeout: float | None,
         *,
-        many: bool = False,
+        many: int = 0,
     ) -> Outgoing:
         chain = _answered.get()
         runs = next((incoming for peer, incoming in reversed(chain) if peer is self), None) if chain else None
         if runs is not None and runs.depth >= MAX_DEPTH:
             raise CallError(f"could not call {method.name!r}: calls are nested more than {MAX_DEPTH} deep")
-        call, frame = self._begin(target, method, arguments, timeout, runs, many=many)
+        call, frame = self._begin(target, method, encoded, timeout, runs, many=many)
         call.chain = chain
         self._post(frame, call.outbound)
         for position in method.uploads:
-            call.uploads.append(self._loop.spawn(self._upload, call, position, arguments[position]))
+            call.uploads = [*call.uploads, self._loop.spawn(self._upload, call, position, arguments[position])]
         if timeout is not None and method.kind != "stream":
             self._set_deadline(call, timeout)
         return call
@@ -416,7 +507,11 @@ class AsyncPeer(Peer):
                 await self._loop.park(writer)
         payload, outbound = self._encode(codec.encode, item, plain=codec.plain)
         writer.credit -= 1
-        parts = tuple(outbound.parts) if outbound is not None else ()
+        parts: tuple[Part, ...] = ()
+        if outbound is not None:
+            await self._fill(outbound)
+            parts = tuple(outbound.parts)
+            outbound.lend()
         self._post(Items(call_id, stream, () if payload is None else (payload,), parts), outbound)
 
     # Answering.
@@ -447,8 +542,9 @@ class AsyncPeer(Peer):
 
     def _noticed(self) -> None:
         self._notices -= 1
-        if self._is_paused and self._notices <= MAX_NOTICES // 2:
+        if self._is_paused and self.ended is None and self._notices <= MAX_NOTICES // 2:
             self._is_paused = False
+            self.start()
             self._loop.soon(self._readable)
 
     async def _answer(self, incoming: Incoming) -> None:
@@ -512,6 +608,8 @@ class ItemsOut(AsyncIterator[Any]):
             if not reader.items and not reader.ended:
                 await self._peer.await_items(call, reader)
             if reader.items:
+                if (inbound := reader.items[0][1]) is not None:
+                    await self._peer._fetch(inbound)
                 return self._peer.next_item(call.call_id, 0, reader, call.declared.item)
             if not self._is_closed:
                 self._is_closed = True

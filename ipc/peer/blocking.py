@@ -26,6 +26,7 @@ from ..frames import (
     Frame,
     Items,
     Notify,
+    Part,
     Shutdown,
     encode,
     weight,
@@ -71,21 +72,25 @@ class BlockingPeer(Peer):
 
     def _wait(self, done: Callable[[], Any], end: float | None = None) -> bool:
         """Read, and answer what may be answered, until *done* says so or until the time *end*; return whether done."""
+        reading = self._reading
         while not done():
-            if self._work():
+            if (self._todo or self._producing) and self._work():
                 continue
             if end is not None and time.monotonic() >= end:
                 return False
-            if self._reading.acquire(blocking=False):
+            if reading.acquire(False):
                 try:
-                    self._flush()
+                    if self._out:
+                        self._flush()
                     self._read(end)
                 finally:
-                    self._reading.release()
-                    self._tell_followers()
+                    reading.release()
+                    if self._followers:
+                        self._tell_followers()
             else:
                 self._follow(done, end)
-            self._check_cancelled()
+            if self._running:
+                self._check_cancelled()
         return True
 
     def _read(self, end: float | None) -> None:
@@ -96,7 +101,6 @@ class BlockingPeer(Peer):
                 self.take(received)
         except (EndOfChannel, PeerProtocolError) as error:
             self.end(error)
-            self._tell_followers()
 
     def _tell_followers(self) -> None:
         if self._followers:
@@ -151,8 +155,6 @@ class BlockingPeer(Peer):
 
     def _work(self) -> bool:
         """Answer one call, or go on with one stream, if there is one that this thread may go on with now."""
-        if not self._todo and not self._producing:
-            return False
         incoming = self._next() if self._todo and self._executes() else None
         if incoming is None:
             return bool(self._producing) and self._produce_next()
@@ -311,7 +313,10 @@ class BlockingPeer(Peer):
 
     def _post_items(self, producer: Producer, batch: list[bytes], outbound: Outbound | None = None) -> None:
         if batch or outbound is not None:
-            parts = tuple(outbound.parts) if outbound is not None else ()
+            parts: tuple[Part, ...] = ()
+            if outbound is not None:
+                parts = tuple(outbound.parts)
+                outbound.lend()
             self._post(Items(producer.call_id, producer.stream, tuple(batch), parts), outbound)
             batch.clear()
 
@@ -334,20 +339,22 @@ class BlockingPeer(Peer):
 
     def notify(self, target: int, method: Declared, arguments: tuple[Any, ...]) -> None:
         """Tell *target* something, without an answer."""
-        payload, outbound = self._encode(method.encode_arguments, arguments, plain=method.plain)
+        payload, outbound = self._encoded(method, arguments)
+        if outbound is not None:
+            outbound.lend()
         self._post(Notify(target, method.name, payload, tuple(outbound.parts) if outbound else ()), outbound)
 
     def _send_call(self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None) -> Outgoing:
         if self.ended is not None:
             raise self.ended
         runs = self._running[-1] if self._running and self._executes() else None
-        call, frame = self._begin(target, method, arguments, timeout, runs)
+        call, frame = self._begin(target, method, self._encoded(method, arguments), timeout, runs)
         if timeout is not None:
             call.deadline = time.monotonic() + timeout
         for position in method.uploads:
             writer = call.writers[position]
             producer = Producer(iter(arguments[position]), method.upload[position], writer, call.call_id, position + 1)
-            call.uploads.append(producer)
+            call.uploads = [*call.uploads, producer]
             self._producing.append(producer)
         self._post(frame, call.outbound, call.deadline)
         return call
@@ -389,6 +396,11 @@ class BlockingPeer(Peer):
         """Send one datagram. A host that has no room to write reads meanwhile: the child may wait for it to do so."""
         fds = outbound.fds if outbound is not None else ()
         try:
+            releases = self.store.releases()
+            if releases and outbound is None:
+                frames = [*releases, *frames]
+            elif releases:
+                self._send(releases, None, end)
             data = encode(frames)
             seconds = None if self._executor is not None else 0.01
             while not self.channel.wait_send(data, fds, seconds):

@@ -8,7 +8,7 @@ import pytest
 
 from belljar.host.proxy import Proxy
 from belljar.ipc.errors import ArgumentError, ResultError, UnknownMethod
-from belljar.ipc.interface import signatures
+from belljar.ipc.interface import declared
 
 from ..children.plain import Size
 from ..helpers import launch
@@ -86,7 +86,7 @@ def test_only_public_methods_are_there() -> None:
 def test_an_interface_without_methods_is_an_error() -> None:
     """A class without public methods cannot be an interface."""
     with pytest.raises(TypeError, match="object has no public methods to call"):
-        signatures(object)
+        declared(object)
 
 
 @pytest.mark.anyio
