@@ -9,8 +9,8 @@
 In a child with an event loop (the step ``asyncio``) services are awaited, ``await service(Records).read("key")``, and
 their streams are read with ``async for``: an interface declares them so.
 
-While a call waits for the answer, the host may call the plugin in turn; that call is answered first, within this one. So
-a service can call back, and nothing waits for something that waits for it.
+While a call waits for the answer, the host may call the plugin in turn; that call is answered first, within this one.
+So a service can call back, and nothing waits for something that waits for it.
 """
 
 from __future__ import annotations

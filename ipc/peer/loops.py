@@ -138,7 +138,7 @@ class AsyncioLoop:
         return task
 
     def cancel(self, task: Any) -> None:
-        """See `Loop.cancel`. A task that has not begun does so first: else it could not answer that it was cancelled."""
+        """See `Loop.cancel`. A task that has not begun does so first: else it could not answer."""
         if inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:
             self._loop.call_soon(task.cancel)
         else:
