@@ -73,8 +73,10 @@ def offer(services: Services) -> None:
     _services = services
 
 
-def service(interface: type[T]) -> T:
-    """Return the host's service *interface*: an object with its methods. Call them in a plugin, from any thread.
+def service(interface: Callable[..., T]) -> T:
+    """Return the host's service, the class *interface*: an object with its methods. Call them in a plugin.
+
+    Any thread may. (It is not ``type[T]``, of which mypy would take no Protocol and no abstract class.)
 
     With the step ``asyncio`` they are awaited, in the loop; from another thread, by `asyncio.run_coroutine_threadsafe`
     with the loop that ``handed("asyncio")`` returns.
@@ -82,11 +84,12 @@ def service(interface: type[T]) -> T:
     Raises:
         ServiceError: the application does not offer it to this child.
     """
+    wanted = cast(type, interface)
     offered = _services.offered if _services is not None else ()
-    if _services is None or interface.__name__ not in offered:
+    if _services is None or wanted.__name__ not in offered:
         names = ", ".join(offered) or "no service"
-        raise ServiceError(f"the host does not offer {interface.__name__} to this child; it offers {names}")
-    return cast(T, _services.proxy(interface, offered.index(interface.__name__) + 1))
+        raise ServiceError(f"the host does not offer {wanted.__name__} to this child; it offers {names}")
+    return cast(T, _services.proxy(wanted, offered.index(wanted.__name__) + 1))
 
 
 def checkpoint() -> None:

@@ -21,6 +21,7 @@ from ..ipc.channel.base import Channel, EndOfChannel
 from ..ipc.channel.over_socket import SocketChannel
 from ..ipc.datagram import Datagram, close_all
 from ..ipc.errors import PeerProtocolError
+from ..ipc.interface.adapters import load_adapters
 from ..ipc.messages import (
     VERSION,
     Configure,
@@ -221,6 +222,7 @@ class Child:
             scene.endpoint, scene.control = configuration.endpoint, self.link.sock
             self.steps = EarlyInit(self.link, configuration.steps, self.birth.policy)
             self.steps.run()
+            load_adapters()
             if configuration.early is not None:
                 self._load(configuration.early, received)
 

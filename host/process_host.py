@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -349,12 +349,13 @@ class ProcessHost:
         """
         return self._conversation.map(method, calls, returns, chunksize, timeout)
 
-    def proxy(self, interface: type[T], *, timeout: float | Default | None = DEFAULT) -> T:
-        """Return an object with the methods of *interface*, annotated; each is a call that is checked both ways.
+    def proxy(self, interface: Callable[..., T], *, timeout: float | Default | None = DEFAULT) -> T:
+        """Return an object with the methods of the class *interface*, annotated; each is a call, checked both ways.
 
+        (It is not ``type[T]``, of which mypy would take no Protocol and no abstract class.)
         *timeout* is for each call, in seconds; for a stream, for each wait for an item. Errors are those of `call`.
         """
-        return cast(T, self._conversation.proxy(interface, 0, timeout))
+        return cast(T, self._conversation.proxy(cast(type, interface), 0, timeout))
 
     async def hung_up(self) -> Ended:
         """The channel is closed: the child has ended, or else it is killed. Nobody could talk to it any more."""

@@ -58,23 +58,27 @@ class Meeting:
         Raises:
             OSError: the socket cannot be made, or has too long a name.
         """
-        router = _context(os.getpid()).socket(zmq.ROUTER)
-        self._owned.callback(router.close)
-        self._router, self._child = router, child
+        try:
+            self._router = _context(os.getpid()).socket(zmq.ROUTER)
+            self._owned.callback(self._router.close)
+            self._listen(child.sender_pid)
+        except zmq.ZMQError as error:
+            raise OSError(error.errno, f"{os.strerror(error.errno or 0)}: {self.endpoint}") from None
+        self._child = child
+        os.chmod(f"{self.folder}/channel", 0o666)  # before anybody else can enter: nobody can put a link there
+        os.chown(self.folder, child.uid, child.gid)
+
+    def _listen(self, child_pid: int) -> None:
+        router = self._router
         configure(router)
         router.setsockopt(zmq.LINGER, 0)
         router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # to have a full queue refuse instead of dropping
         router.setsockopt(zmq.ROUTER_HANDOVER, 0)  # nobody takes over the name of a connection
         router.setsockopt(zmq.BACKLOG, 8)
-        router.setsockopt(zmq.IPC_FILTER_PID, child.sender_pid)
+        router.setsockopt(zmq.IPC_FILTER_PID, child_pid)
         self._monitor = router.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         self._owned.callback(self._monitor.close, linger=0)
-        try:
-            router.bind(self.endpoint)
-        except zmq.ZMQError as error:
-            raise OSError(error.errno, f"could not listen at {self.endpoint}: {error}") from None
-        os.chmod(f"{self.folder}/channel", 0o666)  # before anybody else can enter: nobody can put a link there
-        os.chown(self.folder, child.uid, child.gid)
+        router.bind(self.endpoint)
 
     def hide(self) -> None:
         """Remove the folder, so that nobody finds the way any more."""
@@ -94,7 +98,9 @@ class Meeting:
 @functools.cache
 def _context(pid: int) -> zmq.Context[Socket]:
     """One for all channels of this process, with one I/O thread; a fork, which has no thread, makes its own."""
-    return zmq.Context(io_threads=1)
+    context: zmq.Context[Socket] = zmq.Context(io_threads=1)
+    context.set(zmq.MAX_SOCKETS, context.get(zmq.SOCKET_LIMIT))  # a channel takes three, and 1,023 are the default
+    return context
 
 
 class HostEnd(ZmqChannel):
