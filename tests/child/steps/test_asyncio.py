@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -13,7 +14,7 @@ from belljar import CallTimeout, LaunchError, Policy, ProcessHost, RemoteError, 
 from belljar.sandbox.launch import client
 
 from ...children.looped.interfaces import Looped, Records
-from ...helpers import launch
+from ...helpers import launch, write_plugin
 
 pytestmark = pytest.mark.anyio
 
@@ -100,7 +101,6 @@ async def test_what_else_a_plugin_may_do() -> None:
         plugin = host.proxy(Looped)
         assert await plugin.slowly() == "slowly"
         assert await plugin.ticks() > 0
-        assert plugin.plain is not None
         assert await host.call("plain", "text", returns=str) == "TEXT"
         assert [number async for number in plugin.count_plainly(600)] == list(range(600))
         with pytest.raises(RemoteError, match="SystemExit: 7"):
@@ -133,17 +133,32 @@ async def test_a_call_that_is_given_up_reaches_its_thread() -> None:
             await host.proxy(Looped).in_thread()
 
 
-async def test_without_the_step_an_asynchronous_plugin_is_not_loaded(backend: str) -> None:
-    """One sentence names a method and the remedy."""
-    with pytest.raises(LaunchError, match=r'Looped\.\w+ is asynchronous, .* early_init = \["asyncio"\]') as caught:
-        await launch("looped:Plain", backend=backend).__aenter__()
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("class Plug:\n    async def later(self) -> int:\n        return 2", "Plug.later is asynchronous"),
+        ("class Plug:\n    async def all(self):\n        yield 1", "Plug.all is asynchronous"),
+        ("import asyncio\nclass Plug: ...", "it imports asyncio"),
+    ],
+)
+async def test_without_the_step_the_remedy_is_named(tmp_path: Path, source: str, reason: str) -> None:
+    """An asynchronous plugin is not loaded, and one sentence says why."""
+    with pytest.raises(LaunchError, match=rf'{reason}, .* event loop; .* early_init = \["asyncio"\]') as caught:
+        await launch(write_plugin(tmp_path, source)).__aenter__()
     assert caught.value.stage is Stage.LOAD
 
 
-async def test_a_plain_method_cannot_read_a_stream_on_a_loop() -> None:
+async def test_a_plain_method_cannot_read_a_stream_on_a_loop(tmp_path: Path) -> None:
     """It would have to wait without giving way."""
-    with pytest.raises(LaunchError, match="Blocks.total reads a stream, which takes 'async def'"):
-        await launch("looped:Blocks", early_init=("asyncio",)).__aenter__()
+    source = """
+        from collections.abc import Iterator
+
+        class Plug:
+            def total(self, numbers: Iterator[int]) -> int:
+                return sum(numbers)
+    """
+    with pytest.raises(LaunchError, match="Plug.total reads a stream, which takes 'async def'"):
+        await launch(write_plugin(tmp_path, source), early_init=("asyncio",)).__aenter__()
 
 
 async def test_a_zygote_has_imported_it(backend: str) -> None:

@@ -112,20 +112,3 @@ class Looped:
 
     async def remember(self, text: str) -> None:
         self.log.append(text)
-
-
-class Plain:
-    """One of its methods takes a loop."""
-
-    def now(self) -> int:
-        return 1
-
-    async def later(self) -> int:
-        return 2
-
-
-class Blocks:
-    """One of its methods would block the loop."""
-
-    def total(self, numbers: Iterator[int]) -> int:
-        return sum(numbers)
