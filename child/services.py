@@ -6,11 +6,11 @@
         def decode(self, packet: bytes) -> bytes:
             key = service(Records).read("key")
 
-In a child with an event loop (the step ``asyncio``) services are awaited: ``await service(Records).read("key")``, and an
-interface declares them with ``async def``; their streams are read with ``async for``.
+In a child with an event loop (the step ``asyncio``) services are awaited, ``await service(Records).read("key")``, and
+their streams are read with ``async for``: an interface declares them so.
 
-While a call waits for the answer, the host may call the plugin in turn; that call is answered first, within this one. So
-a service can call back, and nothing waits for something that waits for it.
+While a call waits for the answer, the host may call the plugin in turn; that call is answered first, within this one.
+So a service can call back, and nothing waits for something that waits for it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Asking(Protocol):
     """A peer as a plugin needs it."""
 
     def ask(self, target: int, method: Declared, arguments: tuple[Any, ...]) -> Any:
-        """Call *method* of the host's *target*; return what a call of it gives, to be awaited if the peer has a loop."""
+        """Call *method* of the host's *target*; return what comes of it, to be awaited if the peer has a loop."""
         ...
 
     def checkpoint(self) -> None:
@@ -97,8 +97,8 @@ def service(interface: Callable[..., T]) -> T:
 def checkpoint() -> None:
     """Look around in a long computation: if the caller has given up the call that runs, this raises `Cancelled`.
 
-    One system call. What waits anyway, for a service or an item of a stream, needs none. With the step ``asyncio`` it is
-    for plain code in the loop or in `asyncio.to_thread`; asynchronous code is cancelled where it awaits something.
+    One system call. What waits anyway, for a service or an item of a stream, needs none. With the step ``asyncio`` it
+    is for plain code in the loop or in `asyncio.to_thread`; asynchronous code is cancelled where it awaits something.
     """
     if _services is not None and _services.peer is not None:
         _services.peer.checkpoint()

@@ -47,7 +47,7 @@ from ..sandbox.seccomp.install import install
 from ..sandbox.steps import StepFailed
 from . import warm
 from .bundle import BundleImporter, load_attribute
-from .dispatch import make_peer, plugin_answers
+from .dispatch import NO_LOOP, make_peer, plugin_answers
 from .early_init import EarlyInit
 from .link import HostGone, Link
 from .refused import RefusedImports
@@ -264,7 +264,12 @@ class Child:
 
     def _load(self, plugin: Plugin, received: Datagram) -> None:
         importer = BundleImporter(read_sealed(received.take_fd(), 1 << 30))
-        factory = load_attribute(importer, plugin.module, plugin.attribute)
+        try:
+            factory = load_attribute(importer, plugin.module, plugin.attribute)
+        except ModuleNotFoundError as error:
+            if error.name == "asyncio" and scene.loop is None:
+                raise ImportError(f"it imports asyncio, {NO_LOOP}") from error
+            raise
         if not callable(factory):
             raise TypeError(f"{plugin.module}.py: {plugin.attribute} is not a class")
         self.methods = plugin_answers(factory(), on_loop=scene.loop is not None)

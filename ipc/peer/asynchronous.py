@@ -125,6 +125,7 @@ class AsyncPeer(Peer):
         self._held: deque[_Room] = deque()
         self._next_look: float | None = None
         self._notices = 0
+        self._watched: int | None = None
         self._is_paused = False
         self._luck = MOST_LUCK
         self._turn_ends = 0.0
@@ -133,7 +134,14 @@ class AsyncPeer(Peer):
 
     def start(self) -> None:
         """Read the channel from now on."""
-        self._loop.watch(self.channel.fileno(), self._readable)
+        self._watched = self.channel.fileno()
+        self._loop.watch(self._watched, self._readable)
+
+    def _unwatch(self) -> None:
+        """Look no more whether the channel is readable: while nobody reads it, it would always be."""
+        if self._watched is not None:
+            self._loop.unwatch(self._watched)
+            self._watched = None
 
     async def close(self) -> None:
         """End all tasks; the channel stays open."""
@@ -164,6 +172,7 @@ class AsyncPeer(Peer):
                     break
                 if self._notices > MAX_NOTICES:
                     self._is_paused = True
+                    self._unwatch()
                     break
             else:
                 self._loop.soon(self._readable)
@@ -186,6 +195,7 @@ class AsyncPeer(Peer):
     def end(self, error: BaseException) -> None:
         """Nothing more will come: all that wait get *error*, and all that is answered is cancelled."""
         super().end(error)
+        self._unwatch()
         for incoming in list(self._answering.values()):
             if incoming.handle is not None:
                 self._loop.cancel(incoming.handle)
@@ -562,8 +572,9 @@ class AsyncPeer(Peer):
 
     def _noticed(self) -> None:
         self._notices -= 1
-        if self._is_paused and self._notices <= MAX_NOTICES // 2:
+        if self._is_paused and self.ended is None and self._notices <= MAX_NOTICES // 2:
             self._is_paused = False
+            self.start()
             self._loop.soon(self._readable)
 
     async def _answer(self, incoming: Incoming) -> Encoded:
