@@ -19,7 +19,7 @@ import msgspec
 from ...sandbox.errors import PolicyError, SandboxError
 from ...sandbox.policy import Policy
 from ...sandbox.user import resolve_user
-from ..plan.find import CHANNEL_ZMQ, Planned, find_steps
+from ..plan.find import CHANNEL_ZMQ, Planned, find_steps, with_loop
 from ..plan.plan import Plan, make_plan
 from ..plan.step import Step
 from .files import MAX_NAME, existing, split_entry
@@ -266,4 +266,5 @@ def plan_of(process: Process) -> Plan:
     """
     place = Place(f"process {process.name}")
     steps = (Step(CHANNEL_ZMQ), *process.early_init) if process.channel == "zmq" else process.early_init
-    return make_plan(process.preload, steps, Path("/"), place, env=bool(process.env))
+    preload = with_loop(process.preload, process.early_init)
+    return make_plan(preload, steps, Path("/"), place, env=bool(process.env))

@@ -7,6 +7,7 @@ which both sides import.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -52,6 +53,8 @@ _HOMES = {
     "PIL.Image.Image": "images",
 }
 
+_OWN = ("buffers", "fd")
+
 _adapters: dict[type, Adapter] = {}
 
 
@@ -71,6 +74,13 @@ def adapt(
         raise TypeError(f"{kind.__name__} has an adapter already")
     msgspec.msgpack.Decoder(wire)
     _adapters[kind] = Adapter(wire, encode, decode)
+
+
+def load_adapters() -> None:
+    """Import the adapters of all modules that are loaded: after its seal a child finds no file of them."""
+    for name, home in _HOMES.items():
+        if home in _OWN or name.rpartition(".")[0] in sys.modules:
+            import_module(f".{home}", _PACKAGE)
 
 
 def adapter_of(kind: Any) -> Adapter | None:

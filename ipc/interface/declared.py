@@ -60,6 +60,8 @@ def declared(interface: type) -> Mapping[str, Declared]:
     Raises:
         TypeError: it has none, or one cannot be called so; the text names the method.
     """
+    if not isinstance(interface, type):
+        raise TypeError(f"{interface!r} is no class, and so no interface")
     found = {name: _declare(f"{interface.__name__}.{name}", bound) for name, bound in _methods(interface)}
     if not found:
         raise TypeError(f"{interface.__name__} has no public methods to call")

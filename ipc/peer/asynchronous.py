@@ -34,7 +34,7 @@ from ..interface.declared import Declared
 from ..interface.errors import ArgumentsUnfit, ValueUnfit
 from ..messages import shorten
 from .attachments import Inbound, Outbound
-from .base import Encoded, Peer, Side
+from .base import NOTHING, Encoded, Peer, Side
 from .loops import Loop
 from .records import MAX_DEPTH, MAX_UNDER_WAY, Answers, Incoming, Outgoing, Reader, Writer
 from .store import CHUNK, Store
@@ -64,6 +64,16 @@ EXPLAINED = (EndOfChannel, PeerProtocolError, ArgumentsUnfit, ValueUnfit)
 
 _answered: ContextVar[tuple[tuple[Peer, Incoming], ...]] = ContextVar("_answered", default=())
 """The calls that the current task answers, the innermost last."""
+
+
+class NotSent(EndOfChannel):
+    """The channel was closed before a call was sent."""
+
+
+def current_call() -> Incoming | None:
+    """Return the call that this task answers, or the one that a thread of `asyncio.to_thread` works for."""
+    answered = _answered.get()
+    return answered[-1][1] if answered else None
 
 
 class _Room:
@@ -257,7 +267,7 @@ class AsyncPeer(Peer):
                 if room in self._rooms:
                     self._rooms.remove(room)
         if self.ended is not None:
-            raise self.ended
+            raise NotSent from self.ended
 
     def _offer_room(self) -> None:
         if self._rooms and self._has_room():
@@ -400,9 +410,12 @@ class AsyncPeer(Peer):
 
     async def notify(self, target: int, method: Declared, arguments: tuple[Any, ...]) -> None:
         """Tell *target* something, without an answer."""
-        if not self._has_room() or self.ended is not None:
-            await self._await_room()
-        payload, outbound = await self._prepared(method, arguments)
+        try:
+            if not self._has_room() or self.ended is not None:
+                await self._await_room()
+            payload, outbound = await self._prepared(method, arguments)
+        except EXPLAINED as error:
+            raise await self._explain(method.name, error) from error.__cause__
         if outbound is not None:
             outbound.lend()
         self._post(Notify(target, method.name, payload, tuple(outbound.parts) if outbound else ()), outbound)
@@ -486,7 +499,7 @@ class AsyncPeer(Peer):
                 await self._loop.pause()
             else:
                 await self._loop.park(writer)
-        payload, outbound = self._encode(codec.encode, item, plain=codec.plain)
+        payload, outbound = self._encode(codec.encode, item, ValueUnfit, plain=codec.plain)
         writer.credit -= 1
         parts: tuple[Part, ...] = ()
         if outbound is not None:
@@ -511,7 +524,11 @@ class AsyncPeer(Peer):
         outer = self._calls.get(incoming.frame.within)
         _answered.set((*(outer.chain if outer is not None else ()), (self, incoming)))
         try:
-            await self._answer(incoming)
+            encoded = await self._answer(incoming)
+            if incoming.answer.declared.kind == "notify":
+                incoming.close()
+            else:
+                self._reply(incoming, encoded)
         except Exception as error:  # noqa: BLE001 - the edge of foreign code: whatever it raises is its answer
             self._fail(incoming, error)
         except BaseException as error:
@@ -527,27 +544,26 @@ class AsyncPeer(Peer):
             self._is_paused = False
             self._loop.soon(self._readable)
 
-    async def _answer(self, incoming: Incoming) -> None:
+    async def _answer(self, incoming: Incoming) -> Encoded:
+        """Run the method; return its encoded result, if it has one."""
         frame, method, function = incoming.frame, incoming.answer.declared, incoming.answer.function
         payload = self._payload(incoming)
         if frame.many:
             results = [await _result(function(*arguments)) for arguments in method.decode_many(payload)]
-            self._reply(incoming, method.result.encode_many, results)
-            return
+            return self._encode(method.result.encode_many, results, ValueUnfit, plain=method.plain)
         arguments = method.decode_arguments(payload, incoming.inbound)
         if incoming.readers:
             arguments = self._with_uploads(incoming, arguments)
-        if method.kind == "stream":
-            assert method.item is not None
-            async for item in _asynchronously(await _result(function(*arguments))):
-                await self._write(incoming.writer, method.item, item, incoming.call_id, 0)
-            self._reply(incoming, _encode_none, None)
-            return
         result = await _result(function(*arguments))
-        if method.kind == "notify":
-            incoming.close()
-        else:
-            self._reply(incoming, method.result.encode, result)
+        if method.kind == "call":
+            encoded = self._encode(method.result.encode, result, ValueUnfit, plain=method.plain)
+            if encoded[1] is not None:
+                await self._fill(encoded[1])
+            return encoded
+        if method.item is not None:
+            async for item in _asynchronously(result):
+                await self._write(incoming.writer, method.item, item, incoming.call_id, 0)
+        return NOTHING
 
     def _with_uploads(self, incoming: Incoming, arguments: Sequence[Any]) -> tuple[Any, ...]:
         given = list(arguments)
@@ -655,10 +671,6 @@ def _asynchronously(items: Any) -> AsyncIterator[Any]:
 async def _from_iterable(items: Iterable[Any]) -> AsyncIterator[Any]:
     for item in items:
         yield item
-
-
-def _encode_none(value: None, attaching: object) -> bytes:
-    return b"\xc0"
 
 
 def _duplicated(fds: Sequence[int]) -> Sequence[int]:

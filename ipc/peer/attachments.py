@@ -7,7 +7,7 @@ are closed on every path.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..datagram import MAX_FDS, Datagram, close_all
 from ..errors import PeerProtocolError
@@ -22,6 +22,8 @@ MAX_SMALL = 4096
 """Bytes of a buffer that travels in the message itself."""
 
 MAX_PARTS = 64
+
+B = TypeVar("B", bound=Buffer)
 
 
 class TooMuch(ValueError):
@@ -119,7 +121,7 @@ class Inbound:
     What is *lent* belongs to a call and goes back with its answer; all else is released piece by piece.
     """
 
-    __slots__ = ("fds", "fetched", "held", "lent", "parts", "proxies", "store")
+    __slots__ = ("buffers", "fds", "fetched", "held", "lent", "parts", "proxies", "store")
 
     def __init__(
         self,
@@ -142,6 +144,7 @@ class Inbound:
         self.proxies = proxies
         self.lent = lent
         self.held: list[Piece] = []
+        self.buffers: list[Buffer] = []
         self.fetched: dict[int, memoryview] = {}
 
     def payload(self) -> bytes | memoryview:
@@ -160,19 +163,24 @@ class Inbound:
             raise PeerProtocolError(f"part {number} of a message is no buffer")
         if (fetched := self._fetched(number, part)) is not None:
             return Buffer(fetched)
-        return self.store.buffer(part, self._fd(number, part), lent=self.lent)
+        return self._lending(self.store.buffer(part, self._fd(number, part), lent=self.lent))
 
     def shared(self, number: int) -> SharedBuffer:
         """Return the buffer *number* as it lies in the arena; one that does not lie there is as good as a copy."""
         part = self._take(number)
         if isinstance(part, Piece):
             self._hold(part)
-            return self.store.shared(part, lent=self.lent)
+            return self._lending(self.store.shared(part, lent=self.lent))
         if isinstance(part, bytes):
             return SharedBuffer.of(memoryview(part))
         if not isinstance(part, Sealed):
             raise PeerProtocolError(f"part {number} of a message is no buffer")
         return SharedBuffer.of(memoryview(self.store.read(part, self._fd(number, part), lent=self.lent)))
+
+    def _lending(self, buffer: B) -> B:
+        if self.held:
+            self.buffers.append(buffer)
+        return buffer
 
     def _fetched(self, number: int, part: Piece | Sealed) -> memoryview | None:
         """Return what was copied by and by; else note that *part* is looked at where it lies, if it is."""
@@ -232,5 +240,7 @@ class Inbound:
                 if not self.lent:
                     self.store.drop(part)
         if self.held:
+            for buffer in self.buffers:
+                buffer.release()
             held, self.held = self.held, []
             self.store.give_back(held)

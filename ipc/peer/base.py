@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Literal, Protocol, TypeAlias
 
+import msgspec
+
 from ..channel.base import Channel
 from ..datagram import Datagram
 from ..errors import CallTimeout, PeerProtocolError
@@ -33,6 +35,7 @@ from ..frames import (
     Reply,
     Share,
     Unshare,
+    weight,
 )
 from ..interface.codec import Codec
 from ..interface.declared import Declared, declared
@@ -45,6 +48,9 @@ from .store import Store, TooLarge
 
 Encoded: TypeAlias = tuple[bytes | None, Outbound | None]
 """A payload, None if it is the first attachment, and the attachments, if there are any."""
+
+
+NOTHING: Encoded = (b"\xc0", None)
 
 
 class Side(Protocol):
@@ -347,8 +353,9 @@ class Peer(ABC):
             raise ArgumentsUnfit("the call has no payload")
         return incoming.inbound.payload()
 
-    def _reply(self, incoming: Incoming, encoder: Callable[..., bytes], result: Any) -> None:
-        payload, outbound = self._encode(encoder, result, plain=incoming.answer.declared.plain)
+    def _reply(self, incoming: Incoming, encoded: Encoded) -> None:
+        """Send the result. By now nothing of ours may refer to the arguments: who still does, keeps them."""
+        payload, outbound = encoded
         try:
             self._close_call(incoming)
         except BufferError:
@@ -357,10 +364,10 @@ class Peer(ABC):
             raise
         refused = self.side.refused()
         if outbound is None:
-            self._post(Reply(incoming.call_id, payload, (), refused))
+            self._post(_fitting(Reply(incoming.call_id, payload, (), refused)))
         else:
             outbound.lend()
-            self._post(Reply(incoming.call_id, payload, tuple(outbound.parts), refused), outbound)
+            self._post(_fitting(Reply(incoming.call_id, payload, tuple(outbound.parts), refused)), outbound)
 
     def _fail(self, incoming: Incoming, error: BaseException) -> None:
         with suppress(BufferError):
@@ -370,7 +377,7 @@ class Peer(ABC):
             return
         kind, name, text, trace = self.side.told(incoming, error)
         name, text, trace = shorten(name, 256), shorten(text, 4096), shorten(trace, 8192)
-        self._post(Failed(incoming.call_id, kind, name, text, trace, self.side.refused()))
+        self._post(_fitting(Failed(incoming.call_id, kind, name, text, trace, self.side.refused())))
 
     def _close_call(self, incoming: Incoming) -> None:
         self._answering.pop(incoming.call_id, None)
@@ -391,10 +398,7 @@ class Peer(ABC):
     def _encoded(self, method: Declared, arguments: tuple[Any, ...], *, many: bool = False) -> Encoded:
         """Return *arguments* as a payload with its attachments. `ArgumentsUnfit`: they cannot be sent."""
         encoder = method.encode_many if many else method.encode_arguments
-        try:
-            return self._encode(encoder, arguments, plain=method.plain)
-        except (TooLarge, TooMuch) as error:
-            raise ArgumentsUnfit(str(error)) from None
+        return self._encode(encoder, arguments, ArgumentsUnfit, plain=method.plain)
 
     def _begin(
         self,
@@ -476,20 +480,26 @@ class Peer(ABC):
             self._post(Credit(call_id, stream, count))
         return decode_item(codec.decode, entry)
 
-    def _encode(self, encoder: Callable[..., bytes], value: Any, *, plain: bool) -> Encoded:
-        """Return *value* as a payload with its attachments; a payload that is too large is one itself, the first."""
+    def _encode(self, encoder: Callable[..., bytes], value: Any, unfit: type[Exception], *, plain: bool) -> Encoded:
+        """Return *value* as a payload with its attachments; a payload that is too large is one itself, the first.
+
+        Raises *unfit* if it cannot be sent.
+        """
         if plain:
             payload = encoder(value, None)
             if len(payload) <= MAX_INLINE:
                 return payload, None
-            outbound = Outbound(self.store, self._register, gradually=self.gradually)
-            outbound.buffer(memoryview(payload))
-            return None, outbound
         outbound = Outbound(self.store, self._register, gradually=self.gradually)
         try:
+            if plain:
+                outbound.buffer(memoryview(payload))
+                return None, outbound
             payload = encoder(value, outbound)
             if len(payload) + outbound.inline > MAX_INLINE:
-                raise ArgumentsUnfit(f"what stands beside its attachments has {len(payload)} bytes, which is too much")
+                raise unfit(f"what stands beside its attachments has {len(payload)} bytes, which is too much")
+        except (TooMuch, TooLarge, OSError) as error:
+            outbound.discard()
+            raise unfit(str(error)) from None
         except BaseException:
             outbound.discard()
             raise
@@ -571,6 +581,11 @@ def answers_of(interface: type, behind: object) -> dict[str, Answer]:
             raise TypeError(f"{type(behind).__name__} has no method {name!r}, which {interface.__name__} declares")
         found[name] = Answer(method, function)
     return found
+
+
+def _fitting(frame: Reply | Failed) -> Reply | Failed:
+    """Return *frame*, without what the seal refused if that does not fit: it is only advice."""
+    return msgspec.structs.replace(frame, refused=()) if frame.refused and weight(frame) > MAX_INLINE else frame
 
 
 def _close(inbound: Inbound | None) -> None:

@@ -32,10 +32,11 @@ from ..frames import (
     weight,
 )
 from ..interface.declared import Declared
+from ..interface.errors import ValueUnfit
 from ..messages import shorten
 from .attachments import Outbound
-from .base import Peer, Side
-from .records import Answers, Incoming, Outgoing, Producer, Reader
+from .base import NOTHING, Encoded, Peer, Side
+from .records import MAX_UNDER_WAY, Answers, Incoming, Outgoing, Producer, Reader
 from .store import Store
 
 QUICK = 50e-6
@@ -126,16 +127,20 @@ class BlockingPeer(Peer):
 
     def checkpoint(self) -> None:
         """Look at what has come. Raises `Cancelled` if the caller of the call that runs has given up."""
-        if self._executes() and self._reading.acquire(blocking=False):
+        if self._executes():
+            self._take_what_came()
+        self._check_cancelled()
+
+    def _take_what_came(self) -> None:
+        if self._reading.acquire(blocking=False):
             try:
-                while (received := self.channel.receive()) is not None:
+                while len(self._todo) < MAX_UNDER_WAY and (received := self.channel.receive()) is not None:
                     self.take(received)
-            except EndOfChannel as error:
+            except (EndOfChannel, PeerProtocolError) as error:
                 self.end(error)
             finally:
                 self._reading.release()
                 self._tell_followers()
-        self._check_cancelled()
 
     # Answering.
 
@@ -161,6 +166,8 @@ class BlockingPeer(Peer):
         if incoming.answer.took > QUICK:
             self._flush()
         self._run(incoming)
+        if incoming.answer.took > QUICK:
+            self._take_what_came()  # such as the cancellation of what would be next
         return True
 
     def _next(self) -> Incoming | None:
@@ -189,30 +196,33 @@ class BlockingPeer(Peer):
         self._running.append(incoming)
         began = time.perf_counter()
         try:
-            self._answer(incoming)
+            encoded = self._answer(incoming)
+            if encoded is not None:
+                self._reply(incoming, encoded)
+            elif incoming.answer.declared.kind == "notify":
+                incoming.close()
         except BaseException as error:  # noqa: BLE001 - the edge of foreign code: whatever it raises is its answer
             self._fail(incoming, error)
         finally:
             self._running.pop()
             incoming.answer.took = time.perf_counter() - began
 
-    def _answer(self, incoming: Incoming) -> None:
+    def _answer(self, incoming: Incoming) -> Encoded | None:
+        """Run the method; return its encoded result, if it has one now."""
         frame, method, function = incoming.frame, incoming.answer.declared, incoming.answer.function
         payload = self._payload(incoming)
         if frame.many:
             results = [function(*arguments) for arguments in method.decode_many(payload)]
-            self._reply(incoming, method.result.encode_many, results)
-            return
+            return self._encode(method.result.encode_many, results, ValueUnfit, plain=method.plain)
         arguments = method.decode_arguments(payload, incoming.inbound)
         if incoming.readers:
             arguments = self._with_uploads(incoming, arguments)
         result = function(*arguments)
         if method.kind == "call":
-            self._reply(incoming, method.result.encode, result)
-        elif method.item is not None:
+            return self._encode(method.result.encode, result, ValueUnfit, plain=method.plain)
+        if method.item is not None:
             self._producing.append(Producer(iter(result), method.item, incoming.writer, incoming.call_id, 0, incoming))
-        else:
-            incoming.close()
+        return None
 
     def _with_uploads(self, incoming: Incoming, arguments: Sequence[Any]) -> tuple[Any, ...]:
         given = list(arguments)
@@ -264,7 +274,8 @@ class BlockingPeer(Peer):
                 raise Cancelled
             over = self._send_items(producer)
             if over:
-                self._reply(incoming, _encode_none, None)
+                producer.iterator = iter(())  # what it holds of the arguments goes with it
+                self._reply(incoming, NOTHING)
         except BaseException as error:  # noqa: BLE001 - the edge of foreign code, as in _run
             self._fail(incoming, error)
             return True
@@ -297,7 +308,7 @@ class BlockingPeer(Peer):
                 item = next(producer.iterator, _OVER)
                 if item is _OVER:
                     return True
-                payload, outbound = self._encode(producer.codec.encode, item, plain=producer.codec.plain)
+                payload, outbound = self._encode(producer.codec.encode, item, ValueUnfit, plain=producer.codec.plain)
                 producer.writer.credit -= 1
                 if payload is not None and outbound is None and size + len(payload) <= MAX_BATCH:
                     batch.append(payload)
@@ -477,7 +488,3 @@ def _close_iterator(iterator: Iterator[Any]) -> None:
     close = getattr(iterator, "close", None)
     if close is not None:
         close()
-
-
-def _encode_none(value: None, attaching: object) -> bytes:
-    return b"\xc0"

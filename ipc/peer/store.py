@@ -47,12 +47,20 @@ class StoreUse(NamedTuple):
 
 
 class Reading:
-    """An arena of the other side's, and what of it is still looked at."""
+    """An arena of the other side's, and what of it is still looked at.
+
+    ``loans`` are views that end with a call, and ``kept`` those that did not.
+    """
 
     def __init__(self, arena: Arena) -> None:
         self.arena = arena
         self.outstanding = Outstanding(arena)
         self.done: deque[int] = deque()
+        self.loans = self.kept = 0
+
+    def lingering(self) -> int:
+        """Return how many views there are that should not be."""
+        return max(0, self.outstanding.lingering - self.loans)
 
 
 class Store:
@@ -246,7 +254,7 @@ class Store:
         if isinstance(part, Sealed):
             return self._read_memfd(fd)
         if not self.copies:
-            return self.hold(part)
+            return self._look_at(part, lent=lent)
         memory = self.take(part.length)
         memory[:] = self.look(part)
         if not lent:
@@ -263,13 +271,21 @@ class Store:
         """Return what the other side has placed as a buffer; *fd* is taken over."""
         if isinstance(part, Sealed) or self.copies:
             return Buffer(memoryview(self.read(part, fd, lent=lent)))
-        return Buffer(self.hold(part), None if lent else lambda: self.unhold(part))
+        return Buffer(self._look_at(part, lent=lent), None if lent else lambda: self.unhold(part))
+
+    def _look_at(self, piece: Piece, *, lent: bool) -> memoryview:
+        """Return the bytes of *piece* where they lie, until `give_back` if they are *lent*, else until `unhold`."""
+        if not lent:
+            return self.hold(piece)
+        reading = self._reading_of(piece)
+        reading.loans += 1
+        return reading.arena.look(piece)
 
     def shared(self, piece: Piece, *, lent: bool) -> SharedBuffer:
         """Return *piece* itself; see `SharedBuffer` for its dangers."""
         reading = self._reading_of(piece)
-        view = self.hold(piece)
-        released = (lambda: None) if lent else (lambda: self.unhold(piece))
+        view = self._look_at(piece, lent=lent and not self.copies)
+        released = None if lent and not self.copies else lambda: self.unhold(piece)
         return SharedBuffer(view.toreadonly(), reading.arena, piece, released)
 
     def hold(self, piece: Piece) -> memoryview:
@@ -285,17 +301,14 @@ class Store:
     def give_back(self, pieces: list[Piece]) -> None:
         """End the loan of *pieces*. `BufferError` if somebody keeps a view of one: it will show something else."""
         for piece in pieces:
-            self.unhold(piece)
+            self._reading_of(piece).loans -= 1
         for generation in {piece.generation for piece in pieces}:
-            reading = self._reading.get(generation)
-            if reading is not None and not self._forget(reading):
+            reading = self._reading[generation]
+            if reading.lingering() > reading.kept:
+                gc.collect()  # perhaps only a cycle holds it
+            before, reading.kept = reading.kept, reading.lingering()
+            if reading.kept > before:
                 raise BufferError("a view of an argument was kept after the call; copy what is needed for longer")
-
-    def _forget(self, reading: Reading) -> bool:
-        """Take back what was lent, which the other side knows by the answer."""
-        if reading.outstanding.lingering:
-            gc.collect()  # perhaps only a cycle holds it
-        return not reading.outstanding.lingering and reading.outstanding.collect() is not None
 
     def drop(self, piece: Piece) -> None:
         """Release *piece*, at which nobody looks."""

@@ -10,11 +10,11 @@ import anyio.lowlevel
 import msgspec
 import pytest
 
+from belljar.host.calls import MAX_LOGGED
 from belljar.host.errors import ChildEnded
 from belljar.host.process_host import ProcessHost
-from belljar.host.services import MAX_LOGGED, ServiceRefused, Services
-from belljar.ipc.errors import CallTimeout, PeerProtocolError, RemoteError
-from belljar.ipc.messages import ServiceFailed
+from belljar.host.services import Services
+from belljar.ipc.errors import CallTimeout, PeerProtocolError, RemoteError, ServiceRefused
 
 from ..children.channel_abuser import SERVICE_ABUSES
 from ..children.served.interfaces import Shelf
@@ -43,6 +43,9 @@ class Memory:
         assert self.host is not None
         answer: int = await self.host.call("deeper", depth, returns=int)
         return answer
+
+    async def wait(self) -> None:
+        await anyio.sleep_forever()
 
     def wrong(self) -> str:
         return "no number"
@@ -228,7 +231,7 @@ def test_a_type_that_anything_fits_is_none(kind: Any) -> None:
 
     Loose.take.__annotations__["anything"] = kind
     with pytest.raises(TypeError, match=r"Loose\.take: give the parameter 'anything' a type"):
-        Services({Loose: Loose()}, 1 << 20)
+        Services({Loose: Loose()})
 
 
 @pytest.mark.parametrize(
@@ -241,7 +244,7 @@ def test_a_type_that_anything_fits_is_none(kind: Any) -> None:
 def test_an_offer_that_cannot_be_held_is_refused_at_once(offered: dict[type, object], reason: str) -> None:
     """A parameter without a type, or an object without a method, is an error of the application."""
     with pytest.raises(TypeError, match=reason):
-        Services(offered, 1 << 20)
+        Services(offered)
 
 
 @pytest.mark.parametrize(
