@@ -13,13 +13,20 @@ is handed on to the plugin (`handed`). See docs/early-init.md.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from ..sandbox.declaration import Declaration, LaterNeed, Need, Right
 from ..sandbox.policy import Policy
 
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
 F = TypeVar("F", bound=Callable[..., object])
+
+CHANNEL_ZMQ: Final = "channel-zmq"
+"""The step that hands on the channel of a process type with ``channel = "zmq"``."""
 
 
 class StepError(Exception):
@@ -35,13 +42,16 @@ class Around(NamedTuple):
 
 
 class Scene:
-    """What steps and plugin share in one child: what was handed on, and who runs at the moment."""
+    """What steps and plugin share in one child: what was handed on, who runs at the moment, the loop that it serves on."""
 
     def __init__(self) -> None:
         self.policy = Policy()
+        self.endpoint = ""  # of the channel zmq
+        self.control: socket.socket | None = None  # over which the fds of that channel travel
         self.handed: dict[str, Any] = {}
         self.failed: dict[str, str] = {}
         self.arounds: list[Around] = []
+        self.loop: AbstractEventLoop | None = None
         self.running = ""
         self.is_sealed = False
 

@@ -18,7 +18,8 @@ from ..ipc.errors import (
 )
 from ..ipc.frames import Failed, FailureKind, Reply, decode_from_child
 from ..ipc.interface import ArgumentsUnfit, Codec, Declared, ValueUnfit, codec
-from ..ipc.interface.codec import UNENCODABLE, encode
+from ..ipc.interface.shapes import UNENCODABLE
+from ..ipc.interface.shapes import encode_plain as encode
 from ..ipc.peer.records import Incoming, Outgoing
 from .config.place import printable
 

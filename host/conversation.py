@@ -62,19 +62,23 @@ class Conversation:
         self._peer: AsyncPeer | None = None
         self._warned: set[int] = set()
 
-    def start(self, channel: Channel, targets: Mapping[int, Answers], start_soon: Start) -> None:
-        """The child is ready; calls flow over *channel*. *targets* are what it may call."""
+    def start(self, channel: Channel, targets: Mapping[int, Answers], start_soon: Start, *, concurrent: bool) -> None:
+        """The child is ready; calls flow over *channel*. *targets* are what it may call.
+
+        *concurrent*: it says that it answers several calls at the same time, so each must end in time that is given up.
+        """
         process = self._owner.process
         self._peer = AsyncPeer(
             channel,
             HostSide(process.name, self._owner.took_refusals, self.proxy),
-            Store(process.max_payload),
+            Store(process.max_payload, arena_limit=process.shared_memory),
             targets,
             loop=current_loop(sniffio.current_async_library(), start_soon),
             broke=self._broke,
             late=self._late,
             explain=self._explain,
             grace=process.cancel_grace,
+            concurrent=concurrent,
         )
         self._peer.start()
 
@@ -128,6 +132,7 @@ class Conversation:
         """End all calls and services."""
         if self._peer is not None:
             await self._peer.close()
+            self._peer.store.close()
 
     def _broke(self, error: BaseException) -> None:
         if isinstance(error, PeerProtocolError):

@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -200,8 +200,10 @@ class ProcessHost:
                 log.log(level, "%s: %s is only partly there: %s", self.process.name, status.layer, status.limit)
         self._move(State.SEALED, Stage.LOAD)
         await launching.load(self._services.names)
-        self.methods = (await launching.await_ready(self.took_refusals)).methods
-        self._conversation.start(launching.channel(), self._services.targets, tasks.start_soon)
+        ready = await launching.await_ready(self.took_refusals)
+        self.methods = ready.methods
+        targets, concurrent = self._services.targets, ready.concurrent
+        self._conversation.start(launching.channel(), targets, tasks.start_soon, concurrent=concurrent)
         self._move(State.READY, Stage.READY)
 
     def _move(self, state: State, stage: Stage) -> None:
@@ -347,12 +349,13 @@ class ProcessHost:
         """
         return self._conversation.map(method, calls, returns, chunksize, timeout)
 
-    def proxy(self, interface: type[T], *, timeout: float | Default | None = DEFAULT) -> T:
-        """Return an object with the methods of *interface*, annotated; each is a call that is checked both ways.
+    def proxy(self, interface: Callable[..., T], *, timeout: float | Default | None = DEFAULT) -> T:
+        """Return an object with the methods of the class *interface*, annotated; each is a call, checked both ways.
 
+        (It is not ``type[T]``, of which mypy would take no Protocol and no abstract class.)
         *timeout* is for each call, in seconds; for a stream, for each wait for an item. Errors are those of `call`.
         """
-        return cast(T, self._conversation.proxy(interface, 0, timeout))
+        return cast(T, self._conversation.proxy(cast(type, interface), 0, timeout))
 
     async def hung_up(self) -> Ended:
         """The channel is closed: the child has ended, or else it is killed. Nobody could talk to it any more."""

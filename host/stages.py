@@ -7,13 +7,16 @@ One `Launching` is one launch. It holds what the launch needs until the child is
 from __future__ import annotations
 
 import errno
+import importlib
 import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -21,7 +24,6 @@ import anyio.to_thread
 from ..ipc import datagram, pidfds
 from ..ipc.channel.base import Channel, EndOfChannel
 from ..ipc.channel.over_socket import SocketChannel
-from ..ipc.credentials import Credentials
 from ..ipc.errors import HelloError, PeerProtocolError
 from ..ipc.hello import Expected, Facts, judge_hello, judge_sender
 from ..ipc.messages import (
@@ -63,6 +65,9 @@ from .errors import LaunchError, PlanError, ProtectionError
 from .plan.check import check_plan, surroundings
 from .plan.plan import Plan
 from .plan.watch import StepWatch
+
+if TYPE_CHECKING:
+    from ..ipc.channel.zmq_ends import Meeting
 
 log = logging.getLogger("belljar.host")
 
@@ -123,6 +128,17 @@ class Launching:
             ours, self.childs_end = datagram.control_pair()
             self.connection = Connection(ours)
             self.fds.callback(self.childs_end.close)
+            self.meeting = self._make_meeting() if self.process.channel == "zmq" else None
+
+    def _make_meeting(self) -> Meeting:
+        """Make the folder in which the child will find its host."""
+        from ..ipc.channel.zmq_ends import Meeting
+
+        meeting = Meeting()
+        self.fds.callback(meeting.close)
+        if closed := closed_to(self.user, os.path.dirname(meeting.folder)):
+            raise SandboxError(closed)
+        return meeting
 
     def _check_plan(self) -> None:
         around = surroundings(self.process, self.half, self.machine)
@@ -134,6 +150,8 @@ class Launching:
             log.warning("force_plan: launched although the plan is refused: %s", error)
 
     def _is_warm(self) -> bool:
+        if self.process.channel == "zmq" and "zmq" not in sys.modules:
+            return False
         if not self.half.is_warm(self.plan.shared, self.user):
             return False
         if not self._filters():
@@ -142,6 +160,8 @@ class Launching:
         return is_compiled(self.process.policy, listener=self._listens(), own_pid_only=own_pid_only)
 
     def _warm(self) -> None:
+        if self.process.channel == "zmq":
+            importlib.import_module("zmq")
         if self._filters():
             self._filter()
         self.half.warm(self.plan.shared, self.user)
@@ -162,6 +182,8 @@ class Launching:
         real = real_paths(process.policy)
         birth = Birth(self.half.name, process.name, process.policy, process.env, self._landlock_abi(), real)
         shared, files = self.plan.shared, self.plan.files
+        if self.meeting is not None:
+            files = (*files, self.meeting.folder)
         request = Launch(self.childs_end, report, stdout, stderr, birth, shared, self.user, files)
         self.started = self.half.start(request)
         self.fds.callback(self.started.close)
@@ -188,6 +210,7 @@ class Launching:
                 self.pidfd = self._identity(launched, received)
             finally:
                 received.close()
+            self.sender = sender
             self.connection.trust_only(sender.sender_pid)
             hello = judge_hello(facts)
         self.timeline |= hello.took
@@ -226,6 +249,8 @@ class Launching:
         process = self.process
         with self.stage(Stage.CONFIGURE):
             early = self._plugin() if process.load == "early" else None
+            if self.meeting is not None:
+                self.meeting.open(self.sender)
             message = Configure(
                 outer_pid=self.connection.sender_pid,
                 bpf=bind_pid(self.bpf, self.connection.sender_pid),
@@ -233,6 +258,7 @@ class Launching:
                 steps=tuple(step.to_run() for step in self.plan.steps),
                 early=early,
                 max_payload=process.max_payload,
+                endpoint=self.meeting.endpoint if self.meeting is not None else "",
             )
             self.steps.look_before(self.connection.sender_pid)
             await self.connection.send(message, [self.bundle.fd] if early else [])
@@ -251,6 +277,8 @@ class Launching:
                 raise PeerProtocolError(f"the child's word on its seal cannot be true: {doubt}")
         self.landlock = message.landlock
         self.timeline |= message.took
+        if self.meeting is not None:
+            self.meeting.hide()
 
     async def _next_before_seal(self) -> FromChild:
         with self.steps.deadline():
@@ -359,8 +387,11 @@ class Launching:
         return message
 
     def channel(self) -> Channel:
-        """Return the channel of a child that is ready."""
-        return SocketChannel(self.connection.sock, Credentials(self.connection.sender_pid, 0, 0))
+        """Return the channel of a child that is ready; it is closed with this launch."""
+        sock = self.connection.sock
+        channel = SocketChannel(sock, self.sender) if self.meeting is None else self.meeting.end(sock)
+        self.fds.callback(channel.close)
+        return channel
 
     def close(self) -> None:
         """Close what the launch still owns."""

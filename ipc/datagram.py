@@ -23,12 +23,13 @@ MAX_FDS = 4
 """The most fds that a message of a child or of its host may carry."""
 
 _CREDENTIALS_SPACE = socket.CMSG_SPACE(UCRED.size) + socket.CMSG_SPACE(4)
+CONTROL_SPACE = _CREDENTIALS_SPACE + socket.CMSG_SPACE(4 * MAX_FDS)
 
 # Plain ints: arithmetic on socket's IntFlags costs more than the system calls that they are for.
 _CTRUNC = int(socket.MSG_CTRUNC)
-_TRUNCATED = int(socket.MSG_TRUNC) | _CTRUNC
+TRUNCATED = int(socket.MSG_TRUNC) | _CTRUNC
 _NOSIGNAL = int(socket.MSG_NOSIGNAL)
-_CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
+CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
 _SOCKET, _RIGHTS, _CREDENTIALS = int(socket.SOL_SOCKET), int(socket.SCM_RIGHTS), int(socket.SCM_CREDENTIALS)
 
 
@@ -97,14 +98,19 @@ def receive(
     data: bytes | memoryview
     control = _CREDENTIALS_SPACE + socket.CMSG_SPACE(4 * max_fds)
     if buffer is None:
-        data, ancillary, result, _ = sock.recvmsg(MAX_DATAGRAM, control, flags | _CLOEXEC)
+        data, ancillary, result, _ = sock.recvmsg(MAX_DATAGRAM, control, flags | CLOEXEC)
     else:
-        size, ancillary, result, _ = sock.recvmsg_into([buffer], control, flags | _CLOEXEC)
+        size, ancillary, result, _ = sock.recvmsg_into([buffer], control, flags | CLOEXEC)
         data = memoryview(buffer)[:size]
+    return sort(data, ancillary, result)
+
+
+def sort(data: bytes | memoryview, ancillary: list[tuple[int, int, bytes]], result: int) -> Datagram | None:
+    """Return what recvmsg(2) gave as a datagram, or None at end of file. See `receive`."""
     if not data and not ancillary:
         return None
     datagram = _sort(data, ancillary)
-    if result & _TRUNCATED:
+    if result & TRUNCATED:
         datagram.close()
         what = "fds" if result & _CTRUNC else "bytes"
         raise PeerProtocolError(f"a message had more {what} than the channel allows")

@@ -117,10 +117,11 @@ class Sealed(_Message, frozen=True, tag="sealed"):
 
 
 class Ready(_Message, frozen=True, tag="ready"):
-    """The plugin is loaded and calls may flow."""
+    """The plugin is loaded and calls may flow. ``concurrent``: it answers several at the same time, on an event loop."""
 
     methods: Names
     took: Timings
+    concurrent: bool = False
 
 
 class RunStep(_Message, frozen=True):
@@ -146,7 +147,10 @@ class Plugin(_Message, frozen=True):
 
 
 class Configure(_Message, frozen=True, tag="configure"):
-    """The host has accepted the hello. With ``early`` the message carries the bundle of a trusted plugin."""
+    """The host has accepted the hello. With ``early`` the message carries the bundle of a trusted plugin.
+
+    ``endpoint`` is where the child connects for the channel zmq; empty for another channel.
+    """
 
     outer_pid: Natural
     bpf: Annotated[bytes, msgspec.Meta(max_length=MAX_INLINE)]
@@ -154,6 +158,7 @@ class Configure(_Message, frozen=True, tag="configure"):
     steps: Annotated[tuple[RunStep, ...], msgspec.Meta(max_length=MAX_STEPS)] = ()
     early: Plugin | None = None
     max_payload: Natural = 64 << 20
+    endpoint: Text = ""
 
 
 class Load(_Message, frozen=True, tag="load"):

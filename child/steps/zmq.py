@@ -21,12 +21,12 @@ policy says: connect to what you trust with whatever the plugin may come to know
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..step import StepError, early_init
 from ._nearest import nearest
+from ._threads import await_threads, threads
 
 if TYPE_CHECKING:
     from zmq import Context, Socket
@@ -44,7 +44,7 @@ def zmq(sockets: tuple[str, ...], folders: tuple[Path, ...] = (), timeout: float
     """
     import zmq
 
-    others = set(os.listdir("/proc/self/task"))
+    others = threads()
     context = zmq.Context()
     connected: dict[str, Socket[bytes]] = {}
     for entry in sockets:
@@ -53,24 +53,8 @@ def zmq(sockets: tuple[str, ...], folders: tuple[Path, ...] = (), timeout: float
             raise StepError(f"two sockets are called {name!r}; name one of them otherwise")
         connected[name] = _connect(context, kind, endpoint, timeout)
     _exchange(context)
-    _await_threads(others)
+    await_threads(others)
     return connected
-
-
-def _await_threads(others: set[str]) -> None:
-    """Wait until each thread but *others* has libzmq's name, the last that a new one asks of the kernel for itself.
-
-    One that the seal overtook would be refused its scheduling, and libzmq would abort. The step's deadline counts.
-    """
-    while not all(_is_named(tid) for tid in set(os.listdir("/proc/self/task")) - others):
-        time.sleep(0.001)
-
-
-def _is_named(tid: str) -> bool:
-    try:
-        return Path(f"/proc/self/task/{tid}/comm").read_text("utf-8").startswith("ZMQbg/")
-    except (FileNotFoundError, ProcessLookupError):  # it has ended
-        return True
 
 
 def _parts(entry: str) -> tuple[str, int, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import keyword
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -18,7 +19,7 @@ import msgspec
 from ...sandbox.errors import PolicyError, SandboxError
 from ...sandbox.policy import Policy
 from ...sandbox.user import resolve_user
-from ..plan.find import Planned, find_steps
+from ..plan.find import CHANNEL_ZMQ, Planned, find_steps, with_loop
 from ..plan.plan import Plan, make_plan
 from ..plan.step import Step
 from .files import MAX_NAME, existing, split_entry
@@ -26,6 +27,9 @@ from .place import Place, quoted
 
 Load: TypeAlias = Literal["after-seal", "early"]
 LOADS: tuple[str, ...] = ("after-seal", "early")
+
+ChannelKind: TypeAlias = Literal["socket", "zmq"]
+CHANNELS: tuple[str, ...] = ("socket", "zmq")
 
 Unresponsive: TypeAlias = Literal["kill", "warn"]
 UNRESPONSIVE: tuple[str, ...] = ("kill", "warn")
@@ -51,6 +55,8 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         early_init: Steps to take before the seal: names of steps that ship or that a package declares,
             ``file.py:function``, or a `Step` with options. This code is trusted. See docs/early-init.md.
         force_plan: Launch even though the plan is refused, to see what becomes of it; what speaks against it is logged.
+        channel: What calls travel over: ``socket``, which host and child have between them anyway, or ``zmq``, which
+            the step ``channel-zmq`` connects. See docs/protocol.md.
         launch_timeout: Seconds from the start of a launch until the child is ready.
         step_timeout: Seconds that an early-init step may take that declares no deadline; at most ``launch_timeout``.
         files: More files and folders that the plugin finds beside its own.
@@ -59,7 +65,9 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             None, in TOML ``"none"``: for ever.
         cancel_grace: Seconds that a child has to end a call that was given up.
         unresponsive: What becomes of a child that does not: ``kill`` or ``warn``.
-        max_payload: Bytes that one argument list or one result may have.
+        max_payload: Bytes that one argument list, one result or one attachment may have.
+        shared_memory: Bytes of shared memory in each direction, at most, through which large ones travel. What does not
+            fit takes a slower way. 0: all of them do.
     """
 
     plugin: str
@@ -73,6 +81,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     preload: tuple[str, ...] = ()
     early_init: tuple[str | Step, ...] = ()
     force_plan: bool = False
+    channel: ChannelKind = "socket"
     launch_timeout: float = 10.0
     step_timeout: float = 10.0
     files: tuple[str, ...] = ()
@@ -81,6 +90,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     cancel_grace: float = 1.0
     unresponsive: Unresponsive = "kill"
     max_payload: int = 64 << 20
+    shared_memory: int = 256 << 20
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -166,6 +176,7 @@ def choice(place: Place, what: str, value: str, valid: tuple[str, ...]) -> None:
 
 def _check_values(process: Process, place: Place) -> None:
     choice(place.at("load"), "way to load", process.load, LOADS)
+    _check_channel(process.channel, place.at("channel"))
     _check_backend(process, place)
     if not process.name.isprintable() or "/" in process.name or not 0 < len(process.name) <= 64:
         raise place.error(f"expected a name of 1 to 64 printable characters without '/', got {quoted(process.name)}")
@@ -176,6 +187,8 @@ def _check_values(process: Process, place: Place) -> None:
             raise place.at(key).error(f"expected more than 0 seconds, got {seconds:g}")
     if not 0 < process.max_payload <= MAX_PAYLOAD:
         raise place.at("max_payload").error(f"expected 1 byte to 1TiB, got {process.max_payload}")
+    if not 0 <= process.shared_memory <= MAX_PAYLOAD:
+        raise place.at("shared_memory").error(f"expected 0 bytes to 1TiB, got {process.shared_memory}")
     for module in process.preload:
         if len(module) > MAX_NAME or not all(part.isidentifier() for part in module.split(".")):
             raise place.at("preload").error(f"expected the name of a module such as 'PIL.Image', got {quoted(module)}")
@@ -185,6 +198,12 @@ def _check_values(process: Process, place: Place) -> None:
         process.policy.check()
     except PolicyError as error:
         raise place.at("policy").error(str(error)) from None
+
+
+def _check_channel(channel: str, place: Place) -> None:
+    choice(place, "channel", channel, CHANNELS)
+    if channel == "zmq" and find_spec("zmq") is None:
+        raise place.error("'zmq' needs pyzmq: install belljar[zmq]")
 
 
 def _check_user(run_as: str, place: Place) -> None:
@@ -246,4 +265,6 @@ def plan_of(process: Process) -> Plan:
         ConfigError: a file has changed since the process type was resolved.
     """
     place = Place(f"process {process.name}")
-    return make_plan(process.preload, process.early_init, Path("/"), place, env=bool(process.env))
+    steps = (Step(CHANNEL_ZMQ), *process.early_init) if process.channel == "zmq" else process.early_init
+    preload = with_loop(process.preload, process.early_init)
+    return make_plan(preload, steps, Path("/"), place, env=bool(process.env))

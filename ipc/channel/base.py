@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from ..datagram import MAX_DATAGRAM, Datagram
+from ..datagram import MAX_DATAGRAM, MAX_FDS, Datagram
 from ..errors import LocalProtocolError
 
 
@@ -47,7 +47,7 @@ class Channel(Protocol):
 
         Raises:
             EndOfChannel: the other end is closed.
-            LocalProtocolError: *data* is empty or too large.
+            LocalProtocolError: *data* is empty or too large, or there are too many *fds*.
             OSError: the kernel refuses to pass *fds* (EBADF, ETOOMANYREFS); the channel is as before.
         """
         ...
@@ -76,7 +76,9 @@ class Channel(Protocol):
         ...
 
 
-def check_size(data: bytes) -> None:
-    """Raise `LocalProtocolError` unless *data* can be a datagram."""
+def check_sendable(data: bytes, fds: Sequence[int]) -> None:
+    """Raise `LocalProtocolError` unless *data* and *fds* can be a datagram."""
     if not 0 < len(data) <= MAX_DATAGRAM:
         raise LocalProtocolError(f"could not send {len(data)} bytes: a datagram has 1 to {MAX_DATAGRAM}")
+    if len(fds) > MAX_FDS:
+        raise LocalProtocolError(f"could not send {len(fds)} fds: a datagram has at most {MAX_FDS}")

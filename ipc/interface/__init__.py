@@ -1,5 +1,7 @@
 """Interfaces: calls by their types. what may be given and what is taken, from annotations, on both sides."""
 
+from .adapters import Adapter as Adapter
+from .adapters import adapt as adapt
 from .codec import Codec as Codec
 from .codec import codec as codec
 from .declared import Declared as Declared
@@ -8,9 +10,5 @@ from .declared import declared as declared
 from .declared import declared_by as declared_by
 from .errors import ArgumentsUnfit as ArgumentsUnfit
 from .errors import ValueUnfit as ValueUnfit
-from .former import Method as Method
-from .former import Signature as Signature
-from .former import methods_of as methods_of
-from .former import signatures as signatures
 from .markers import notify as notify
 from .markers import raises as raises

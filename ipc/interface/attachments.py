@@ -6,7 +6,11 @@ whoever decodes asks an `Attached` for what belongs to a number that came from t
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from ..memory.buffer import Buffer, SharedBuffer
+    from .fd import Fd
 
 
 class Attaching(Protocol):
@@ -16,7 +20,11 @@ class Attaching(Protocol):
         """Attach *data*, contiguous bytes, and return its number. *data* stays as it is until the message was sent."""
         ...
 
-    def fd(self, fd: Any) -> int:
+    def shared(self, buffer: SharedBuffer) -> int:
+        """Attach *buffer*, and hand it over if it is of the memory that both sides map; return its number."""
+        ...
+
+    def fd(self, fd: Fd[Any]) -> int:
         """Attach an `Fd` and return its number. It stays its owner's: the other side gets a duplicate."""
         ...
 
@@ -28,11 +36,15 @@ class Attaching(Protocol):
 class Attached(Protocol):
     """The attachments of one value that is decoded. A number that it does not know is the peer's fault."""
 
-    def buffer(self, number: int) -> Any:
+    def buffer(self, number: int) -> Buffer:
         """Return the `Buffer` with this number."""
         ...
 
-    def fd(self, number: int, kind: str) -> Any:
+    def shared(self, number: int) -> SharedBuffer:
+        """Return the `Buffer` with this number as it lies in memory that the other side may still change."""
+        ...
+
+    def fd(self, number: int, kind: str) -> Fd[Any]:
         """Return the `Fd` with this number; `ValueUnfit` if it is not of this kind. The caller owns it."""
         ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Never, NoReturn
@@ -11,15 +11,10 @@ import msgspec
 
 from .attachments import Attached, Attaching
 from .errors import ValueUnfit
+from .shapes import UNDECODABLE, UNENCODABLE, decode_nested, decode_other, encode_nested, encode_plain, shape
 
 MAX_UNTYPED = 64 << 10
 """Bytes of msgpack that are decoded without a declared type: a small message can hold a hundred times more objects."""
-
-# A string that is not UTF-8 and nesting without end are not DecodeErrors of msgspec.
-UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError, MemoryError)
-
-encode = msgspec.msgpack.Encoder().encode
 
 
 def array_length(payload: bytes | memoryview) -> int:
@@ -34,18 +29,26 @@ def array_length(payload: bytes | memoryview) -> int:
 
 
 class Codec:
-    """How values of one type travel. *kind* is any annotation that msgspec knows; `TypeError` for another."""
+    """How values of one type travel. *kind* is an annotation; `TypeError` if values of it cannot travel.
+
+    Attributes:
+        kind: the annotation.
+        plain: no value needs an attachment.
+    """
 
     def __init__(self, kind: Any) -> None:
         self.kind = kind
-        self.plain = True
-        self._decode = msgspec.msgpack.Decoder(kind).decode
-        self._decode_list: Callable[[bytes | memoryview], list[Any]] | None = None
+        self._shape = shape(kind)
+        self.plain = self._shape.plain
+        self._decode = self._decoder(self._shape.wire)
+        self._decode_list: Any = None
 
     def encode(self, value: object, attaching: Attaching | None = None) -> bytes:
         """Return *value* as msgpack; `ValueUnfit` if it cannot be encoded."""
         try:
-            return encode(value)
+            if self.plain:
+                return encode_plain(value)
+            return self._encode(self._shape.to_wire(value, attaching), attaching)
         except UNENCODABLE as error:
             raise ValueUnfit(str(error)) from None
 
@@ -54,13 +57,20 @@ class Codec:
         if self.kind is Any and len(payload) > MAX_UNTYPED:
             return _decode_large(payload, bytes, str)
         try:
-            return self._decode(payload)
+            if self.plain:
+                return self._decode(payload)
+            return self._shape.from_wire(self._read(self._decode, payload, attached), attached)
         except UNDECODABLE as error:
             raise ValueUnfit(str(error)) from None
 
     def encode_many(self, values: Sequence[object], attaching: Attaching | None = None) -> bytes:
         """Return *values* as one array; `ValueUnfit` if one cannot be encoded."""
-        return self.encode(values, attaching)
+        try:
+            if self.plain:
+                return encode_plain(values)
+            return self._encode([self._shape.to_wire(value, attaching) for value in values], attaching)
+        except UNENCODABLE as error:
+            raise ValueUnfit(str(error)) from None
 
     def decode_many(self, payload: bytes | memoryview, count: int, attached: Attached | None = None) -> list[Any]:
         """Return the *count* values in *payload*; `ValueUnfit` if they are more or fewer, or one is not of the type."""
@@ -69,21 +79,27 @@ class Codec:
         if self.kind is Any and len(payload) > MAX_UNTYPED:
             return list(_decode_large(payload, list[bytes], list[str]))
         if self._decode_list is None:
-            self._decode_list = msgspec.msgpack.Decoder(_list_of(self.kind)).decode
+            self._decode_list = self._decoder(list.__class_getitem__(self._shape.wire))  # a type known only now
         try:
-            return self._decode_list(payload)
+            values: list[Any] = self._read(self._decode_list, payload, attached)
+            return values if self.plain else [self._shape.from_wire(value, attached) for value in values]
         except UNDECODABLE as error:
             raise ValueUnfit(str(error)) from None
+
+    def _decoder(self, wire: Any) -> Any:
+        return msgspec.msgpack.Decoder(wire, dec_hook=decode_other if self._shape.nested else None).decode
+
+    def _encode(self, wire: object, attaching: Attaching | None) -> bytes:
+        return encode_nested(wire, attaching) if self._shape.nested else encode_plain(wire)
+
+    def _read(self, decode: Any, payload: bytes | memoryview, attached: Attached | None) -> Any:
+        return decode_nested(decode, payload, attached) if self._shape.nested else decode(payload)
 
 
 @lru_cache(maxsize=512)
 def codec(kind: Any) -> Codec:
     """Return the codec of *kind*, always the same one. What never returns needs none, and gets that of Any."""
     return Codec(Any if kind in (NoReturn, Never) else kind)
-
-
-def _list_of(kind: Any) -> Any:
-    return list.__class_getitem__(kind)  # list[kind], of a type that is known only now
 
 
 def _decode_large(payload: bytes | memoryview, *kinds: Any) -> Any:

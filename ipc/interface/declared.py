@@ -8,144 +8,49 @@ asynchronous or not, is a stream; a parameter that is one is an upload.
 from __future__ import annotations
 
 import inspect
-import re
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Literal
 
-import msgspec
-
-from .attachments import Attached, Attaching
+from .arguments import Arguments
 from .closed import is_closed
-from .codec import UNDECODABLE, UNENCODABLE, Codec, array_length, codec, encode
-from .errors import ArgumentsUnfit
+from .codec import Codec, codec
 from .markers import declared_errors, is_notify
-from .parameters import Parameter, parameters_of, stream_item
+from .parameters import parameters_of, stream_item
+from .reference import is_interface
+from .shapes import shape
 
 Kind = Literal["call", "stream", "notify"]
 
 _NOBODY = object()  # what a method is bound to when only its declaration is wanted
-_PLACE = re.compile(r" - at `\$\[(\d+)\](.*)`")
-_PLACE_OF_MANY = re.compile(r" - at `\$\[\d+\]\[(\d+)\](.*)`")
 _METHODS: Any = (types.FunctionType, staticmethod, classmethod)
 
 
-class Declared:
+class Declared(Arguments):
     """One method of an interface or of a plugin.
 
     Attributes:
         kind: ``"stream"`` if it returns an iterator, ``"notify"`` if it is marked so, else ``"call"``.
-        parameters: what a call fills, in order.
-        signature: the same for texts, without types.
-        uploads: the positions of parameters that are streams; ``upload`` has the codec of each.
         raises: the errors that were declared with `raises`, by name.
         result: the codec of the result of a call; of None for another kind.
         item: the codec of what a stream yields, else None.
+        codecs: all of these: of result, items and uploads.
         plain: nothing in it needs an attachment.
     """
 
     def __init__(self, name: str, function: Callable[..., Any], promised: Declared | None = None) -> None:
+        """Read *function*, bound; *promised* is its declaration in an interface, which it need not repeat."""
         hints = typing.get_type_hints(function, include_extras=True)
-        self.name = name
-        self.parameters = parameters_of(function, hints)
-        self.signature = _signature(self.parameters)
-        self.required = sum(parameter.is_required for parameter in self.parameters)
-        self.upload = {i: each.item for i, each in enumerate(self.parameters) if each.item is not None}
-        self.uploads = tuple(self.upload)
+        super().__init__(name, parameters_of(function, hints))
         self.raises: dict[str, type[Exception]] = declared_errors(function) or (promised.raises if promised else {})
         self.item = _item(function, hints.get("return", Any))
-        self.kind: Kind = "stream" if self.item else "notify" if is_notify(function) else "call"
+        one_way = is_notify(function) or (promised is not None and promised.kind == "notify")
+        self.kind: Kind = "stream" if self.item else "notify" if one_way else "call"
         self.result = codec(hints.get("return", Any) if self.kind == "call" else None)
-        if promised is not None and promised.kind == "notify" and not self.item:
-            self.kind = "notify"
-        self.plain = True
-        self._wire = tuple(None if each.item else each.kind for each in self.parameters)
-        self._decoders = {0x90 | len(self._wire): self._decoder(len(self._wire))}  # a bad annotation is an error now
-        self._many: dict[int, Callable[[bytes | memoryview], list[tuple[Any, ...]]]] = {}
-
-    def bind(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, ...]:
-        """Return the arguments in order; `ArgumentsUnfit` if they do not fit. What an upload yields is checked later.
-
-        What the caller left out at the end stays out: its default is the receiver's affair.
-        """
-        if keywords or len(arguments) != len(self.parameters):  # inspect binds slowly, and most calls are plain
-            arguments = self._arranged(arguments, keywords)
-        for parameter, value in zip(self.parameters, arguments, strict=False):
-            if type(value) is not parameter.exact:
-                parameter.check(value)
-        return arguments
-
-    def _arranged(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, ...]:
-        try:
-            given = self.signature.bind(*arguments, **keywords).arguments
-        except TypeError as error:
-            raise ArgumentsUnfit(str(error)) from None
-        last = max((i for i, each in enumerate(self.parameters) if each.name in given), default=-1)
-        arranged = tuple(given.get(each.name, each.default) for each in self.parameters[: last + 1])
-        for parameter, value in zip(self.parameters, arranged, strict=False):
-            if value is ... and parameter.name not in given:
-                raise ArgumentsUnfit(
-                    f"argument {parameter.name!r}: give it too, the interface does not say its default"
-                )
-        return arranged
-
-    def encode_arguments(self, bound: tuple[Any, ...], attaching: Attaching | None = None) -> bytes:
-        """Return what `bind` returned as msgpack, uploads as None; `ArgumentsUnfit` if it cannot be encoded."""
-        if self.uploads:
-            bound = tuple(None if i in self.upload else value for i, value in enumerate(bound))
-        try:
-            return encode(bound)
-        except UNENCODABLE as error:
-            raise ArgumentsUnfit(str(error)) from None
-
-    def decode_arguments(self, payload: bytes | memoryview, attached: Attached | None = None) -> tuple[Any, ...]:
-        """Return the arguments in *payload*, uploads as None; `ArgumentsUnfit` if they do not fit the method."""
-        decode = self._decoders.get(payload[0] if payload else 0) or self._decoder_for(payload)
-        try:
-            return decode(payload)
-        except UNDECODABLE as error:
-            raise ArgumentsUnfit(self._explain(str(error), _PLACE)) from None
-
-    def encode_many(self, calls: Sequence[tuple[Any, ...]], attaching: Attaching | None = None) -> bytes:
-        """Return the arguments of several calls, all with as many, as one array of arrays.
-
-        `ArgumentsUnfit` if the methods has uploads, or if the arguments cannot be encoded.
-        """
-        if self.uploads or len(set(map(len, calls))) > 1:
-            raise ArgumentsUnfit("calls that go together have equally many arguments, and none of them is a stream")
-        try:
-            return encode(calls)
-        except UNENCODABLE as error:
-            raise ArgumentsUnfit(str(error)) from None
-
-    def decode_many(self, payload: bytes | memoryview, attached: Attached | None = None) -> list[tuple[Any, ...]]:
-        """Return the arguments of several calls, each with as many as the first; `ArgumentsUnfit` otherwise."""
-        begin = {0xDC: 3, 0xDD: 5}.get(payload[0] if payload else 0, 1)
-        count = array_length(payload[begin : begin + 5])
-        decode = self._many.get(count) or self._many.setdefault(count, self._decoder(count, list))
-        try:
-            return decode(payload)
-        except UNDECODABLE as error:
-            raise ArgumentsUnfit(self._explain(str(error), _PLACE_OF_MANY)) from None
-
-    def _decoder_for(self, payload: bytes | memoryview) -> Any:
-        count = array_length(payload)
-        return self._decoders.setdefault(0x90 | count, self._decoder(count))
-
-    def _decoder(self, count: int, several: Any = None) -> Any:
-        if not self.required <= count <= len(self.parameters):
-            raise ArgumentsUnfit(f"{count} arguments do not fit {self.name}{self.signature}")
-        kinds: Any = tuple.__class_getitem__(self._wire[:count])  # tuple[A, B], of types that are known only now
-        return msgspec.msgpack.Decoder(kinds if several is None else several[kinds]).decode
-
-    def _explain(self, text: str, place: re.Pattern[str]) -> str:
-        """Name the parameter instead of its index: ``$[1]`` becomes ``size``."""
-        found = place.search(text)
-        if found is None or int(found[1]) >= len(self.parameters):
-            return f"{text} ({self.name}{self.signature})"
-        return f"{text[: found.start()]} - at argument `{self.parameters[int(found[1])].name}{found[2]}`"
+        self.codecs = (self.result, *filter(None, [self.item]), *self.upload.values())
+        self.plain = self._plain and all(each.plain for each in self.codecs)
 
 
 @lru_cache(maxsize=256)
@@ -155,9 +60,13 @@ def declared(interface: type) -> Mapping[str, Declared]:
     Raises:
         TypeError: it has none, or one cannot be called so; the text names the method.
     """
+    if not isinstance(interface, type):
+        raise TypeError(f"{interface!r} is no class, and so no interface")
     found = {name: _declare(f"{interface.__name__}.{name}", bound) for name, bound in _methods(interface)}
     if not found:
         raise TypeError(f"{interface.__name__} has no public methods to call")
+    for method in found.values():
+        _check_known(f"{interface.__name__}.{method.name}", method)
     return types.MappingProxyType(found)
 
 
@@ -190,16 +99,17 @@ def check_closed(interface: type) -> None:
                 raise TypeError(f"{interface.__name__}.{name}: {text.format(parameter.name)}")
 
 
-def is_interface(kind: Any) -> bool:
-    """Whether *kind* is a Protocol or an abstract class."""
-    return isinstance(kind, type) and (bool(kind.__dict__.get("_is_protocol")) or inspect.isabstract(kind))
-
-
 def _methods(interface: type) -> Iterator[tuple[str, Callable[..., Any]]]:
     for name in dir(interface):
-        method = inspect.getattr_static(interface, name)
-        if not name.startswith("_") and isinstance(method, _METHODS):
+        if not name.startswith("_") and isinstance(method := inspect.getattr_static(interface, name), _METHODS):
             yield name, method.__get__(_NOBODY, interface)
+
+
+def _check_known(name: str, method: Declared) -> None:
+    for kind in (*(each.kind for each in method.parameters), *(each.kind for each in method.codecs)):
+        unknown = shape(kind).unknown
+        if unknown is not None:
+            raise TypeError(f"method {name!r} cannot be called: {unknown.__name__} cannot travel without an adapter")
 
 
 def _declared_so(name: str, function: Callable[..., Any], promised: Declared | None) -> Declared:
@@ -213,14 +123,8 @@ def _declare(name: str, function: Callable[..., Any], promised: Declared | None 
         return Declared(name.rpartition(".")[2], function, promised)
     except NameError as error:
         raise TypeError(f"the annotations of method {name!r} cannot be resolved: {error}") from error
-    except TypeError as error:
+    except (TypeError, ValueError) as error:  # the latter for a method without self
         raise TypeError(f"method {name!r} cannot be called: {error}") from error
-
-
-def _signature(parameters: tuple[Parameter, ...]) -> inspect.Signature:
-    return inspect.Signature(
-        [inspect.Parameter(each.name, each.sort, default=each.default, annotation=Any) for each in parameters]
-    )
 
 
 def _item(function: Callable[..., Any], returns: Any) -> Codec | None:

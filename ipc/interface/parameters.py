@@ -6,12 +6,15 @@ import inspect
 import typing
 from collections import abc
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from .attachments import Attached, Attaching
 from .codec import Codec, codec
-from .errors import ArgumentsUnfit
+from .errors import ArgumentsUnfit, ValueUnfit
+from .shapes import shape
 
 _STREAMS = (
     abc.AsyncIterator,
@@ -21,6 +24,7 @@ _STREAMS = (
     abc.Generator,
     abc.Iterable,
 )
+_IN_MSGPACK = (bytes, bytearray, memoryview, datetime)  # else msgspec takes text for them, as JSON has it
 _CHECKED_BY_CLASS = (int, str, bytes, float, bool)
 
 
@@ -33,11 +37,12 @@ class Parameter:
 
     def __init__(self, parameter: inspect.Parameter, kind: Any) -> None:
         self.name = parameter.name
-        self.sort = parameter.kind
+        self._sort = parameter.kind
         self.default = parameter.default
         streamed = stream_item(kind)
         self.item: Codec | None = None if streamed is None else codec(streamed)
         self.kind = None if self.item else kind
+        self.shape = shape(self.kind)
         self.exact = _class_that_fits(self.kind)
 
     @property
@@ -46,13 +51,34 @@ class Parameter:
         return self.default is inspect.Parameter.empty
 
     def check(self, value: object) -> None:
-        """Raise `ArgumentsUnfit` if *value* is not of the type; what flows in a stream is checked when it does."""
-        if self.item is not None or self.kind is Any:
+        """Raise `ArgumentsUnfit` if *value* is not of the type.
+
+        What flows in a stream is checked when it does, and what an adapter takes is checked by that.
+        """
+        if self.item is not None or self.kind is Any or self.shape.adapter is not None:
             return
         try:
-            msgspec.convert(value, self.kind)
+            msgspec.convert(value, self.kind, builtin_types=_IN_MSGPACK)
         except msgspec.ValidationError as error:
             raise ArgumentsUnfit(f"argument {self.name!r}: {error}") from None
+
+    def to_wire(self, value: object, attaching: Attaching | None) -> Any:
+        """Return what stands in the message for *value*. `ArgumentsUnfit`."""
+        try:
+            return self.shape.to_wire(value, attaching)
+        except ValueUnfit as error:
+            raise ArgumentsUnfit(f"argument {self.name!r}: {error}") from None
+
+    def from_wire(self, wire: Any, attached: Attached | None) -> Any:
+        """Return the value of what stood in the message. `ArgumentsUnfit`."""
+        try:
+            return self.shape.from_wire(wire, attached)
+        except ValueUnfit as error:
+            raise ArgumentsUnfit(f"{error} - at argument `{self.name}`") from None
+
+    def as_inspected(self) -> inspect.Parameter:
+        """Return it as `inspect` has it, without its type."""
+        return inspect.Parameter(self.name, self._sort, default=self.default, annotation=Any)
 
 
 def stream_item(kind: Any) -> Any:

@@ -25,11 +25,10 @@ import os
 from collections import deque
 from collections.abc import Iterable
 from contextlib import ExitStack
-from typing import Annotated, Literal, NamedTuple
-
-import msgspec
+from typing import Any, Literal, NamedTuple
 
 from ..errors import LocalProtocolError, PeerProtocolError
+from ..frames import Piece
 from ..payload import new_memfd
 from .allocate import ALIGNMENT, PAGE, Allocator, NotAllocated
 from .mapping import Mapping
@@ -39,16 +38,6 @@ SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 HOST_SEALS = SEALS | _F_SEAL_FUTURE_WRITE
 
 Side = Literal["host", "child"]
-_Number = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-_Length = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
-
-
-class Piece(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False, tag="piece"):
-    """*length* bytes at *offset* of the sender's arena, which is of this *generation*."""
-
-    generation: _Number
-    offset: _Number
-    length: _Length
 
 
 class Use(NamedTuple):
@@ -66,7 +55,7 @@ class Arena:
     """Memory that one side writes, piece by piece, and the other side reads.
 
     Made by `create` in the host and by `attach` in the child. Only the writing side may call `put`, `begin`, `fill`,
-    `reserve`, `free`, `release` and `shrink`.
+    `reserve`, `lend`, `free`, `release` and `shrink`.
     """
 
     def __init__(self, mapping: Mapping, *, generation: int, writable: bool, fd: int | None = None) -> None:
@@ -77,6 +66,7 @@ class Arena:
         self._fd = fd
         self._allocator = Allocator(mapping.size) if writable else None
         self._unwanted: deque[Piece] = deque()
+        self._lent: set[int] = set()
         self._puts = self._misses = self._touched = 0
 
     @classmethod
@@ -132,7 +122,7 @@ class Arena:
 
     # The writing side.
 
-    def put(self, data: memoryview | bytes | bytearray) -> Piece | None:
+    def put(self, data: memoryview[Any] | bytes | bytearray) -> Piece | None:
         """Copy *data*, which must be contiguous and not empty, into a new piece; None if there is no room for it."""
         data = memoryview(data).cast("B")
         piece = self.begin(len(data))
@@ -149,10 +139,10 @@ class Arena:
             self._misses += 1
             return None
         self._puts += 1
-        self._touched = max(self._touched, offset + length)
+        self._touched = max(self._touched, -(-(offset + length) // PAGE) * PAGE)
         return Piece(self.generation, offset, length)
 
-    def fill(self, piece: Piece, data: memoryview, start: int, stop: int) -> None:
+    def fill(self, piece: Piece, data: memoryview[Any], start: int, stop: int) -> None:
         """Copy the bytes from *start* to *stop* of *data* to their place in *piece*: an event loop copies by and by."""
         if not 0 <= start <= stop <= piece.length:
             raise ValueError(f"bytes {start} to {stop} are not within a piece of {piece.length}")
@@ -163,8 +153,16 @@ class Arena:
         piece = self.begin(length)
         return None if piece is None else (piece, self._bytes[piece.offset : piece.offset + length])
 
+    def lend(self, piece: Piece) -> None:
+        """Let the other side say by `release` when it needs *piece* no more: what is to be sent as a result or an item.
+
+        Not an argument, which this side frees with its call: a hostile child must not free what is being filled.
+        """
+        self._lent.add(piece.offset)
+
     def free(self, piece: Piece) -> None:
         """Take back a piece of this arena. `LocalProtocolError` if it is not in use: it was freed before."""
+        self._lent.discard(piece.offset)
         try:
             self._writer.free(piece.offset)
         except NotAllocated as error:
@@ -175,13 +173,13 @@ class Arena:
         self._unwanted.append(piece)
 
     def release(self, generation: int, offsets: Iterable[int]) -> None:
-        """The other side says that it needs these pieces no more; `PeerProtocolError` if one was not in use."""
+        """The other side says that it needs these pieces no more; `PeerProtocolError` if one was not lent to it."""
         self._check_generation(generation)
-        try:
-            for offset in offsets:
-                self._writer.free(offset)
-        except NotAllocated as error:
-            raise PeerProtocolError(f"a released piece is none: {error}") from None
+        for offset in offsets:
+            if offset not in self._lent:
+                raise PeerProtocolError(f"a piece at {offset} was released, and none is lent there")
+            self._lent.remove(offset)
+            self._writer.free(offset)
 
     def shrink(self) -> int:
         """Give the memory of free pages back to the kernel; return how many bytes they had at most.
@@ -197,7 +195,7 @@ class Arena:
                 except PermissionError:  # F_SEAL_FUTURE_WRITE
                     return 0
                 removed += end - start
-        self._touched = min(self._touched, self._writer.end)
+        self._touched = min(self._touched, -(-self._writer.end // PAGE) * PAGE)
         return removed
 
     # The reading side.

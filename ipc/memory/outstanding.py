@@ -11,7 +11,8 @@ from bisect import bisect_left
 from collections import deque
 
 from ..errors import LocalProtocolError, PeerProtocolError
-from .arena import Arena, Piece
+from ..frames import Piece
+from .arena import Arena
 
 
 class Outstanding:

@@ -24,19 +24,21 @@ from ..frames import (
     Frame,
     Items,
     Notify,
+    Part,
     Shutdown,
     encode,
+    fit,
     weight,
 )
 from ..interface.codec import Codec
 from ..interface.declared import Declared
 from ..interface.errors import ArgumentsUnfit, ValueUnfit
 from ..messages import shorten
-from .attachments import Outbound
-from .base import Peer, Side
+from .attachments import Inbound, Outbound
+from .base import NOTHING, Encoded, Peer, Side
 from .loops import Loop
 from .records import MAX_UNDER_WAY, Answers, Incoming, Outgoing, Reader, Writer
-from .store import Store
+from .store import CHUNK, Store
 
 BATCH_FROM = 3
 """Calls in flight from which on frames are collected for one turn of the loop."""
@@ -50,6 +52,14 @@ MAX_UNREAD = 4 << 20
 READS = 64
 """Datagrams that are taken in one turn of the loop."""
 
+MOST_LUCK = 8
+"""Calls in a row whose answers were not there at once, after which nobody looks at once for the next `LATER` ones."""
+
+LATER = 256
+
+TURN = 1e-3
+"""Seconds after which one whose calls are all answered at once lets others run."""
+
 MAX_NOTICES = 256
 """Notifications that may wait; while there are more, the channel is not read."""
 
@@ -62,6 +72,12 @@ _answered: ContextVar[tuple[tuple[Peer, Incoming], ...]] = ContextVar("_answered
 
 class NotSent(EndOfChannel):
     """The channel was closed before a call was sent."""
+
+
+def current_call() -> Incoming | None:
+    """Return the call that this task answers, or the one that a thread of `asyncio.to_thread` works for."""
+    answered = _answered.get()
+    return answered[-1][1] if answered else None
 
 
 class _Room:
@@ -78,6 +94,8 @@ class AsyncPeer(Peer):
 
     *late* hears of a call that was given up and that the other side does not end within *grace* seconds.
     """
+
+    gradually = True
 
     def __init__(
         self,
@@ -109,6 +127,9 @@ class AsyncPeer(Peer):
         self._next_look: float | None = None
         self._notices = 0
         self._is_paused = False
+        self._luck = MOST_LUCK
+        self._turn_ends = 0.0
+        self._says_so_again = channel.writable_fd is not None
         self.abandoned: deque[Outgoing] = deque()
 
     def start(self) -> None:
@@ -138,8 +159,10 @@ class AsyncPeer(Peer):
                 if received is None:
                     break
                 self.take(received)
-                if self.ended is not None:
+                if self._is_over():
                     return
+                if self._says_so_again and not self._calls:
+                    break
                 if self._notices > MAX_NOTICES:
                     self._is_paused = True
                     break
@@ -152,6 +175,9 @@ class AsyncPeer(Peer):
             self._drain()
         while self.abandoned:
             self._give_up(self.abandoned.popleft())
+
+    def _is_over(self) -> bool:
+        return self.ended is not None
 
     def _broken(self, error: PeerProtocolError) -> None:
         self._end_with(error)
@@ -199,6 +225,12 @@ class AsyncPeer(Peer):
             self._send(frames, None)
 
     def _send(self, frames: Sequence[Frame], outbound: Outbound | None) -> None:
+        releases = self.store.releases()
+        if releases and outbound is None and fit([*releases, *frames]):
+            frames = [*releases, *frames]
+        else:
+            for release in releases:
+                self._send([release], None)
         data = encode(frames)
         fds = outbound.fds if outbound is not None else ()
         try:
@@ -287,15 +319,69 @@ class AsyncPeer(Peer):
         try:
             if not self._has_room() or self.ended is not None:
                 await self._await_room()
-            call = self._send_call(target, method, arguments, timeout)
+            encoded = self._encoded(method, arguments)
+            if encoded[1] is not None:
+                await self._fill(encoded[1])
+            call = self._send_call(target, method, encoded, arguments, timeout)
+            self._try_luck()
             try:
-                await self._loop.park(call)
+                if not call.done:
+                    await self._loop.park(call)
+                elif time.monotonic() > self._turn_ends:
+                    await self._loop.pause()
+                    self._turn_ends = time.monotonic() + TURN
+                if call.inbound is not None:
+                    await self._fetch(call.inbound)
             except BaseException:
                 self._give_up(call)
                 raise
             return self._outcome(call)
         except EXPLAINED as error:
             raise await self._explain(method.name, error) from error.__cause__
+
+    async def _prepared(self, method: Declared, arguments: tuple[Any, ...], *, many: bool = False) -> Encoded:
+        encoded = self._encoded(method, arguments, many=many)
+        if encoded[1] is not None:
+            await self._fill(encoded[1])
+        return encoded
+
+    async def _fill(self, outbound: Outbound) -> None:
+        """Copy large buffers to where they are sent from, and let others run in between."""
+        try:
+            for piece, data in outbound.copies:
+                for start in range(0, piece.length, CHUNK):
+                    self.store.fill(piece, data, start, min(start + CHUNK, piece.length))
+                    await self._loop.pause()
+        except BaseException:
+            outbound.discard()
+            raise
+        outbound.copies.clear()
+
+    async def _fetch(self, inbound: Inbound) -> None:
+        """Copy large pieces to private memory, and let others run in between."""
+        for number, piece in inbound.large():
+            source, memory = self.store.look(piece), self.store.take(piece.length)
+            for start in range(0, piece.length, CHUNK):
+                memory[start : start + CHUNK] = source[start : start + CHUNK]
+                await self._loop.pause()
+            inbound.fetched[number] = memory
+
+    def _try_luck(self) -> None:
+        """Read at once, in case that the answer is there already; do so less often the more often it is not.
+
+        On one core the kernel runs the child as soon as it has something to read, so a quick child has answered by the
+        time that sending returns, and the loop need not turn at all.
+        """
+        if self._luck < 0:
+            self._luck += 1
+        elif len(self._calls) == 1:
+            self._readable()
+            if not self._calls:
+                self._luck = MOST_LUCK
+            elif self._luck == 0:
+                self._luck = -LATER
+            else:
+                self._luck -= 1
 
     def stream(
         self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None = None
@@ -316,7 +402,8 @@ class AsyncPeer(Peer):
         try:
             if not self._has_room() or self.ended is not None:
                 await self._await_room()
-            return self._send_call(target, method, arguments, timeout, many=many)
+            encoded = await self._prepared(method, arguments, many=many)
+            return self._send_call(target, method, encoded, arguments, timeout, many=len(arguments) if many else 0)
         except EXPLAINED as error:
             raise await self._explain(method.name, error) from error.__cause__
 
@@ -325,6 +412,8 @@ class AsyncPeer(Peer):
         try:
             if not call.done:
                 await self._loop.park(call)
+            if call.inbound is not None:
+                await self._fetch(call.inbound)
             return self._outcome(call)
         except EXPLAINED as error:
             raise await self._explain(call.declared.name, error) from error.__cause__
@@ -349,27 +438,37 @@ class AsyncPeer(Peer):
 
     async def notify(self, target: int, method: Declared, arguments: tuple[Any, ...]) -> None:
         """Tell *target* something, without an answer."""
-        if not self._has_room() or self.ended is not None:
-            await self._await_room()
-        payload, outbound = self._encode(method.encode_arguments, arguments, ArgumentsUnfit, plain=method.plain)
+        try:
+            if not self._has_room() or self.ended is not None:
+                await self._await_room()
+            payload, outbound = await self._prepared(method, arguments)
+        except EXPLAINED as error:
+            raise await self._explain(method.name, error) from error.__cause__
+        if outbound is not None:
+            outbound.lend()
         self._post(Notify(target, method.name, payload, tuple(outbound.parts) if outbound else ()), outbound)
 
     def _send_call(
         self,
         target: int,
         method: Declared,
+        encoded: Encoded,
         arguments: tuple[Any, ...],
         timeout: float | None,
         *,
-        many: bool = False,
+        many: int = 0,
     ) -> Outgoing:
+        if self.ended is not None:  # since there was room
+            if encoded[1] is not None:
+                encoded[1].discard()
+            raise NotSent from self.ended
         chain = _answered.get()
         runs = next((incoming for peer, incoming in reversed(chain) if peer is self), None) if chain else None
-        call, frame = self._begin(target, method, arguments, timeout, runs, many=many)
+        call, frame = self._begin(target, method, encoded, timeout, runs, many=many)
         call.chain = chain
         self._post(frame, call.outbound)
         for position in method.uploads:
-            call.uploads.append(self._loop.spawn(self._upload, call, position, arguments[position]))
+            call.uploads = [*call.uploads, self._loop.spawn(self._upload, call, position, arguments[position])]
         if timeout is not None and method.kind != "stream":
             self._set_deadline(call, timeout)
         return call
@@ -430,7 +529,11 @@ class AsyncPeer(Peer):
             raise self.ended
         payload, outbound = self._encode(codec.encode, item, ValueUnfit, plain=codec.plain)
         writer.credit -= 1
-        parts = tuple(outbound.parts) if outbound is not None else ()
+        parts: tuple[Part, ...] = ()
+        if outbound is not None:
+            await self._fill(outbound)
+            parts = tuple(outbound.parts)
+            outbound.lend()
         self._post(Items(call_id, stream, () if payload is None else (payload,), parts), outbound)
 
     # Answering.
@@ -449,7 +552,11 @@ class AsyncPeer(Peer):
         outer = self._calls.get(incoming.frame.within)
         _answered.set((*(outer.chain if outer is not None else ()), (self, incoming)))
         try:
-            await self._answer(incoming)
+            encoded = await self._answer(incoming)
+            if incoming.answer.declared.kind == "notify":
+                incoming.close()
+            else:
+                self._reply(incoming, encoded)
         except Exception as error:  # noqa: BLE001 - the edge of foreign code: whatever it raises is its answer
             self._fail(incoming, error)
         except BaseException as error:
@@ -465,28 +572,27 @@ class AsyncPeer(Peer):
             self._is_paused = False
             self._loop.soon(self._readable)
 
-    async def _answer(self, incoming: Incoming) -> None:
+    async def _answer(self, incoming: Incoming) -> Encoded:
+        """Run the method; return its encoded result, if it has one."""
         frame, method, function = incoming.frame, incoming.answer.declared, incoming.answer.function
         arguments = self._arguments(incoming)
         if frame.many:
             results = [await _result(function(*each)) for each in arguments]
             await self._await_queue()
-            self._reply(incoming, method.result.encode_many, results)
-            return
+            return self._encode(method.result.encode_many, results, ValueUnfit, plain=method.plain)
         if incoming.readers:
             arguments = self._with_uploads(incoming, arguments)
-        if method.kind == "stream":
-            assert method.item is not None
-            async for item in _asynchronously(await _result(function(*arguments))):
-                await self._write(incoming.writer, method.item, item, incoming.call_id, 0)
-            self._reply(incoming, _encode_none, None)
-            return
         result = await _result(function(*arguments))
-        if method.kind == "notify":
-            incoming.close()
-        else:
+        if method.kind == "call":
             await self._await_queue()
-            self._reply(incoming, method.result.encode, result)
+            encoded = self._encode(method.result.encode, result, ValueUnfit, plain=method.plain)
+            if encoded[1] is not None:
+                await self._fill(encoded[1])
+            return encoded
+        if method.item is not None:
+            async for item in _asynchronously(result):
+                await self._write(incoming.writer, method.item, item, incoming.call_id, 0)
+        return NOTHING
 
     def _with_uploads(self, incoming: Incoming, arguments: Sequence[Any]) -> tuple[Any, ...]:
         given = list(arguments)
@@ -527,6 +633,8 @@ class ItemsOut(AsyncIterator[Any]):
             if not reader.items and not reader.ended:
                 await self._peer.await_items(call, reader)
             if reader.items:
+                if (inbound := reader.items[0][1]) is not None:
+                    await self._peer._fetch(inbound)
                 return self._peer.next_item(call.call_id, 0, reader, call.declared.item)
             if not self._is_closed:
                 self._is_closed = True
@@ -592,10 +700,6 @@ def _asynchronously(items: Any) -> AsyncIterator[Any]:
 async def _from_iterable(items: Iterable[Any]) -> AsyncIterator[Any]:
     for item in items:
         yield item
-
-
-def _encode_none(value: None, attaching: object) -> bytes:
-    return b"\xc0"
 
 
 def _duplicated(fds: Sequence[int]) -> Sequence[int]:

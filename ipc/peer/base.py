@@ -11,7 +11,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -19,6 +19,7 @@ from ..channel.base import Channel
 from ..datagram import Datagram
 from ..errors import CallError, CallTimeout, PeerProtocolError
 from ..frames import (
+    Attached,
     Call,
     Cancel,
     Credit,
@@ -32,15 +33,24 @@ from ..frames import (
     Part,
     Release,
     Reply,
+    Share,
+    Unshare,
     weight,
 )
 from ..interface.codec import Codec
 from ..interface.declared import Declared, declared
-from ..interface.errors import ArgumentsUnfit, ValueUnfit
+from ..interface.errors import ArgumentsUnfit
+from ..memory.arena import Arena
 from ..messages import MAX_INLINE, shorten
 from .attachments import Inbound, Outbound, TooMuch
 from .records import MAX_DEPTH, MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, Reader, Writer, window_of
 from .store import Store, TooLarge
+
+Encoded: TypeAlias = tuple[bytes | None, Outbound | None]
+"""A payload, None if it is the first attachment, and the attachments, if there are any."""
+
+
+NOTHING: Encoded = (b"\xc0", None)
 
 
 class Side(Protocol):
@@ -79,10 +89,14 @@ class Side(Protocol):
 class Peer(ABC):
     """One of two equals. Owns *channel* and *store*; the subclasses wait."""
 
+    gradually = False
+    """Whether large buffers are copied by and by, so that others can run in between."""
+
     def __init__(self, channel: Channel, side: Side, store: Store, offers: Mapping[int, Answers]) -> None:
         self.channel = channel
         self.side = side
         self.store = store
+        store.share = self.share
         self.ended: BaseException | None = None
         self._targets: dict[int, Answers] = dict(offers)
         self._target_numbers = itertools.count(1024)
@@ -102,6 +116,9 @@ class Peer(ABC):
             Credit: self._take_credit,
             End: self._take_end,
             Release: self._take_release,
+            Unshare: self._take_unshare,
+            Attached: self._take_attached,
+            Share: self._take_share,
         }
 
     # What the engines do.
@@ -151,7 +168,7 @@ class Peer(ABC):
         return Inbound(self.store, parts, received, self._proxy, lent=lent)
 
     def _take_call(self, frame: Call, received: Datagram) -> None:
-        inbound = self._inbound(frame.parts, received, lent=True)
+        inbound = self._inbound(frame.parts, received, lent=True) if frame.parts or received.fds else None
         if frame.call_id <= self._last_call:
             _close(inbound)
             raise PeerProtocolError(f"call {frame.call_id} came after call {self._last_call}")
@@ -165,14 +182,19 @@ class Peer(ABC):
             kind, text = self._not_there(frame.target)
             self._post(Failed(frame.call_id, kind, "", text))
             return
-        incoming = Incoming(frame, answer, inbound, Writer(frame.credit))
-        if (outer := self._calls.get(frame.within)) is not None:
+        incoming = Incoming(frame, answer, inbound)
+        if frame.within and (outer := self._calls.get(frame.within)) is not None:
             incoming.depth = outer.depth + 1
-        for position in answer.declared.uploads:
-            incoming.readers[position] = Reader(window_of(answer.declared))
-            self._post(Credit(frame.call_id, position + 1, window_of(answer.declared)))
+        if answer.declared.uploads:
+            self._expect_uploads(incoming)
         self._answering[frame.call_id] = incoming
         self._start(incoming)
+
+    def _expect_uploads(self, incoming: Incoming) -> None:
+        window = window_of(incoming.answer.declared)
+        incoming.readers = {position: Reader(window) for position in incoming.answer.declared.uploads}
+        for position in incoming.readers:
+            self._post(Credit(incoming.call_id, position + 1, window))
 
     def _not_there(self, target: int) -> tuple[FailureKind, str]:
         answers = self._targets.get(target)
@@ -190,7 +212,9 @@ class Peer(ABC):
         self._start(Incoming(call, answer, inbound))
 
     def _take_answer(self, frame: Reply | Failed, received: Datagram) -> None:
-        inbound = self._inbound(frame.parts, received, lent=False) if type(frame) is Reply else None
+        inbound = None
+        if type(frame) is Reply and (frame.parts or received.fds):
+            inbound = self._inbound(frame.parts, received, lent=False)
         call = self._calls.pop(frame.call_id, None)
         if call is None:
             _close(inbound)
@@ -199,7 +223,9 @@ class Peer(ABC):
                 raise PeerProtocolError(f"an answer came to call {frame.call_id}, which is not under way")
             self._finish(call)
             return
-        call.answer, call.inbound = frame, inbound
+        call.answer = frame
+        if inbound is not None:
+            call.inbound = inbound
         self._finish(call)
         self._settle(call)
 
@@ -209,8 +235,9 @@ class Peer(ABC):
             call.outbound.discard()
             for number in call.outbound.exported:
                 self._targets.pop(number, None)
-        for upload in call.uploads:
-            self._stop_upload(upload)
+        if call.uploads:
+            for upload in call.uploads:
+                self._stop_upload(upload)
 
     @abstractmethod
     def _stop_upload(self, upload: Any) -> None:
@@ -270,7 +297,8 @@ class Peer(ABC):
             gone = frame.call_id <= self._newest_call
         else:
             incoming = self._answering.get(frame.call_id)
-            writer = incoming.writer if incoming is not None else None
+            streams = incoming is not None and incoming.answer.declared.kind == "stream"
+            writer = incoming.writer if incoming is not None and streams else None
             gone = frame.call_id <= self._last_call
         if writer is None:
             if gone:
@@ -290,7 +318,34 @@ class Peer(ABC):
             self._wake(reader.waiter)
 
     def _take_release(self, frame: Release, received: Datagram) -> None:
-        self.store.released(frame.pieces)
+        self._unshare(self.store.released(frame.generation, frame.offsets))
+
+    def _take_unshare(self, frame: Unshare, received: Datagram) -> None:
+        self.store.unshared(frame.generation)
+
+    def _take_attached(self, frame: Attached, received: Datagram) -> None:
+        self._unshare(self.store.attached(frame.generation))
+
+    def _take_share(self, frame: Share, received: Datagram) -> None:
+        if len(received.fds) != 1:
+            raise PeerProtocolError(f"an arena came with {len(received.fds)} fds")
+        readable = frame.written_by == "host"
+        try:
+            self._unshare(self.store.attach(received.take_fd(), frame.size, frame.generation, writable=not readable))
+        except OSError:  # no address space left for it, perhaps: memfds will do
+            return
+        if readable:
+            self._post(Attached(frame.generation))
+
+    def _unshare(self, generations: list[int]) -> None:
+        for generation in generations:
+            self._post(Unshare(generation))
+
+    def share(self, arena: Arena, written_by: Literal["host", "child"]) -> None:
+        """Send *arena* to the other side."""
+        outbound = Outbound(self.store, self._register)
+        outbound.fds.append(arena.fd)
+        self._post(Share(arena.generation, arena.size, written_by), outbound)
 
     # What is answered.
 
@@ -298,7 +353,7 @@ class Peer(ABC):
         """Return the arguments of *incoming*; where it is many calls, a list of theirs."""
         method, frame = incoming.answer.declared, incoming.frame
         try:
-            payload = frame.payload
+            payload: bytes | memoryview | None = frame.payload
             if payload is None:
                 if incoming.inbound is None:
                     raise PeerProtocolError(f"call {frame.call_id} has no arguments")
@@ -310,16 +365,21 @@ class Peer(ABC):
             self._broken(error)
             raise
 
-    def _reply(self, incoming: Incoming, encoder: Callable[..., bytes], result: Any) -> None:
-        payload, outbound = self._encode(encoder, result, ValueUnfit, plain=incoming.answer.declared.plain)
+    def _reply(self, incoming: Incoming, encoded: Encoded) -> None:
+        """Send the result. By now nothing of ours may refer to the arguments: who still does, keeps them."""
+        payload, outbound = encoded
         try:
             self._close_call(incoming)
         except BufferError:
             if outbound is not None:
                 outbound.discard()
             raise
-        parts = tuple(outbound.parts) if outbound is not None else ()
-        self._post(_fitting(Reply(incoming.call_id, payload, parts, self.side.refused())), outbound)
+        refused = self.side.refused()
+        if outbound is None:
+            self._post(_fitting(Reply(incoming.call_id, payload, (), refused)))
+        else:
+            outbound.lend()
+            self._post(_fitting(Reply(incoming.call_id, payload, tuple(outbound.parts), refused)), outbound)
 
     def _fail(self, incoming: Incoming, error: BaseException) -> None:
         with suppress(BufferError):
@@ -333,7 +393,8 @@ class Peer(ABC):
 
     def _close_call(self, incoming: Incoming) -> None:
         self._answering.pop(incoming.call_id, None)
-        incoming.close()
+        if incoming.inbound is not None or incoming.readers:
+            incoming.close()
 
     # What goes out.
 
@@ -346,33 +407,43 @@ class Peer(ABC):
     def _proxy(self, interface: type, number: int) -> object:
         return self.side.proxy(interface, number)
 
+    def _encoded(self, method: Declared, arguments: tuple[Any, ...], *, many: bool = False) -> Encoded:
+        """Return *arguments* as a payload with its attachments. `ArgumentsUnfit`: they cannot be sent."""
+        encoder = method.encode_many if many else method.encode_arguments
+        return self._encode(encoder, arguments, ArgumentsUnfit, plain=method.plain)
+
     def _begin(
         self,
         target: int,
         method: Declared,
-        arguments: tuple[Any, ...],
+        encoded: Encoded,
         timeout: float | None,
         runs: Incoming | None,
         *,
-        many: bool = False,
+        many: int = 0,
     ) -> tuple[Outgoing, Call]:
-        """Return a new call and its frame; *runs* is the call that asks for it. `ArgumentsUnfit`: it cannot be sent."""
+        """Return a new call and its frame; *runs* is the call that asks for it."""
+        payload, outbound = encoded
         if runs is not None and runs.depth >= MAX_DEPTH:
+            if outbound is not None:
+                outbound.discard()
             raise CallError(f"could not call {method.name!r}: calls are nested more than {MAX_DEPTH} deep")
-        encoder = method.encode_many if many else method.encode_arguments
-        payload, outbound = self._encode(encoder, arguments, ArgumentsUnfit, plain=method.plain)
         call = Outgoing(next(self._call_numbers), method, timeout, runs)
-        call.outbound, call.many = outbound, len(arguments) if many else 0
+        parts: tuple[Part, ...] = ()
+        if outbound is not None:
+            call.outbound, parts = outbound, tuple(outbound.parts)
+        if many:
+            call.many = many
         credit = 0
         if method.kind == "stream":
             credit = window_of(method)
             call.reader = Reader(credit)
-        for position in method.uploads:
-            call.writers[position] = Writer()
-        parts = tuple(outbound.parts) if outbound is not None else ()
+        if method.uploads:
+            call.writers = {position: Writer() for position in method.uploads}
+            call.uploads = []
         milliseconds = None if timeout is None else int(timeout * 1000)
         within = 0 if runs is None else runs.call_id
-        frame = Call(call.call_id, target, method.name, payload, parts, milliseconds, credit, within, many)
+        frame = Call(call.call_id, target, method.name, payload, parts, milliseconds, credit, within, many > 0)
         self._newest_call = call.call_id
         self._calls[call.call_id] = call
         return call, frame
@@ -429,9 +500,7 @@ class Peer(ABC):
             self._broken(error)
             raise
 
-    def _encode(
-        self, encoder: Callable[..., bytes], value: Any, unfit: type[Exception], *, plain: bool
-    ) -> tuple[bytes | None, Outbound | None]:
+    def _encode(self, encoder: Callable[..., bytes], value: Any, unfit: type[Exception], *, plain: bool) -> Encoded:
         """Return *value* as a payload with its attachments; a payload that is too large is one itself, the first.
 
         Raises *unfit* if it cannot be sent.
@@ -440,7 +509,7 @@ class Peer(ABC):
             payload = encoder(value, None)
             if len(payload) <= MAX_INLINE:
                 return payload, None
-        outbound = Outbound(self.store, self._register)
+        outbound = Outbound(self.store, self._register, gradually=self.gradually)
         try:
             if plain:
                 outbound.buffer(memoryview(payload))
@@ -497,16 +566,19 @@ class Peer(ABC):
             for reader in incoming.readers.values():
                 reader.ended, reader.failure = True, "the channel is closed"
                 self._wake(reader.waiter)
-            self._wake(incoming.writer.waiter)
+            if incoming.answer.declared.kind == "stream":
+                self._wake(incoming.writer.waiter)
 
     def _settle(self, call: Outgoing) -> None:
         call.done = True
         if call.reader is not None:
             call.reader.ended = True
             self._wake(call.reader.waiter)
-        for writer in call.writers.values():
-            self._wake(writer.waiter)
-        self._wake(call.waiter)
+        if call.writers:
+            for writer in call.writers.values():
+                self._wake(writer.waiter)
+        if call.waiter is not None:
+            self._wake(call.waiter)
 
 
 def decode_item(decode: Callable[..., Any], entry: tuple[bytes | None, Inbound | None]) -> Any:

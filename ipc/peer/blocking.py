@@ -26,15 +26,17 @@ from ..frames import (
     Frame,
     Items,
     Notify,
+    Part,
     Shutdown,
     encode,
+    fit,
     weight,
 )
 from ..interface.declared import Declared
-from ..interface.errors import ArgumentsUnfit, ValueUnfit
+from ..interface.errors import ValueUnfit
 from ..messages import shorten
 from .attachments import Outbound
-from .base import Peer, Side
+from .base import NOTHING, Encoded, Peer, Side
 from .records import MAX_UNDER_WAY, Answers, Incoming, Outgoing, Producer, Reader
 from .store import Store
 
@@ -73,21 +75,25 @@ class BlockingPeer(Peer):
 
     def _wait(self, done: Callable[[], Any], end: float | None = None) -> bool:
         """Read, and answer what may be answered, until *done* says so or until the time *end*; return whether done."""
+        reading = self._reading
         while not done():
-            if self._work():
+            if (self._todo or self._producing) and self._work():
                 continue
             if end is not None and time.monotonic() >= end:
                 return False
-            if self._reading.acquire(blocking=False):
+            if reading.acquire(False):
                 try:
-                    self._flush()
+                    if self._out:
+                        self._flush()
                     self._read(end)
                 finally:
-                    self._reading.release()
-                    self._tell_followers()
+                    reading.release()
+                    if self._followers:
+                        self._tell_followers()
             else:
                 self._follow(done, end)
-            self._check_cancelled()
+            if self._running:
+                self._check_cancelled()
         return True
 
     def _read(self, end: float | None) -> None:
@@ -98,7 +104,6 @@ class BlockingPeer(Peer):
                 self.take(received)
         except (EndOfChannel, PeerProtocolError) as error:
             self.end(error)
-            self._tell_followers()
 
     def _tell_followers(self) -> None:
         if self._followers:
@@ -160,8 +165,6 @@ class BlockingPeer(Peer):
 
     def _work(self) -> bool:
         """Answer one call, or go on with one stream, if there is one that this thread may go on with now."""
-        if not self._todo and not self._producing:
-            return False
         incoming = self._next() if self._todo and self._executes() else None
         if incoming is None:
             return bool(self._producing) and self._produce_next()
@@ -198,28 +201,32 @@ class BlockingPeer(Peer):
         self._running.append(incoming)
         began = time.perf_counter()
         try:
-            self._answer(incoming)
+            encoded = self._answer(incoming)
+            if encoded is not None:
+                self._reply(incoming, encoded)
+            elif incoming.answer.declared.kind == "notify":
+                incoming.close()
         except BaseException as error:  # noqa: BLE001 - the edge of foreign code: whatever it raises is its answer
             self._fail(incoming, error)
         finally:
             self._running.pop()
             incoming.answer.took = time.perf_counter() - began
 
-    def _answer(self, incoming: Incoming) -> None:
+    def _answer(self, incoming: Incoming) -> Encoded | None:
+        """Run the method; return its encoded result, if it has one now."""
         frame, method, function = incoming.frame, incoming.answer.declared, incoming.answer.function
         arguments = self._arguments(incoming)
         if frame.many:
-            self._reply(incoming, method.result.encode_many, [function(*each) for each in arguments])
-            return
+            results = [function(*each) for each in arguments]
+            return self._encode(method.result.encode_many, results, ValueUnfit, plain=method.plain)
         if incoming.readers:
             arguments = self._with_uploads(incoming, arguments)
         result = function(*arguments)
         if method.kind == "call":
-            self._reply(incoming, method.result.encode, result)
-        elif method.item is not None:
+            return self._encode(method.result.encode, result, ValueUnfit, plain=method.plain)
+        if method.item is not None:
             self._producing.append(Producer(iter(result), method.item, incoming.writer, incoming.call_id, 0, incoming))
-        else:
-            incoming.close()
+        return None
 
     def _with_uploads(self, incoming: Incoming, arguments: Sequence[Any]) -> tuple[Any, ...]:
         given = list(arguments)
@@ -271,7 +278,8 @@ class BlockingPeer(Peer):
                 raise Cancelled
             over = self._send_items(producer)
             if over:
-                self._reply(incoming, _encode_none, None)
+                producer.iterator = iter(())  # what it holds of the arguments goes with it
+                self._reply(incoming, NOTHING)
         except BaseException as error:  # noqa: BLE001 - the edge of foreign code, as in _run
             self._fail(incoming, error)
             return True
@@ -320,7 +328,10 @@ class BlockingPeer(Peer):
 
     def _post_items(self, producer: Producer, batch: list[bytes], outbound: Outbound | None = None) -> None:
         if batch or outbound is not None:
-            parts = tuple(outbound.parts) if outbound is not None else ()
+            parts: tuple[Part, ...] = ()
+            if outbound is not None:
+                parts = tuple(outbound.parts)
+                outbound.lend()
             self._post(Items(producer.call_id, producer.stream, tuple(batch), parts), outbound)
             batch.clear()
 
@@ -343,7 +354,9 @@ class BlockingPeer(Peer):
 
     def notify(self, target: int, method: Declared, arguments: tuple[Any, ...]) -> None:
         """Tell *target* something, without an answer."""
-        payload, outbound = self._encode(method.encode_arguments, arguments, ArgumentsUnfit, plain=method.plain)
+        payload, outbound = self._encoded(method, arguments)
+        if outbound is not None:
+            outbound.lend()
         self._post(Notify(target, method.name, payload, tuple(outbound.parts) if outbound else ()), outbound)
 
     def _send_call(self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None) -> Outgoing:
@@ -351,14 +364,15 @@ class BlockingPeer(Peer):
             raise self.ended
         runs = self._running[-1] if self._running and self._executes() else None
         end = None if timeout is None else time.monotonic() + timeout
+        encoded = self._encoded(method, arguments)
         with self._sending:  # calls are sent in the order of their numbers
-            call, frame = self._begin(target, method, arguments, timeout, runs)
+            call, frame = self._begin(target, method, encoded, timeout, runs)
             call.deadline = end
             self._post(frame, call.outbound, end)
         for position in method.uploads:
             writer = call.writers[position]
             producer = Producer(iter(arguments[position]), method.upload[position], writer, call.call_id, position + 1)
-            call.uploads.append(producer)
+            call.uploads = [*call.uploads, producer]
             self._producing.append(producer)
         return call
 
@@ -401,6 +415,12 @@ class BlockingPeer(Peer):
         """Send one datagram. A host that has no room to write reads meanwhile: the child may wait for it to do so."""
         fds = outbound.fds if outbound is not None else ()
         try:
+            releases = self.store.releases()
+            if releases and outbound is None and fit([*releases, *frames]):
+                frames = [*releases, *frames]
+            else:
+                for release in releases:
+                    self._send([release], None, end)
             data = encode(frames)
             seconds = None if self._executor is not None else 0.01
             while not self.channel.wait_send(data, fds, seconds):
@@ -477,7 +497,3 @@ def _close_iterator(iterator: Iterator[Any]) -> None:
     close = getattr(iterator, "close", None)
     if close is not None:
         close()
-
-
-def _encode_none(value: None, attaching: object) -> bytes:
-    return b"\xc0"

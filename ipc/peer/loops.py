@@ -7,6 +7,7 @@ has no anyio. Readiness wakes a callback; a call parks its task and is woken by 
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -128,8 +129,11 @@ class AsyncioLoop:
         return task
 
     def cancel(self, task: Any) -> None:
-        """See `Loop.cancel`."""
-        task.cancel()
+        """See `Loop.cancel`. A task that has not begun does so first: else it could not even say that it was cancelled."""
+        if inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:
+            self._loop.call_soon(task.cancel)
+        else:
+            task.cancel()
 
     async def pause(self) -> None:
         """See `Loop.pause`."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from ..frames import Call, Failed, Reply
@@ -82,34 +83,35 @@ class Writer:
 class Outgoing:
     """A call of ours, made while we answer *runs*, if it was.
 
-    ``answer`` is the peer's, ``error`` what else ended the call; one of them is there once it is ``done``.
+    ``answer`` is the peer's, ``error`` what else ended the call; one of them is there once it is ``done``. What most
+    calls never have stands in the class: to make one costs as much as to send it.
     """
 
-    __slots__ = (
-        "answer", "broken", "call_id", "chain", "deadline", "declared", "depth", "done", "error", "inbound", "late_since", "many",
-        "outbound", "reader", "runs", "timeout", "uploads", "waiter", "writers",
-    )  # fmt: skip
+    deadline: float | None = None
+    done = False
+    answer: Reply | Failed | None = None
+    error: BaseException | None = None
+    broken: BaseException | None = None
+    inbound: Inbound | None = None
+    outbound: Outbound | None = None
+    reader: Reader | None = None
+    writers: Mapping[int, Writer] = MappingProxyType({})
+    uploads: list[Any] | tuple[()] = ()
+    waiter: Any = None
+    many = 0
+    chain: tuple[Any, ...] = ()
+    late_since: float | None = None
 
     def __init__(self, call_id: int, declared: Declared, timeout: float | None, runs: Incoming | None) -> None:
         self.call_id = call_id
         self.declared = declared
         self.timeout = timeout
         self.runs = runs
-        self.depth = 0 if runs is None else runs.depth + 1
-        self.deadline: float | None = None
-        self.done = False
-        self.answer: Reply | Failed | None = None
-        self.error: BaseException | None = None
-        self.inbound: Inbound | None = None
-        self.outbound: Outbound | None = None
-        self.reader: Reader | None = None
-        self.writers: dict[int, Writer] = {}
-        self.uploads: list[Any] = []
-        self.waiter: Any = None
-        self.many = 0
-        self.chain: tuple[Any, ...] = ()
-        self.broken: BaseException | None = None
-        self.late_since: float | None = None
+
+    @property
+    def depth(self) -> int:
+        """How many calls this one is made within."""
+        return 0 if self.runs is None else self.runs.depth + 1
 
     def is_done(self) -> bool:
         """Whether the outcome is there."""
@@ -128,29 +130,29 @@ class Answer:
 Answers = Mapping[str, Answer]
 
 
-@dataclass(slots=True, eq=False)
 class Incoming:
     """A call of the peer's that this side answers. ``asks`` is the call of ours that it waits for now."""
 
-    frame: Call
-    answer: Answer
-    inbound: Inbound | None
-    writer: Writer = field(default_factory=Writer)
-    readers: dict[int, Reader] = field(default_factory=dict)
-    depth: int = 0
-    asks: int = 0
-    cancelled: bool = False
+    readers: Mapping[int, Reader] = MappingProxyType({})
+    depth = 0
+    asks = 0
+    cancelled = False
     handle: Any = None
 
-    @property
-    def call_id(self) -> int:
+    def __init__(self, frame: Call, answer: Answer, inbound: Inbound | None) -> None:
+        self.frame = frame
+        self.answer = answer
+        self.inbound = inbound
+        self.call_id = frame.call_id
         """The caller's number of it."""
-        return self.frame.call_id
+        if answer.declared.kind == "stream":
+            self.writer = Writer(frame.credit)
 
     def close(self) -> None:
         """Release all that was attached, read or not. `BufferError`: somebody keeps a view of an argument."""
-        for reader in self.readers.values():
-            reader.close()
+        if self.readers:
+            for reader in self.readers.values():
+                reader.close()
         if self.inbound is not None:
             self.inbound.close()
 

@@ -1,45 +1,348 @@
-"""Where large attachments lie: in the two arenas of a child, or, when those are full, each in a sealed memfd."""
+"""Where large attachments lie: in two arenas for each child, or, when those are full, each in a sealed memfd.
+
+The host makes the arenas, with the first payload that needs one, and larger ones when they are full, up to a limit; the
+older ones go once nothing lies in them any more. The child says when it can read a new one (`Attached`): it may have
+no address space left, and is then sent memfds.
+
+The host copies whatever it reads into private memory, for the child can still write it. The child looks at the host's
+arena itself, which it cannot write and where nothing changes until it says that it is done.
+"""
 
 from __future__ import annotations
 
+import gc
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NamedTuple
+
 from ..errors import PeerProtocolError
-from ..frames import Piece, Sealed
-from ..memory.buffer import Buffer
+from ..frames import Piece, Release, Sealed
+from ..memory.arena import Arena, Side, Use
+from ..memory.buffer import Buffer, SharedBuffer
+from ..memory.outstanding import Outstanding
+from ..memory.recycle import Recycler
 from ..payload import make_sealed, read_sealed
+
+FIRST_SIZE = 16 << 20
+"""Bytes of the first arena; only what is used of it takes memory."""
+
+CHUNK = 1 << 20
+"""Bytes that are copied at a time where others want to run in between."""
+
+MAX_GENERATIONS = 12
 
 
 class TooLarge(ValueError):
     """Something has more bytes than one payload may have."""
 
 
+class StoreUse(NamedTuple):
+    """How the memory of one child is used: what this side writes, what it reads, and how often neither would do."""
+
+    written: Use | None
+    read: Use | None
+    kept: int
+    memfds: int
+
+
+class Reading:
+    """An arena of the other side's, and what of it is still looked at.
+
+    ``loans`` are views that end with a call, and ``kept`` those that did not.
+    """
+
+    def __init__(self, arena: Arena) -> None:
+        self.arena = arena
+        self.outstanding = Outstanding(arena)
+        self.done: deque[int] = deque()
+        self.loans = self.kept = 0
+
+    def lingering(self) -> int:
+        """Return how many views there are that should not be."""
+        return max(0, self.outstanding.lingering - self.loans)
+
+
 class Store:
-    """The large attachments of one child, as one side sees them. *limit* is the most bytes that one may have."""
+    """The large attachments of one child, as one side sees them.
 
-    def __init__(self, limit: int) -> None:
+    Args:
+        limit: The most bytes that one attachment may have.
+        arena_limit: The most bytes of an arena that is made here; 0 where the other side makes them.
+        copies: Whether what the other side wrote is copied before it is looked at.
+
+    Attributes:
+        share: Sends an arena to the other side, with who writes it; the peer sets it.
+    """
+
+    share: Callable[[Arena, Side], None]
+
+    def __init__(self, limit: int, *, arena_limit: int = 0, copies: bool = True) -> None:
         self.limit = limit
+        self.copies = copies
+        self.memfds = 0
+        self._arena_limit = arena_limit
+        self._writing: Arena | None = None
+        self._offered: Arena | None = None
+        self._retired: dict[int, Arena] = {}
+        self._reading: dict[int, Reading] = {}
+        self._newest: Reading | None = None
+        self._generation = 0
+        self._recycler = Recycler(2 * max(limit, FIRST_SIZE)) if copies else None
 
-    def place(self, data: memoryview) -> tuple[Piece | Sealed, int | None]:
-        """See `Memory.place`."""
-        if data.nbytes > self.limit:
-            raise TooLarge(f"its {data.nbytes} bytes are over max_payload = {self.limit}")
+    # What this side writes.
+
+    def place(self, data: memoryview[Any]) -> tuple[Piece | Sealed, int | None]:
+        """Store *data*; return where, with a new fd if that is a memfd, which is the caller's."""
+        piece = self.begin(data.nbytes)
+        if piece is not None:
+            self.fill(piece, data, 0, data.nbytes)
+            return piece, None
+        self.memfds += 1
         return Sealed(data.nbytes), make_sealed(data)
 
+    def begin(self, length: int) -> Piece | None:
+        """Return a piece that is to be filled; None if no arena has room for it. `TooLarge`."""
+        if length > self.limit:
+            raise TooLarge(f"its {length} bytes are over max_payload = {self.limit}")
+        piece = self._writing.begin(length) if self._writing is not None else None
+        if piece is None and self._arena_limit:
+            self._offer(length)
+        return piece
+
+    def fill(self, piece: Piece, data: memoryview[Any], start: int, stop: int) -> None:
+        """Copy the bytes from *start* to *stop* of *data* into *piece*."""
+        self._of(piece.generation).fill(piece, data, start, stop)
+
+    def reserve(self, length: int) -> SharedBuffer | None:
+        """Return *length* bytes to be filled by the caller and then sent, or None if there is no room for them."""
+        if length > self.limit:
+            raise TooLarge(f"{length} bytes are over max_payload = {self.limit}")
+        if self._writing is None:
+            if self._arena_limit:
+                self._offer(length)
+            return None
+        return SharedBuffer.reserve(self._writing, length)
+
+    def hand_over(self, buffer: SharedBuffer) -> Piece | None:
+        """Return the piece of a buffer that was reserved here, which is no longer the buffer's; None if it was not."""
+        return buffer.hand_over(self._writing) if self._writing is not None else None
+
+    def _offer(self, length: int) -> None:
+        """Make a larger arena for what this side writes, and use it once the other side can read it."""
+        if self._offered is not None and self._offered.size >= length:
+            return
+        size = self._next_size(self._writing, length)
+        if size == 0:
+            return
+        with suppress(OSError):  # no memory, or no fds: memfds, or an error of their own, do as well
+            arena = self._make(size, "host")
+            self._offered = arena
+            self.share(arena, "host")
+
+    def _next_size(self, old: Arena | None, length: int) -> int:
+        """Return the size of the next arena; 0 if there can be none for *length* bytes."""
+        size = max(FIRST_SIZE, 1 << (2 * length - 1).bit_length())
+        if old is not None:
+            size = max(size, 2 * old.size)
+        size = min(size, self._arena_limit)
+        too_small = size < length or (old is not None and size <= old.size)
+        return 0 if too_small or self._generation >= MAX_GENERATIONS else size
+
+    def _make(self, size: int, written_by: Side) -> Arena:
+        self._generation += 1
+        return Arena.create(size, written_by=written_by, generation=self._generation)
+
+    def attached(self, generation: int) -> list[int]:
+        """The other side can read the arena that was offered; return which ones it will hear nothing of any more."""
+        if self._offered is None or self._offered.generation != generation:
+            if generation > self._generation:
+                raise PeerProtocolError(f"arena {generation} was attached, which there is not")
+            return []
+        if self._writing is not None:
+            self._retired[self._writing.generation] = self._writing
+        self._writing, self._offered = self._offered, None
+        return self._drop_retired()
+
+    def _drop_retired(self) -> list[int]:
+        gone = [generation for generation, arena in self._retired.items() if not arena.use.used]
+        for generation in gone:
+            self._retired.pop(generation).close()
+        return gone
+
+    def _of(self, generation: int) -> Arena:
+        if self._writing is not None and self._writing.generation == generation:
+            return self._writing
+        arena = self._retired.get(generation)
+        if arena is None:
+            raise PeerProtocolError(f"arena {generation} is not in use")
+        return arena
+
     def free(self, pieces: list[Piece]) -> None:
-        """See `Memory.free`."""
+        """Take back pieces that the other side is done with."""
+        for piece in pieces:
+            self._of(piece.generation).free(piece)
 
-    def read(self, part: Piece | Sealed, fd: int | None) -> bytes | memoryview:
-        """See `Memory.read`."""
-        if fd is None:
-            raise PeerProtocolError("a piece of an arena that is not there")
-        return read_sealed(fd, self.limit)
+    def lend(self, pieces: list[Piece]) -> None:
+        """Let the other side release *pieces*, which go out as a result or an item."""
+        for piece in pieces:
+            self._of(piece.generation).lend(piece)
 
-    def buffer(self, part: Piece | Sealed, fd: int | None) -> Buffer:
-        """See `Memory.buffer`."""
-        return Buffer(memoryview(self.read(part, fd)))
+    def released(self, generation: int, offsets: tuple[int, ...]) -> list[int]:
+        """The other side no longer looks at pieces; return which arenas are gone with them. `PeerProtocolError`."""
+        self._of(generation).release(generation, offsets)
+        return self._drop_retired() if self._retired else []
 
-    def drop(self, part: Piece) -> None:
-        """See `Memory.drop`."""
+    # What the other side writes.
 
-    def released(self, pieces: tuple[tuple[int, int], ...]) -> None:
-        """The other side no longer looks at *pieces*. `PeerProtocolError` if it did not hold them."""
-        raise PeerProtocolError("a piece was released that nobody held")
+    def attach(self, fd: int, size: int, generation: int, *, writable: bool) -> list[int]:
+        """The host shares an arena; *fd* is taken over. Return which older ones are gone. `OSError`: no room for it."""
+        arena = Arena.attach(fd, size, writable=writable, generation=generation)
+        if not writable:
+            self._add_reading(arena)
+            return []
+        if self._writing is not None:
+            self._retired[self._writing.generation] = self._writing
+        self._writing = arena
+        return self._drop_retired()
+
+    def _add_reading(self, arena: Arena) -> None:
+        self._newest = self._reading[arena.generation] = Reading(arena)
+
+    def unshared(self, generation: int) -> None:
+        """The other side has nothing in one of its arenas any more."""
+        reading = self._reading.pop(generation, None)
+        if reading is None or len(reading.outstanding):
+            raise PeerProtocolError(f"arena {generation} was taken back while it was in use")
+        if reading is self._newest:
+            self._newest = None
+        reading.arena.close()
+
+    def _make_readable(self, length: int) -> None:
+        """The other side had no room for *length* bytes: share a larger arena with it."""
+        if not self._arena_limit:
+            return
+        size = self._next_size(self._newest.arena if self._newest is not None else None, length)
+        if size:
+            with suppress(OSError):
+                arena = self._make(size, "child")
+                self._add_reading(arena)
+                self.share(arena, "child")
+
+    def _reading_of(self, piece: Piece) -> Reading:
+        reading = self._reading.get(piece.generation)
+        if reading is None:
+            raise PeerProtocolError(f"a piece is of arena {piece.generation}, which there is not")
+        if piece.length > self.limit:
+            raise PeerProtocolError(f"a piece of {piece.length} bytes is over the limit of {self.limit}")
+        return reading
+
+    def look(self, piece: Piece) -> memoryview:
+        """Return the bytes of *piece* to be copied at once. `PeerProtocolError` if it overlaps one that is held."""
+        reading = self._reading_of(piece)
+        if len(reading.outstanding):
+            with reading.outstanding.hold(piece):
+                reading.outstanding.drop(piece)
+        return reading.arena.view(piece)
+
+    def take(self, length: int) -> memoryview:
+        """Return private memory to copy into."""
+        return self._recycler.take(length) if self._recycler is not None else memoryview(bytearray(length))
+
+    def read(self, part: Piece | Sealed, fd: int | None, *, lent: bool) -> memoryview | bytes:
+        """Return what the other side has placed, for decoding; *fd* is taken over. *lent*: it is not to be released."""
+        if isinstance(part, Sealed):
+            return self._read_memfd(fd)
+        if not self.copies:
+            return self._look_at(part, lent=lent)
+        memory = self.take(part.length)
+        memory[:] = self.look(part)
+        if not lent:
+            self.drop(part)
+        return memory
+
+    def _read_memfd(self, fd: int | None) -> bytes:
+        assert fd is not None  # Inbound gives one with each Sealed
+        data = read_sealed(fd, self.limit)
+        self._make_readable(len(data))
+        return data
+
+    def buffer(self, part: Piece | Sealed, fd: int | None, *, lent: bool) -> Buffer:
+        """Return what the other side has placed as a buffer; *fd* is taken over."""
+        if isinstance(part, Sealed) or self.copies:
+            return Buffer(memoryview(self.read(part, fd, lent=lent)))
+        return Buffer(self._look_at(part, lent=lent), None if lent else lambda: self.unhold(part))
+
+    def _look_at(self, piece: Piece, *, lent: bool) -> memoryview:
+        """Return the bytes of *piece* where they lie, until `give_back` if they are *lent*, else until `unhold`."""
+        if not lent:
+            return self.hold(piece)
+        reading = self._reading_of(piece)
+        reading.loans += 1
+        return reading.arena.look(piece)
+
+    def shared(self, piece: Piece, *, lent: bool) -> SharedBuffer:
+        """Return *piece* itself; see `SharedBuffer` for its dangers."""
+        reading = self._reading_of(piece)
+        view = self._look_at(piece, lent=lent and not self.copies)
+        released = None if lent and not self.copies else lambda: self.unhold(piece)
+        return SharedBuffer(view.toreadonly(), reading.arena, piece, released)
+
+    def hold(self, piece: Piece) -> memoryview:
+        """Return the bytes of *piece*, which stays as it is until `unhold`."""
+        return self._reading_of(piece).outstanding.hold(piece)
+
+    def unhold(self, piece: Piece) -> None:
+        """Nobody holds *piece* any more; it is released once no view of it is left. From any thread, at any time."""
+        reading = self._reading.get(piece.generation)
+        if reading is not None:
+            reading.outstanding.drop(piece)
+
+    def give_back(self, pieces: list[Piece]) -> None:
+        """End the loan of *pieces*. `BufferError` if somebody keeps a view of one: it will show something else."""
+        for piece in pieces:
+            self._reading_of(piece).loans -= 1
+        for generation in {piece.generation for piece in pieces}:
+            reading = self._reading[generation]
+            if reading.lingering() > reading.kept:
+                gc.collect()  # perhaps only a cycle holds it
+            before, reading.kept = reading.kept, reading.lingering()
+            if reading.kept > before:
+                raise BufferError("a view of an argument was kept after the call; copy what is needed for longer")
+
+    def drop(self, piece: Piece) -> None:
+        """Release *piece*, at which nobody looks."""
+        self._reading_of(piece).done.append(piece.offset)
+
+    def releases(self) -> list[Release]:
+        """Return what to tell the other side about pieces of its arenas."""
+        found = []
+        for generation, reading in self._reading.items():
+            offsets = [reading.done.popleft() for _ in range(len(reading.done))]
+            if len(reading.outstanding):
+                offsets += reading.outstanding.collect()
+            found += [Release(generation, tuple(offsets[i : i + 1024])) for i in range(0, len(offsets), 1024)]
+        return found
+
+    @property
+    def use(self) -> StoreUse:
+        """How the memory is used now."""
+        written = self._writing.use if self._writing is not None else None
+        read = self._newest.arena.use if self._newest is not None else None
+        return StoreUse(written, read, self._recycler.kept if self._recycler is not None else 0, self.memfds)
+
+    def trim(self) -> int:
+        """Give back memory that is kept for later; return how many bytes that were."""
+        freed = self._recycler.trim() if self._recycler is not None else 0
+        return freed + (self._writing.shrink() if self._writing is not None else 0)
+
+    def close(self) -> None:
+        """Unmap all arenas; what is still looked at, with its last view. Idempotent."""
+        for arena in [self._writing, self._offered, *self._retired.values()]:
+            if arena is not None:
+                arena.close()
+        for reading in self._reading.values():
+            reading.arena.close()
+        self._writing = self._offered = self._newest = None
+        self._retired.clear()
+        self._reading.clear()

@@ -44,8 +44,8 @@ A hostile plugin tries each of these in a sealed child, under each backend. Writ
 - The child runs as `nobody`, and once more as root (`run_as = "root"`); one word where both came to the same. What
   takes root without a sandbox too is marked #.
 - What a child can do to the conversation itself (lie about its pid, answer from another process, send what does not
-  fit, shrink what it sent) has nothing to do with the backend: see `tests/host/test_identity.py`,
-  `tests/host/test_calls.py` and `tests/ipc`.
+  fit, shrink what it sent) has nothing to do with the backend: see [attacks-on-peers.md](attacks-on-peers.md),
+  `tests/host/test_identity.py`, `tests/host/test_calls.py` and `tests/ipc`.
 
 | cell | means |
 | --- | --- |

@@ -57,7 +57,9 @@ async def test_large_results_need_a_type() -> None:
     async with launch() as host:
         assert await host.call("blob", 300_000) == b"x" * 300_000
         assert await host.call("text", 300_000) == "x" * 300_000
-        with pytest.raises(ResultError, match=r"of 'numbers' does not fit: it has 300\d* bytes and no declared type; use"):
+        with pytest.raises(
+            ResultError, match=r"of 'numbers' does not fit: it has 300\d* bytes and no declared type; use"
+        ):
             await host.call("numbers", 300_000)
         assert await host.call("numbers", 300_000, returns=list[int]) == [1] * 300_000
 
@@ -153,6 +155,16 @@ async def test_max_payload_holds_both_ways() -> None:
             await host.call("blob", 100_000)
         assert await host.call("blob", 99_000) == b"x" * 99_000
         assert await host.call("length", b"x" * 99_000) == 99_000
+
+
+async def test_what_is_released_gives_way_to_a_message_that_is_full() -> None:
+    """A call that fills its datagram is sent although there is much to release before it."""
+    async with launch() as host:
+        await host.call("echo", b"x" * 100_000)  # from here on, large results lie in an arena
+        async with anyio.create_task_group() as tasks:
+            for _ in range(200):
+                tasks.start_soon(host.call, "blob", 70_000)
+        assert await host.call("length", b"x" * (MAX_INLINE - 4)) == MAX_INLINE - 4
 
 
 async def test_refused_imports_are_named(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
 import tempfile
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from belljar.ipc.errors import PeerProtocolError
-from belljar.ipc.payload import SEALS, check_sealed, make_sealed, read_sealed
+from belljar.ipc.payload import SEALS, check_sealed, make_sealed, map_sealed, read_sealed
 
 from ..helpers import open_fds
 
@@ -62,13 +63,36 @@ def test_a_sealed_payload_reads_back(data: bytes) -> None:
     assert read_sealed(make_sealed(data), len(data)) == data
 
 
+@pytest.mark.parametrize("take", [read_sealed, map_sealed])
 @pytest.mark.parametrize("make", BAD.values(), ids=BAD)
-def test_anything_else_is_refused_and_closed(make: Callable[[], int]) -> None:
+def test_anything_else_is_refused_and_closed(make: Callable[[], int], take: Callable[[int, int], object]) -> None:
     """A payload that could change, is none, is empty or is too large raises PeerProtocolError; no fd stays open."""
     before = open_fds()
     with pytest.raises(PeerProtocolError):
-        read_sealed(make(), 100)
+        take(make(), 100)
     assert open_fds() == before
+
+
+def test_a_mapped_payload_lives_as_long_as_its_last_view() -> None:
+    """A payload can be looked at without a copy, read-only, and is gone with the last slice of it."""
+    before = open_fds()
+    view = map_sealed(make_sealed(b"payload"), 7).view()
+    assert view.readonly
+    part = view[3:]
+    view.release()
+    assert bytes(part) == b"load"
+    del part
+    assert open_fds() == before
+
+
+def test_what_is_mapped_writable_cannot_be_sealed() -> None:
+    """A sender that has kept a way to write cannot set the seals, so nothing of it is ever mapped here."""
+    fd = memfd(b"data", 0)
+    with mmap.mmap(fd, 4):
+        with pytest.raises(OSError, match="busy"):
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+        with pytest.raises(PeerProtocolError, match="not sealed"):
+            map_sealed(fd, 4)
 
 
 def test_a_read_payload_is_closed() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -13,68 +15,69 @@ SIZE = 64 * PAGE
 LENGTHS = st.one_of(st.integers(1, 4096), st.integers(LARGE - 64, 3 * LARGE), st.just(SIZE))
 
 
+def align(length: int) -> int:
+    return PAGE if length >= LARGE else ALIGNMENT
+
+
+def mask(start: int, end: int) -> int:
+    """Return a number with one bit for each block of `ALIGNMENT` bytes."""
+    return (1 << end // ALIGNMENT) - (1 << start // ALIGNMENT)
+
+
+def range_of(offset: int, length: int) -> int:
+    return mask(offset, offset + -(-length // align(length)) * align(length))
+
+
 class Allocations(RuleBasedStateMachine):
-    """Compares an `Allocator` with a plain set of the blocks of 64 bytes that are taken."""
+    """Compares an `Allocator` with a plain map of the blocks that are taken."""
 
     offsets = Bundle("offsets")
 
     @initialize()
     def begin(self) -> None:
         self.allocator = Allocator(SIZE)
-        self.taken: dict[int, set[int]] = {}
-        self.peak = 0
+        self.ranges: dict[int, int] = {}
+        self.taken = self.peak = 0
 
     @rule(target=offsets, length=LENGTHS)
     def allocate(self, length: int) -> int:
         offset = self.allocator.allocate(length)
-        align = PAGE if length >= LARGE else ALIGNMENT
         if offset is None:
-            assert not any(self._fits(start, length) for start in range(0, SIZE, align))
+            assert not any(self.fits(start, length) for start in range(0, SIZE, align(length)))
             return -1
-        assert offset % align == 0
-        assert self._fits(offset, length)
-        self.taken[offset] = self._blocks(offset, length)
-        self.peak = max(self.peak, sum(map(len, self.taken.values())))
+        assert offset % align(length) == 0
+        assert self.fits(offset, length)
+        self.ranges[offset] = range_of(offset, length)
+        self.taken |= self.ranges[offset]
+        self.peak = max(self.peak, self.taken.bit_count())
         return offset
 
-    @rule(offset=consumes(offsets))
-    def free(self, offset: int) -> None:
-        if self.taken.pop(offset, None) is None:
-            with pytest.raises(NotAllocated):
-                self.allocator.free(offset)
-        else:
-            self.allocator.free(offset)
+    def fits(self, offset: int, length: int) -> bool:
+        wanted = range_of(offset, length)
+        return not wanted & self.taken and wanted < 1 << SIZE // ALIGNMENT
 
-    @rule(offset=st.integers(0, SIZE))
-    def free_anything(self, offset: int) -> None:
-        if offset not in self.taken:
+    @rule(offset=consumes(offsets) | st.integers(0, SIZE))
+    def free(self, offset: int) -> None:
+        if offset not in self.ranges:
             with pytest.raises(NotAllocated):
                 self.allocator.free(offset)
+            return
+        self.allocator.free(offset)
+        self.taken ^= self.ranges.pop(offset)
 
     @invariant()
     def agrees(self) -> None:
-        taken = set[int]().union(*self.taken.values())
         holes = list(self.allocator.holes())
-        free = {block for start, end in holes for block in range(start, end, ALIGNMENT)}
-        assert free == set(range(0, SIZE, ALIGNMENT)) - taken
-        assert all(end < start for (_, end), (start, _) in zip(holes, holes[1:], strict=False))
-        assert self.allocator.used == len(taken) * ALIGNMENT
+        assert sum(mask(start, end) for start, end in holes) == mask(0, SIZE) ^ self.taken
+        assert all(end < start for (_, end), (start, _) in pairwise(holes))
+        assert self.allocator.used == self.taken.bit_count() * ALIGNMENT
         assert self.allocator.peak == self.peak * ALIGNMENT
-        assert self.allocator.end == max(taken, default=-ALIGNMENT) + ALIGNMENT
+        assert self.allocator.end == self.taken.bit_length() * ALIGNMENT
         assert self.allocator.largest_free == max((end - start for start, end in holes), default=0)
 
-    @staticmethod
-    def _blocks(offset: int, length: int) -> set[int]:
-        align = PAGE if length >= LARGE else ALIGNMENT
-        return set(range(offset, offset + -(-length // align) * align, ALIGNMENT))
 
-    def _fits(self, offset: int, length: int) -> bool:
-        blocks = self._blocks(offset, length)
-        return max(blocks) < SIZE and not any(blocks & taken for taken in self.taken.values())
-
-
-Allocations.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
-test_allocations_agree_with_a_model = pytest.mark.filterwarnings("default")(Allocations.TestCase)
+Allocations.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+test_allocations_agree_with_a_model = Allocations.TestCase
 
 
 def test_a_range_that_is_freed_is_the_next_to_be_taken() -> None:
