@@ -159,7 +159,7 @@ class AsyncPeer(Peer):
                 if received is None:
                     break
                 self.take(received)
-                if self._is_over():
+                if self._has_ended():
                     return
                 if self._says_so_again and not self._calls:
                     break
@@ -176,7 +176,7 @@ class AsyncPeer(Peer):
         while self.abandoned:
             self._give_up(self.abandoned.popleft())
 
-    def _is_over(self) -> bool:
+    def _has_ended(self) -> bool:
         return self.ended is not None
 
     def _broken(self, error: PeerProtocolError) -> None:

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from typing import cast
 
 from belljar.child import services
 from belljar.ipc import datagram, messages
@@ -52,8 +53,7 @@ def peer() -> BlockingPeer:
     """Return what this process talks to its host through."""
     found = services._services
     assert found is not None
-    assert isinstance(found.peer, BlockingPeer)
-    return found.peer
+    return cast(BlockingPeer, found.peer)
 
 
 def running() -> int:
@@ -85,6 +85,12 @@ def answer(payload: bytes | None, *fds: int, parts: tuple[Part, ...] = (), offse
 def answer_large(*fds: int) -> None:
     """Answer with a payload that is said to be in a sealed memfd."""
     answer(None, *fds, parts=(Sealed(100),))
+
+
+def count_down() -> None:
+    """Make calls with falling numbers, and wait for what comes of it."""
+    say(Call(8, 9, "m", NIL), Call(7, 9, "m", NIL))
+    threading.Event().wait()
 
 
 ABUSES: dict[str, Callable[[], object]] = {
@@ -127,7 +133,7 @@ ABUSES: dict[str, Callable[[], object]] = {
     "end of a stream of a call to come": lambda: say(End(999, 1)),
     "credit of a call to come": lambda: say(Credit(running() + 1, 1, 1)),
     "cancellation of a call to come": lambda: say(Cancel(999)),
-    "calls that count down": lambda: say(Call(8, 9, "m", NIL), Call(7, 9, "m", NIL)) or threading.Event().wait(),
+    "calls that count down": lambda: count_down(),
 }
 
 
