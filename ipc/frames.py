@@ -223,6 +223,11 @@ def weight(frame: Frame) -> int:
     return size
 
 
+def fit(frames: Sequence[Frame]) -> bool:
+    """Whether *frames* surely go into one datagram."""
+    return len(frames) <= MAX_FRAMES and sum(FRAME_SPACE + weight(frame) for frame in frames) <= MAX_DATAGRAM
+
+
 def encode(frames: Sequence[Frame]) -> bytes:
     """Return *frames* as one datagram; `LocalProtocolError` if they do not fit."""
     data = _encoder.encode(frames)
@@ -276,4 +281,5 @@ __all__ = [
     "decode_from_child",
     "decode_from_host",
     "encode",
+    "fit",
 ]
