@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, cast
 
-from ..ipc.errors import ServiceError
+from ..ipc.errors import CallError, ServiceError
 from ..ipc.interface import ArgumentsUnfit, Declared, ValueUnfit, declared
 
 T = TypeVar("T")
@@ -58,6 +58,8 @@ class Services:
             raise ServiceError(f"{where} can be called once the plugin is loaded, and not before")
         try:
             return self.peer.ask(target, method, arguments)
+        except CallError as error:
+            raise ServiceError(str(error)) from None
         except ArgumentsUnfit as error:
             raise ServiceError(f"could not call {where}: {error}") from None
         except ValueUnfit as error:

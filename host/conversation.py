@@ -104,7 +104,7 @@ class Conversation:
         peer, seconds, called = self.ready_peer(method), self._seconds(timeout), untyped(method, returns)
         under_way: deque[Outgoing] = deque()
         try:
-            for chunk in _chunks(calls, chunksize):
+            for chunk in chunks(calls, chunksize):
                 under_way.append(await peer.begin(0, called, chunk, seconds, many=True))
                 if len(under_way) > 1:
                     for result in await peer.finish(under_way.popleft()):
@@ -162,7 +162,7 @@ class Conversation:
         return error
 
 
-def _chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[tuple[tuple[Any, ...], ...]]:
+def chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[tuple[tuple[Any, ...], ...]]:
     """Yield *calls* in tuples of *size*; the last may be smaller."""
     rest = iter(calls)
     while chunk := tuple(itertools.islice(rest, size)):

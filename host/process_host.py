@@ -41,6 +41,7 @@ from .state import Progress, State
 log = logging.getLogger("belljar.host")
 
 T = TypeVar("T")
+C = TypeVar("C", bound=Conversation)
 
 
 HANG_UP_GRACE = 1.0
@@ -91,8 +92,13 @@ class ProcessHost:
         self._outputs: list[Output] = []
         self._denials: Denials | None = None
         self._services = Services(services or {})
-        self._conversation = Conversation(self)
+        self._conversation: Conversation = Conversation(self)
         self._context: AbstractAsyncContextManager[None] | None = None
+
+    def converse_by(self, make: Callable[[ProcessHost], C]) -> C:
+        """Let another kind of `Conversation` carry the calls; before the launch."""
+        self._conversation = conversation = make(self)
+        return conversation
 
     @property
     def state(self) -> State:

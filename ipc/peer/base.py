@@ -17,7 +17,7 @@ import msgspec
 
 from ..channel.base import Channel
 from ..datagram import Datagram
-from ..errors import CallTimeout, PeerProtocolError
+from ..errors import CallError, CallTimeout, PeerProtocolError
 from ..frames import (
     Attached,
     Call,
@@ -43,13 +43,14 @@ from ..interface.errors import ArgumentsUnfit
 from ..memory.arena import Arena
 from ..messages import MAX_INLINE, shorten
 from .attachments import Inbound, Outbound, TooMuch
-from .records import MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, Reader, Writer, window_of
+from .records import MAX_DEPTH, MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, Reader, Writer, window_of
 from .store import Store, TooLarge
 
 Encoded: TypeAlias = tuple[bytes | None, Outbound | None]
 """A payload, None if it is the first attachment, and the attachments, if there are any."""
 
 
+NO_DATAGRAM = Datagram(b"", [], (), None)
 NOTHING: Encoded = (b"\xc0", None)
 
 
@@ -139,6 +140,10 @@ class Peer(ABC):
     def _cancelled(self, incoming: Incoming) -> None:
         """The caller of one that is being answered has given it up."""
 
+    @abstractmethod
+    def _broken(self, error: PeerProtocolError) -> None:
+        """The other side broke a rule where nobody reads the channel: this is the end."""
+
     # What comes in.
 
     def take(self, received: Datagram) -> None:
@@ -163,6 +168,10 @@ class Peer(ABC):
             return None
         return Inbound(self.store, parts, received, self._proxy, lent=lent)
 
+    def _unattached(self, answer: Answer) -> Inbound | None:
+        """References to objects need no part, but something to make proxies."""
+        return None if answer.declared.plain else Inbound(self.store, (), NO_DATAGRAM, self._proxy, lent=True)
+
     def _take_call(self, frame: Call, received: Datagram) -> None:
         inbound = self._inbound(frame.parts, received, lent=True) if frame.parts or received.fds else None
         if frame.call_id <= self._last_call:
@@ -178,7 +187,7 @@ class Peer(ABC):
             kind, text = self._not_there(frame.target)
             self._post(Failed(frame.call_id, kind, "", text))
             return
-        incoming = Incoming(frame, answer, inbound)
+        incoming = Incoming(frame, answer, inbound or self._unattached(answer))
         if frame.within and (outer := self._calls.get(frame.within)) is not None:
             incoming.depth = outer.depth + 1
         if answer.declared.uploads:
@@ -205,7 +214,7 @@ class Peer(ABC):
             _close(inbound)  # by rule: whoever notifies does not hear of it either
             return
         call = Call(0, frame.target, frame.method, frame.payload, frame.parts)
-        self._start(Incoming(call, answer, inbound))
+        self._start(Incoming(call, answer, inbound or self._unattached(answer)))
 
     def _take_answer(self, frame: Reply | Failed, received: Datagram) -> None:
         inbound = None
@@ -345,13 +354,21 @@ class Peer(ABC):
 
     # What is answered.
 
-    def _payload(self, incoming: Incoming) -> bytes | memoryview:
-        payload = incoming.frame.payload
-        if payload is not None:
-            return payload
-        if incoming.inbound is None:
-            raise ArgumentsUnfit("the call has no payload")
-        return incoming.inbound.payload()
+    def _arguments(self, incoming: Incoming) -> Any:
+        """Return the arguments of *incoming*; where it is many calls, a list of theirs."""
+        method, frame = incoming.answer.declared, incoming.frame
+        try:
+            payload: bytes | memoryview | None = frame.payload
+            if payload is None:
+                if incoming.inbound is None:
+                    raise PeerProtocolError(f"call {frame.call_id} has no arguments")
+                payload = incoming.inbound.payload()
+            if frame.many:
+                return method.decode_many(payload)
+            return method.decode_arguments(payload, incoming.inbound)
+        except PeerProtocolError as error:
+            self._broken(error)
+            raise
 
     def _reply(self, incoming: Incoming, encoded: Encoded) -> None:
         """Send the result. By now nothing of ours may refer to the arguments: who still does, keeps them."""
@@ -411,6 +428,8 @@ class Peer(ABC):
         many: int = 0,
     ) -> tuple[Outgoing, Call]:
         """Return a new call and its frame; *runs* is the call that asks for it."""
+        if runs is not None and runs.depth >= MAX_DEPTH:
+            raise CallError(f"could not call {method.name!r}: calls are nested more than {MAX_DEPTH} deep")
         payload, outbound = encoded
         call = Outgoing(next(self._call_numbers), method, timeout, runs)
         parts: tuple[Part, ...] = ()
@@ -478,7 +497,11 @@ class Peer(ABC):
         entry = reader.take()
         if count := reader.to_grant():
             self._post(Credit(call_id, stream, count))
-        return decode_item(codec.decode, entry)
+        try:
+            return decode_item(codec.decode, entry)
+        except PeerProtocolError as error:
+            self._broken(error)
+            raise
 
     def _encode(self, encoder: Callable[..., bytes], value: Any, unfit: type[Exception], *, plain: bool) -> Encoded:
         """Return *value* as a payload with its attachments; a payload that is too large is one itself, the first.

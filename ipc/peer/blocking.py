@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..channel.base import Channel, EndOfChannel
+from ..datagram import MAX_DATAGRAM
 from ..errors import CallTimeout, PeerProtocolError, StreamBroken
 from ..frames import (
     FRAME_SPACE,
@@ -60,6 +61,7 @@ class BlockingPeer(Peer):
         self._takers[Shutdown] = self._take_shutdown
         self._executor = threading.get_ident() if executor else None
         self._reading = threading.Lock()
+        self._sending = threading.RLock()
         self._changed = threading.Condition()
         self._followers = 0
         self._todo: deque[Incoming] = deque()
@@ -117,6 +119,9 @@ class BlockingPeer(Peer):
                     self._changed.wait(TICK if end is None else min(TICK, max(0.0, end - time.monotonic())))
             finally:
                 self._followers -= 1
+
+    def _broken(self, error: PeerProtocolError) -> None:
+        self.end(error)
 
     def _check_cancelled(self) -> None:
         if self._running and self._running[-1].cancelled and self._executes():
@@ -210,11 +215,10 @@ class BlockingPeer(Peer):
     def _answer(self, incoming: Incoming) -> Encoded | None:
         """Run the method; return its encoded result, if it has one now."""
         frame, method, function = incoming.frame, incoming.answer.declared, incoming.answer.function
-        payload = self._payload(incoming)
+        arguments = self._arguments(incoming)
         if frame.many:
-            results = [function(*arguments) for arguments in method.decode_many(payload)]
+            results = [function(*each) for each in arguments]
             return self._encode(method.result.encode_many, results, ValueUnfit, plain=method.plain)
-        arguments = method.decode_arguments(payload, incoming.inbound)
         if incoming.readers:
             arguments = self._with_uploads(incoming, arguments)
         result = function(*arguments)
@@ -342,11 +346,7 @@ class BlockingPeer(Peer):
     def call(self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None = None) -> Any:
         """Call *method* of *target* and return its result; a stream is an iterator. See `Side.heard` for errors."""
         call = self._send_call(target, method, arguments, timeout)
-        if method.kind == "stream":
-            return ItemsOut(self, call)
-        if not call.done:
-            self._await(call, call.is_done, call.deadline)
-        return self._outcome(call)
+        return ItemsOut(self, call) if method.kind == "stream" else self.finish(call)
 
     def notify(self, target: int, method: Declared, arguments: tuple[Any, ...]) -> None:
         """Tell *target* something, without an answer."""
@@ -355,19 +355,49 @@ class BlockingPeer(Peer):
             outbound.lend()
         self._post(Notify(target, method.name, payload, tuple(outbound.parts) if outbound else ()), outbound)
 
-    def _send_call(self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None) -> Outgoing:
+    def call_many(
+        self, target: int, method: Declared, calls: tuple[tuple[Any, ...], ...], timeout: float | None = None
+    ) -> Outgoing:
+        """Send several calls of *method* as one; `finish` it."""
+        return self._send_call(target, method, calls, timeout, many=True)
+
+    def finish(self, call: Outgoing) -> Any:
+        """Wait for the outcome of *call* and return it."""
+        if not call.done:
+            self._await(call, call.is_done, call.deadline)
+        return self._outcome(call)
+
+    def give_up(self, call: Outgoing) -> None:
+        """Nobody waits for *call* any more; nothing, if it is done."""
+        self._give_up(call)
+
+    def shut_down(self) -> None:
+        """Ask the other side to end once it has answered what it was asked before."""
+        self._post(Shutdown())
+
+    def _send_call(
+        self,
+        target: int,
+        method: Declared,
+        arguments: tuple[Any, ...],
+        timeout: float | None,
+        *,
+        many: bool = False,
+    ) -> Outgoing:
         if self.ended is not None:
             raise self.ended
         runs = self._running[-1] if self._running and self._executes() else None
-        call, frame = self._begin(target, method, self._encoded(method, arguments), timeout, runs)
-        if timeout is not None:
-            call.deadline = time.monotonic() + timeout
+        end = None if timeout is None else time.monotonic() + timeout
+        with self._sending:  # calls are sent in the order of their numbers
+            encoded = self._encoded(method, arguments, many=many)
+            call, frame = self._begin(target, method, encoded, timeout, runs, many=len(arguments) if many else 0)
+            call.deadline = end
+            self._post(frame, call.outbound, end)
         for position in method.uploads:
             writer = call.writers[position]
             producer = Producer(iter(arguments[position]), method.upload[position], writer, call.call_id, position + 1)
             call.uploads = [*call.uploads, producer]
             self._producing.append(producer)
-        self._post(frame, call.outbound, call.deadline)
         return call
 
     def _await(self, call: Outgoing, done: Callable[[], Any], end: float | None) -> None:
@@ -389,19 +419,24 @@ class BlockingPeer(Peer):
     # Sending.
 
     def _post(self, frame: Frame, outbound: Outbound | None = None, end: float | None = None) -> None:
-        if outbound is not None or self._executor != threading.get_ident():
+        with self._sending:
+            if outbound is None and self._executor == threading.get_ident():
+                size = FRAME_SPACE + weight(frame)
+                if self._out_size + size > MAX_DATAGRAM:
+                    self._flush()
+                self._out.append(frame)
+                self._out_size += size
+                if self._out_size > MAX_BATCH or len(self._out) == MAX_FRAMES:
+                    self._flush()
+                return
             self._flush()
             self._send([frame], outbound, end)
-            return
-        self._out.append(frame)
-        self._out_size += FRAME_SPACE + weight(frame)
-        if self._out_size > MAX_BATCH or len(self._out) == MAX_FRAMES:
-            self._flush()
 
     def _flush(self) -> None:
-        if self._out and self._executor == threading.get_ident():
-            frames, self._out, self._out_size = self._out, [], 0
-            self._send(frames, None, None)
+        with self._sending:
+            if self._out:
+                frames, self._out, self._out_size = self._out, [], 0
+                self._send(frames, None, None)
 
     def _send(self, frames: Sequence[Frame], outbound: Outbound | None, end: float | None) -> None:
         """Send one datagram. A host that has no room to write reads meanwhile: the child may wait for it to do so."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
-import select
 import time
 from collections.abc import Callable
 
@@ -174,28 +173,29 @@ class Abuser:
     def abuse(self, name: str) -> None:
         (ABUSES | SERVICE_ABUSES)[name]()
 
-    def ask_and_leave(self) -> None:
-        """Ask, and do not wait for the answer, so that the call is answered before it comes."""
-        last = peer()._last_call
-        send(ask(2 * last))
-        send(ask(2 * last + 1))
+    def asks(self, target: int, method: str, payload: bytes) -> str:
+        """Make a call of the host and return the kind of its failure."""
+        say(Call(next(peer()._call_numbers), target, method, payload))
+        received = peer().channel.wait_receive(None)
+        assert received is not None
+        (answer,) = decode_from_host(received.data)
+        assert isinstance(answer, Failed)
+        return answer.kind
 
     def wait_for_nothing(self, count: int) -> None:
-        """Ask for as many services as may be under way, and leave them alone."""
+        """Ask for as many services that never answer."""
         ask_to_wait(count)
 
     def flood(self, seconds: float) -> int:
-        """Keep the host busy with service calls, one always waiting; return how many datagrams it has answered with."""
-        channel, call_id, count, until = peer().channel, 0, 0, time.monotonic() + seconds
-        poll = select.poll()
-        poll.register(channel.fileno(), select.POLLIN | select.POLLOUT)
+        """Keep the host busy with as many calls as may be under way; return how many it has answered."""
+        channel, asked, answered, until = peer().channel, 0, 0, time.monotonic() + seconds
         while time.monotonic() < until:
-            ((_, events),) = poll.poll()
-            while events & select.POLLIN and channel.receive() is not None:
-                count += 1
-            while events & select.POLLOUT and channel.send(ask(call_id + 1)):
-                call_id += 1
-        return count
+            while asked - answered < MAX_UNDER_WAY and channel.send(ask(asked + 1)):
+                asked += 1
+            received = channel.wait_receive(None)
+            assert received is not None
+            answered += len(decode_from_host(received.data))
+        return answered
 
     def flood_and_never_read(self, target: int, method: str, payload: bytes) -> None:
         """Call, and call again, without a look at the answers."""
