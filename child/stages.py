@@ -21,6 +21,7 @@ from ..ipc.channel.base import Channel, EndOfChannel
 from ..ipc.channel.over_socket import SocketChannel
 from ..ipc.datagram import Datagram, close_all
 from ..ipc.errors import PeerProtocolError
+from ..ipc.frames import LogLevels
 from ..ipc.interface import declared_by
 from ..ipc.messages import (
     VERSION,
@@ -50,6 +51,7 @@ from .bundle import BundleImporter, load_attribute
 from .dispatch import make_peer
 from .early_init import EarlyInit
 from .link import HostGone, Link
+from .log_records import LogRecords, set_levels
 from .refused import RefusedImports
 from .services import Services, offer
 from .step import CHANNEL_ZMQ, StepError, handed, scene
@@ -134,6 +136,7 @@ class Child:
         self.half = half
         self.took: dict[str, float] = {}
         self.refused = RefusedImports()
+        self.log = LogRecords(self.refused)
         self.methods: dict[str, Answer] = {}
 
     def take_stages(self) -> None:
@@ -146,7 +149,10 @@ class Child:
         services = self.load()
         channel: Channel = handed(CHANNEL_ZMQ) if configuration.endpoint else SocketChannel(self.link.sock)
         services.peer = make_peer(channel, self.methods, self.refused, services, configuration.max_payload)
+        services.peer.on(LogLevels, set_levels)
+        services.peer.idle = self.log.drain
         self.ready()
+        self.log.flow(services.peer)
         services.peer.serve()
         channel.close()
 
@@ -170,6 +176,7 @@ class Child:
 
     def report(self, error: StageError) -> None:
         """Tell the host which stage failed. It may be gone."""
+        self.log.print_kept()
         message = StageFailed(error.stage, error.errno, shorten(str(error), 4096), self.refused.take())
         try:
             self.link.send(message)
@@ -202,6 +209,7 @@ class Child:
         """Stage 6: what needs files, devices or threads, while this process is still trusted."""
         with self.stage(Stage.EARLY_INIT):
             warm.standard_library()
+            self.log.install(configuration.log_level)
             scene.endpoint, scene.control = configuration.endpoint, self.link.sock
             self.steps = EarlyInit(self.link, configuration.steps, self.birth.policy)
             self.steps.run()

@@ -162,7 +162,7 @@ class Share(_Frame, frozen=True, tag="share"):
 
 
 class Log(_Frame, frozen=True, tag="log"):
-    """Child only: one record of the child's ``logging``, all of it text and numbers."""
+    """Child only: one record of the child's ``logging``, all of it text and numbers. Level 0: only what was dropped."""
 
     logger: Name
     level: Annotated[int, msgspec.Meta(ge=0, le=100)]
@@ -205,6 +205,10 @@ def weight(frame: Frame) -> int:
         size += 4 * (len(frame.error) + len(frame.text) + len(frame.traceback))
     if isinstance(frame, (Call, Notify)):
         size += 4 * len(frame.method)
+    if isinstance(frame, Log):
+        size += 4 * (len(frame.logger) + len(frame.text) + len(frame.module) + len(frame.traceback))
+    if isinstance(frame, LogLevels):
+        size += sum(4 * len(name) + 10 for name in frame.levels)
     return size
 
 

@@ -120,6 +120,8 @@ class AsyncPeer(Peer):
 
     async def close(self) -> None:
         """End all tasks; the channel stays open."""
+        if self.ended is None:
+            self.hear_out()
         self.end(EndOfChannel())
         await self._loop.close()
         while self._queue:

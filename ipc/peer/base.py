@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
-from ..channel.base import Channel
+from ..channel.base import Channel, EndOfChannel
 from ..datagram import Datagram
 from ..errors import CallTimeout, PeerProtocolError
 from ..frames import (
@@ -30,6 +30,7 @@ from ..frames import (
     Part,
     Release,
     Reply,
+    encode,
 )
 from ..interface.codec import Codec
 from ..interface.declared import Declared, declared
@@ -38,6 +39,10 @@ from ..messages import MAX_INLINE, shorten
 from .attachments import Inbound, Outbound
 from .records import MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, Reader, Writer, window_of
 from .store import Store
+
+
+MAX_LAST = 1024
+"""Datagrams that are read of one that has ended."""
 
 
 class Side(Protocol):
@@ -89,6 +94,7 @@ class Peer(ABC):
         self._calls: dict[int, Outgoing] = {}
         self._given_up: dict[int, Outgoing] = {}
         self._answering: dict[int, Incoming] = {}
+        self._others: set[type[Frame]] = set()
         self._takers: dict[type, Callable[[Any, Datagram], None]] = {
             Call: self._take_call,
             Notify: self._take_notify,
@@ -118,6 +124,39 @@ class Peer(ABC):
     @abstractmethod
     def _cancelled(self, incoming: Incoming) -> None:
         """The caller of one that is being answered has given it up."""
+
+    # What others than the engines need.
+
+    def on(self, kind: type[Frame], taker: Callable[[Any], None]) -> None:
+        """Have *taker* called with each frame of a *kind* that means nothing to the peer itself."""
+        self._takers[kind] = lambda frame, received: taker(frame)
+        self._others.add(kind)
+
+    def post(self, frame: Frame) -> None:
+        """Send *frame* soon, in order."""
+        self._post(frame)
+
+    def tell(self, frame: Frame, *, wait: bool = False) -> bool:
+        """Send *frame* at once, whatever else waits, from any thread; False if there is no room, or nobody to hear it.
+
+        This never blocks, unless it is told to *wait* for room.
+        """
+        data = encode([frame])
+        try:
+            return self.channel.wait_send(data, (), None) if wait else self.channel.send(data)
+        except EndOfChannel:
+            return False
+
+    def hear_out(self) -> None:
+        """Take what the other side, which has ended, said at last to those that `on` named. For the rest it is too late."""
+        with suppress(EndOfChannel, PeerProtocolError):
+            for _ in range(MAX_LAST):
+                if (received := self.channel.receive()) is None:
+                    break
+                received.close()
+                for frame in self.side.decode(received.data):
+                    if type(frame) in self._others:
+                        self._takers[type(frame)](frame, received)
 
     # What comes in.
 

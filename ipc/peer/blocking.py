@@ -50,7 +50,11 @@ class Cancelled(BaseException):
 
 
 class BlockingPeer(Peer):
-    """A peer for threads. With *executor*, calls are answered by the thread that runs `serve` and by no other."""
+    """A peer for threads. With *executor*, calls are answered by the thread that runs `serve` and by no other.
+
+    Attributes:
+        idle: Called by that thread before it waits.
+    """
 
     def __init__(
         self, channel: Channel, side: Side, store: Store, offers: Mapping[int, Answers], *, executor: bool
@@ -67,6 +71,7 @@ class BlockingPeer(Peer):
         self._out: list[Frame] = []
         self._out_size = 0
         self._shut = False
+        self.idle: Callable[[], None] | None = None
 
     # Waiting.
 
@@ -82,6 +87,8 @@ class BlockingPeer(Peer):
                 try:
                     if self._out:
                         self._flush()
+                    if self.idle is not None and self._executes():
+                        self.idle()
                     self._read(end)
                 finally:
                     reading.release()
