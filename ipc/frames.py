@@ -175,7 +175,7 @@ class Unshare(_Frame, frozen=True, tag="unshare"):
 
 
 class Log(_Frame, frozen=True, tag="log"):
-    """Child only: one record of the child's ``logging``, all of it text and numbers."""
+    """Child only: one record of the child's ``logging``, all of it text and numbers. Level 0: only what was dropped."""
 
     logger: Name
     level: Annotated[int, msgspec.Meta(ge=0, le=100)]

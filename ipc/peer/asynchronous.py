@@ -146,6 +146,8 @@ class AsyncPeer(Peer):
 
     async def close(self) -> None:
         """End all tasks; the channel stays open."""
+        if self.ended is None:
+            self.hear_out()
         self.end(EndOfChannel())
         await self._loop.close()
         while self._queue:
@@ -184,6 +186,8 @@ class AsyncPeer(Peer):
             self._drain()
         while self.abandoned:
             self._give_up(self.abandoned.popleft())
+        if self.idle is not None:
+            self.idle()
 
     def _has_ended(self) -> bool:
         return self.ended is not None

@@ -86,6 +86,8 @@ class BlockingPeer(Peer):
                 try:
                     if self._out:
                         self._flush()
+                    if self.idle is not None and self._executes():
+                        self.idle()
                     self._read(end)
                 finally:
                     reading.release()
