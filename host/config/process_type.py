@@ -265,6 +265,6 @@ def plan_of(process: Process) -> Plan:
         ConfigError: a file has changed since the process type was resolved.
     """
     place = Place(f"process {process.name}")
-    steps = (Step(CHANNEL_ZMQ), *process.early_init) if process.channel == "zmq" else process.early_init
     preload = with_loop(process.preload, process.early_init)
+    steps = (Step(CHANNEL_ZMQ), *process.early_init) if process.channel == "zmq" else process.early_init
     return make_plan(preload, steps, Path("/"), place, env=bool(process.env))

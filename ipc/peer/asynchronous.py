@@ -126,6 +126,7 @@ class AsyncPeer(Peer):
         self._held: deque[_Room] = deque()
         self._next_look: float | None = None
         self._notices = 0
+        self._watched: int | None = None
         self._is_paused = False
         self._luck = MOST_LUCK
         self._turn_ends = 0.0
@@ -134,7 +135,14 @@ class AsyncPeer(Peer):
 
     def start(self) -> None:
         """Read the channel from now on."""
-        self._loop.watch(self.channel.fileno(), self._readable)
+        self._watched = self.channel.fileno()
+        self._loop.watch(self._watched, self._readable)
+
+    def _unwatch(self) -> None:
+        """Look no more whether the channel is readable: while nobody reads it, it would always be."""
+        if self._watched is not None:
+            self._loop.unwatch(self._watched)
+            self._watched = None
 
     async def close(self) -> None:
         """End all tasks; the channel stays open."""
@@ -151,10 +159,12 @@ class AsyncPeer(Peer):
     # Reading.
 
     def _readable(self) -> None:
-        if self.ended is not None or self._is_paused:
+        if self._is_paused:
             return
         try:
             for _ in range(READS):
+                if self.ended is not None:
+                    return
                 received = self.channel.receive()
                 if received is None:
                     break
@@ -165,6 +175,7 @@ class AsyncPeer(Peer):
                     break
                 if self._notices > MAX_NOTICES:
                     self._is_paused = True
+                    self._unwatch()
                     break
             else:
                 self._loop.soon(self._readable)
@@ -190,6 +201,7 @@ class AsyncPeer(Peer):
     def end(self, error: BaseException) -> None:
         """Nothing more will come: all that wait get *error*, and all that is answered is cancelled."""
         super().end(error)
+        self._unwatch()
         for incoming in list(self._answering.values()):
             if incoming.handle is not None:
                 self._loop.cancel(incoming.handle)
@@ -212,10 +224,13 @@ class AsyncPeer(Peer):
         elif not self._batch and len(self._calls) < BATCH_FROM:
             self._send([frame], None)
         else:
+            size = FRAME_SPACE + weight(frame)
+            if self._batch_size + size > MAX_DATAGRAM:
+                self._flush()
             if not self._batch:
                 self._loop.soon(self._flush)
             self._batch.append(frame)
-            self._batch_size += FRAME_SPACE + weight(frame)
+            self._batch_size += size
             if self._batch_size > MAX_BATCH or len(self._batch) == MAX_FRAMES:
                 self._flush()
 
@@ -568,8 +583,9 @@ class AsyncPeer(Peer):
 
     def _noticed(self) -> None:
         self._notices -= 1
-        if self._is_paused and self._notices <= MAX_NOTICES // 2:
+        if self._is_paused and self.ended is None and self._notices <= MAX_NOTICES // 2:
             self._is_paused = False
+            self.start()
             self._loop.soon(self._readable)
 
     async def _answer(self, incoming: Incoming) -> Encoded:

@@ -50,6 +50,7 @@ Encoded: TypeAlias = tuple[bytes | None, Outbound | None]
 """A payload, None if it is the first attachment, and the attachments, if there are any."""
 
 
+NO_DATAGRAM = Datagram(b"", [], (), None)
 NOTHING: Encoded = (b"\xc0", None)
 
 
@@ -167,6 +168,10 @@ class Peer(ABC):
             return None
         return Inbound(self.store, parts, received, self._proxy, lent=lent)
 
+    def _unattached(self, answer: Answer) -> Inbound | None:
+        """References to objects need no part, but something to make proxies."""
+        return None if answer.declared.plain else Inbound(self.store, (), NO_DATAGRAM, self._proxy, lent=True)
+
     def _take_call(self, frame: Call, received: Datagram) -> None:
         inbound = self._inbound(frame.parts, received, lent=True) if frame.parts or received.fds else None
         if frame.call_id <= self._last_call:
@@ -182,7 +187,7 @@ class Peer(ABC):
             kind, text = self._not_there(frame.target)
             self._post(Failed(frame.call_id, kind, "", text))
             return
-        incoming = Incoming(frame, answer, inbound)
+        incoming = Incoming(frame, answer, inbound or self._unattached(answer))
         if frame.within and (outer := self._calls.get(frame.within)) is not None:
             incoming.depth = outer.depth + 1
         if answer.declared.uploads:
@@ -209,7 +214,7 @@ class Peer(ABC):
             _close(inbound)  # by rule: whoever notifies does not hear of it either
             return
         call = Call(0, frame.target, frame.method, frame.payload, frame.parts)
-        self._start(Incoming(call, answer, inbound))
+        self._start(Incoming(call, answer, inbound or self._unattached(answer)))
 
     def _take_answer(self, frame: Reply | Failed, received: Datagram) -> None:
         inbound = None

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..channel.base import Channel, EndOfChannel
+from ..datagram import MAX_DATAGRAM
 from ..errors import CallTimeout, PeerProtocolError, StreamBroken
 from ..frames import (
     FRAME_SPACE,
@@ -346,11 +347,7 @@ class BlockingPeer(Peer):
     def call(self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None = None) -> Any:
         """Call *method* of *target* and return its result; a stream is an iterator. See `Side.heard` for errors."""
         call = self._send_call(target, method, arguments, timeout)
-        if method.kind == "stream":
-            return ItemsOut(self, call)
-        if not call.done:
-            self._await(call, call.is_done, call.deadline)
-        return self._outcome(call)
+        return ItemsOut(self, call) if method.kind == "stream" else self.finish(call)
 
     def notify(self, target: int, method: Declared, arguments: tuple[Any, ...]) -> None:
         """Tell *target* something, without an answer."""
@@ -359,14 +356,42 @@ class BlockingPeer(Peer):
             outbound.lend()
         self._post(Notify(target, method.name, payload, tuple(outbound.parts) if outbound else ()), outbound)
 
-    def _send_call(self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None) -> Outgoing:
+    def call_many(
+        self, target: int, method: Declared, calls: tuple[tuple[Any, ...], ...], timeout: float | None = None
+    ) -> Outgoing:
+        """Send several calls of *method* as one; `finish` it."""
+        return self._send_call(target, method, calls, timeout, many=True)
+
+    def finish(self, call: Outgoing) -> Any:
+        """Wait for the outcome of *call* and return it."""
+        if not call.done:
+            self._await(call, call.is_done, call.deadline)
+        return self._outcome(call)
+
+    def give_up(self, call: Outgoing) -> None:
+        """Nobody waits for *call* any more; nothing, if it is done."""
+        self._give_up(call)
+
+    def shut_down(self) -> None:
+        """Ask the other side to end once it has answered what it was asked before."""
+        self._post(Shutdown())
+
+    def _send_call(
+        self,
+        target: int,
+        method: Declared,
+        arguments: tuple[Any, ...],
+        timeout: float | None,
+        *,
+        many: bool = False,
+    ) -> Outgoing:
         if self.ended is not None:
             raise self.ended
         runs = self._running[-1] if self._running and self._executes() else None
         end = None if timeout is None else time.monotonic() + timeout
-        encoded = self._encoded(method, arguments)
+        encoded = self._encoded(method, arguments, many=many)
         with self._sending:  # calls are sent in the order of their numbers
-            call, frame = self._begin(target, method, encoded, timeout, runs)
+            call, frame = self._begin(target, method, encoded, timeout, runs, many=len(arguments) if many else 0)
             call.deadline = end
             self._post(frame, call.outbound, end)
         for position in method.uploads:
@@ -397,8 +422,11 @@ class BlockingPeer(Peer):
     def _post(self, frame: Frame, outbound: Outbound | None = None, end: float | None = None) -> None:
         with self._sending:
             if outbound is None and self._executor == threading.get_ident():
+                size = FRAME_SPACE + weight(frame)
+                if self._out_size + size > MAX_DATAGRAM:
+                    self._flush()
                 self._out.append(frame)
-                self._out_size += FRAME_SPACE + weight(frame)
+                self._out_size += size
                 if self._out_size > MAX_BATCH or len(self._out) == MAX_FRAMES:
                     self._flush()
                 return

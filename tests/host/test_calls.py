@@ -359,3 +359,16 @@ async def test_a_call_before_the_child_is_ready(tmp_path: Path) -> None:
     """A call on a host that was not entered is a mistake in the program, and says so."""
     with pytest.raises(RuntimeError, match="enter the host with 'async with'"):
         await launch().call("add", 1)
+
+
+async def test_large_results_among_small_ones() -> None:
+    """What is collected for one datagram fits one, however the sizes of the answers come."""
+    async with launch() as host, anyio.create_task_group() as tasks:
+        for _ in range(20):  # from here on the child knows that the method is quick
+            await host.call("echo", b"x")
+
+        async def echo(size: int) -> None:
+            assert len(await host.call("echo", bytes(size))) == size
+
+        for size in (1000, MAX_INLINE - 100) * 20:
+            tasks.start_soon(echo, size)
