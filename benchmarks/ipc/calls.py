@@ -112,7 +112,7 @@ def _proxy(host: ProcessHost) -> Run:
 
 
 def _sync(host: Any) -> Run:
-    proxy = host.proxy(ours.Echo)
+    proxy = host.proxy(ours.PlainEcho)
     return per_call(lambda: proxy.echo(MESSAGE))
 
 

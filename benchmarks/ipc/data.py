@@ -73,20 +73,20 @@ def _bytes_echo(size: int, host: ProcessHost) -> Run:
     return per_await(lambda: proxy.echo(data), 2 * size)
 
 
-def _large() -> Any:
-    """Imported late, for it needs what belljar does not have yet."""
-    from .interfaces import Large
+def _interfaces() -> Any:
+    """Imported late, for they need what belljar does not have yet."""
+    from . import interfaces
 
-    return Large
+    return interfaces
 
 
 def _buffer_echo(size: int, host: ProcessHost) -> Run:
-    data, proxy = bytearray(size), host.proxy(_large())
+    data, proxy = bytearray(size), host.proxy(_interfaces().Large)
     return per_await(lambda: proxy.echo(data), 2 * size)
 
 
 def _buffer_echo_sync(size: int, host: Any) -> Run:
-    data, proxy = bytearray(size), host.proxy(_large())
+    data, proxy = bytearray(size), host.proxy(_interfaces().PlainLarge)
     return per_call(lambda: proxy.echo(data), 2 * size)
 
 
@@ -148,7 +148,7 @@ def _items(host: ProcessHost) -> Run:
 
 
 def _items_sync(host: Any) -> Run:
-    proxy = host.proxy(ours.Source)
+    proxy = host.proxy(ours.PlainSource)
 
     def do(count: int) -> int:
         return sum(1 for _ in proxy.items(count))
@@ -218,7 +218,7 @@ def _beside_transfer(children: int) -> Callable[[], Opened]:
     async def open_row() -> AsyncGenerator[Run]:
         async with ours.hosts(children, ours.LARGE) as hosts:
             large = bytearray(LARGE)
-            first, last = (hosts[index].proxy(_large()) for index in (0, -1))
+            first, last = (hosts[index].proxy(_interfaces().Large) for index in (0, -1))
             yield _beside(lambda: first.echo(large), per_await(lambda: last.small(MESSAGE)))
 
     return open_row
@@ -236,4 +236,5 @@ BESIDE = Work(
         Row(SAME, _beside_transfer(1), "asyncio"),
         Row(OTHER, _beside_transfer(2), "asyncio"),
     ),
+    longer=5,
 )

@@ -17,3 +17,11 @@ class Large(Protocol):
     async def small(self, data: bytes) -> bytes:
         """Return *data*."""
         ...
+
+
+class PlainLarge(Protocol):
+    """The same for a SyncHost."""
+
+    def echo(self, data: Buffer) -> Buffer:
+        """Return *data*."""
+        ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,10 +26,26 @@ class Echo(Protocol):
         ...
 
 
+class PlainEcho(Protocol):
+    """The same for a SyncHost."""
+
+    def echo(self, data: bytes) -> bytes:
+        """Return *data*."""
+        ...
+
+
 class Source(Protocol):
     """What the plugin of streams can do."""
 
     def items(self, count: int) -> AsyncIterator[bytes]:
+        """Yield *count* items of 1 KiB."""
+        ...
+
+
+class PlainSource(Protocol):
+    """The same for a SyncHost."""
+
+    def items(self, count: int) -> Iterator[bytes]:
         """Yield *count* items of 1 KiB."""
         ...
 
