@@ -14,7 +14,7 @@ import sniffio
 from ..ipc.channel.base import Channel, EndOfChannel
 from ..ipc.errors import ArgumentError, PeerProtocolError, ResultError
 from ..ipc.interface import ArgumentsUnfit, ValueUnfit
-from ..ipc.peer.asynchronous import AsyncPeer
+from ..ipc.peer.asynchronous import AsyncPeer, NotSent
 from ..ipc.peer.loops import Start, current_loop
 from ..ipc.peer.records import Answers, Outgoing
 from ..ipc.peer.store import Store
@@ -62,8 +62,11 @@ class Conversation:
         self._peer: AsyncPeer | None = None
         self._warned: set[int] = set()
 
-    def start(self, channel: Channel, targets: Mapping[int, Answers], start_soon: Start) -> None:
-        """The child is ready; calls flow over *channel*. *targets* are what it may call."""
+    def start(self, channel: Channel, targets: Mapping[int, Answers], start_soon: Start, *, concurrent: bool) -> None:
+        """The child is ready; calls flow over *channel*. *targets* are what it may call.
+
+        *concurrent*: it says that it answers several calls at the same time, so each must end in time that is given up.
+        """
         process = self._owner.process
         self._peer = AsyncPeer(
             channel,
@@ -75,6 +78,7 @@ class Conversation:
             late=self._late,
             explain=self._explain,
             grace=process.cancel_grace,
+            concurrent=concurrent,
         )
         self._peer.start()
 
@@ -100,7 +104,7 @@ class Conversation:
         peer, seconds, called = self.ready_peer(method), self._seconds(timeout), untyped(method, returns)
         under_way: deque[Outgoing] = deque()
         try:
-            for chunk in _chunks(calls, chunksize):
+            for chunk in chunks(calls, chunksize):
                 under_way.append(await peer.begin(0, called, chunk, seconds, many=True))
                 if len(under_way) > 1:
                     for result in await peer.finish(under_way.popleft()):
@@ -146,8 +150,10 @@ class Conversation:
     async def _explain(self, method: str, error: Exception) -> Exception:
         """Return what the caller of *method* gets to see of *error*."""
         if isinstance(error, EndOfChannel):
-            ended = await self._owner.hung_up()
-            return ChildEnded(f"{self._owner.process.name} ended during {method!r}: {ended}", ended)
+            ended, name = await self._owner.hung_up(), self._owner.process.name
+            if isinstance(error, NotSent):
+                return ChildEnded(f"could not call {method!r}: {name} has ended: {ended}", ended)
+            return ChildEnded(f"{name} ended during {method!r}: {ended}", ended)
         if isinstance(error, ArgumentsUnfit):
             return ArgumentError(f"could not call {method!r}: {error}")
         if isinstance(error, ValueUnfit):
@@ -156,7 +162,7 @@ class Conversation:
         return error
 
 
-def _chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[tuple[tuple[Any, ...], ...]]:
+def chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[tuple[tuple[Any, ...], ...]]:
     """Yield *calls* in tuples of *size*; the last may be smaller."""
     rest = iter(calls)
     while chunk := tuple(itertools.islice(rest, size)):

@@ -41,6 +41,7 @@ from .state import Progress, State
 log = logging.getLogger("belljar.host")
 
 T = TypeVar("T")
+C = TypeVar("C", bound=Conversation)
 
 
 HANG_UP_GRACE = 1.0
@@ -91,8 +92,13 @@ class ProcessHost:
         self._outputs: list[Output] = []
         self._denials: Denials | None = None
         self._services = Services(services or {})
-        self._conversation = Conversation(self)
+        self._conversation: Conversation = Conversation(self)
         self._context: AbstractAsyncContextManager[None] | None = None
+
+    def converse_by(self, make: Callable[[ProcessHost], C]) -> C:
+        """Let another kind of `Conversation` carry the calls; before the launch."""
+        self._conversation = conversation = make(self)
+        return conversation
 
     @property
     def state(self) -> State:
@@ -200,8 +206,10 @@ class ProcessHost:
                 log.log(level, "%s: %s is only partly there: %s", self.process.name, status.layer, status.limit)
         self._move(State.SEALED, Stage.LOAD)
         await launching.load(self._services.names)
-        self.methods = (await launching.await_ready(self.took_refusals)).methods
-        self._conversation.start(launching.channel(), self._services.targets, tasks.start_soon)
+        ready = await launching.await_ready(self.took_refusals)
+        self.methods = ready.methods
+        targets, concurrent = self._services.targets, ready.concurrent
+        self._conversation.start(launching.channel(), targets, tasks.start_soon, concurrent=concurrent)
         self._move(State.READY, Stage.READY)
 
     def _move(self, state: State, stage: Stage) -> None:

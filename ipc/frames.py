@@ -207,9 +207,9 @@ Decode: TypeAlias = Callable[[bytes | memoryview], Sequence[Frame]]
 
 def weight(frame: Frame) -> int:
     """Return about how many bytes *frame* takes beyond `FRAME_SPACE`; never too few."""
-    size = 0
     if isinstance(frame, Items):
         return sum(map(len, frame.payloads)) + 5 * len(frame.payloads)
+    size = 0
     if isinstance(frame, (Call, Notify, Reply)) and frame.payload is not None:
         size = len(frame.payload)
     if isinstance(frame, (Reply, Failed)) and frame.refused:
@@ -218,6 +218,8 @@ def weight(frame: Frame) -> int:
         size += 4 * (len(frame.error) + len(frame.text) + len(frame.traceback))
     if isinstance(frame, (Call, Notify)):
         size += 4 * len(frame.method)
+    if isinstance(frame, (End, Release, Log, LogLevels)):
+        size = len(_encoder.encode(frame))
     return size
 
 

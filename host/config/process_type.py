@@ -19,7 +19,7 @@ import msgspec
 from ...sandbox.errors import PolicyError, SandboxError
 from ...sandbox.policy import Policy
 from ...sandbox.user import resolve_user
-from ..plan.find import CHANNEL_ZMQ, Planned, find_steps
+from ..plan.find import CHANNEL_ZMQ, Planned, find_steps, with_loop
 from ..plan.plan import Plan, make_plan
 from ..plan.step import Step
 from .files import MAX_NAME, existing, split_entry
@@ -265,5 +265,6 @@ def plan_of(process: Process) -> Plan:
         ConfigError: a file has changed since the process type was resolved.
     """
     place = Place(f"process {process.name}")
+    preload = with_loop(process.preload, process.early_init)
     steps = (Step(CHANNEL_ZMQ), *process.early_init) if process.channel == "zmq" else process.early_init
-    return make_plan(process.preload, steps, Path("/"), place, env=bool(process.env))
+    return make_plan(preload, steps, Path("/"), place, env=bool(process.env))

@@ -20,13 +20,12 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from ..credentials import Credentials
 from ..errors import PeerProtocolError
 from .base import EndOfChannel
 from .over_socket import SocketChannel
-from .over_zmq import LINGER, MORE, NOBLOCK, ZmqChannel, configure
+from .over_zmq import LINGER, MORE, NOBLOCK, ZmqChannel, configure, read_event
 
 if TYPE_CHECKING:
     from .over_zmq import Socket
@@ -194,8 +193,8 @@ def connect(endpoint: str, control: socket.socket, seconds: float) -> ChildEnd:
         dealer.connect(endpoint)
         if not monitor.poll(int(seconds * 1000)):
             raise Refused(f"no host answered at {endpoint} within {seconds:g} s")
-        event = recv_monitor_message(monitor)
-        if event["event"] != zmq.EVENT_HANDSHAKE_SUCCEEDED or not dealer.poll(int(seconds * 1000), zmq.POLLOUT):
+        event, _ = read_event(monitor)
+        if event != zmq.EVENT_HANDSHAKE_SUCCEEDED or not dealer.poll(int(seconds * 1000), zmq.POLLOUT):
             raise Refused(f"no host let this process in at {endpoint}")
         dealer.send(GREETING, NOBLOCK)
         made.pop_all()

@@ -13,9 +13,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Literal, Protocol, TypeAlias
 
+import msgspec
+
 from ..channel.base import Channel
 from ..datagram import Datagram
-from ..errors import CallTimeout, PeerProtocolError
+from ..errors import CallError, CallTimeout, PeerProtocolError
 from ..frames import (
     Attached,
     Call,
@@ -33,6 +35,7 @@ from ..frames import (
     Reply,
     Share,
     Unshare,
+    weight,
 )
 from ..interface.codec import Codec
 from ..interface.declared import Declared, declared
@@ -40,13 +43,14 @@ from ..interface.errors import ArgumentsUnfit
 from ..memory.arena import Arena
 from ..messages import MAX_INLINE, shorten
 from .attachments import Inbound, Outbound, TooMuch
-from .records import MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, Reader, Writer, window_of
+from .records import MAX_DEPTH, MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, Reader, Writer, window_of
 from .store import Store, TooLarge
 
 Encoded: TypeAlias = tuple[bytes | None, Outbound | None]
 """A payload, None if it is the first attachment, and the attachments, if there are any."""
 
 
+NO_DATAGRAM = Datagram(b"", [], (), None)
 NOTHING: Encoded = (b"\xc0", None)
 
 
@@ -136,6 +140,10 @@ class Peer(ABC):
     def _cancelled(self, incoming: Incoming) -> None:
         """The caller of one that is being answered has given it up."""
 
+    @abstractmethod
+    def _broken(self, error: PeerProtocolError) -> None:
+        """The other side broke a rule where nobody reads the channel: this is the end."""
+
     # What comes in.
 
     def take(self, received: Datagram) -> None:
@@ -160,6 +168,10 @@ class Peer(ABC):
             return None
         return Inbound(self.store, parts, received, self._proxy, lent=lent)
 
+    def _unattached(self, answer: Answer) -> Inbound | None:
+        """References to objects need no part, but something to make proxies."""
+        return None if answer.declared.plain else Inbound(self.store, (), NO_DATAGRAM, self._proxy, lent=True)
+
     def _take_call(self, frame: Call, received: Datagram) -> None:
         inbound = self._inbound(frame.parts, received, lent=True) if frame.parts or received.fds else None
         if frame.call_id <= self._last_call:
@@ -175,7 +187,7 @@ class Peer(ABC):
             kind, text = self._not_there(frame.target)
             self._post(Failed(frame.call_id, kind, "", text))
             return
-        incoming = Incoming(frame, answer, inbound)
+        incoming = Incoming(frame, answer, inbound or self._unattached(answer))
         if frame.within and (outer := self._calls.get(frame.within)) is not None:
             incoming.depth = outer.depth + 1
         if answer.declared.uploads:
@@ -202,7 +214,7 @@ class Peer(ABC):
             _close(inbound)  # by rule: whoever notifies does not hear of it either
             return
         call = Call(0, frame.target, frame.method, frame.payload, frame.parts)
-        self._start(Incoming(call, answer, inbound))
+        self._start(Incoming(call, answer, inbound or self._unattached(answer)))
 
     def _take_answer(self, frame: Reply | Failed, received: Datagram) -> None:
         inbound = None
@@ -342,13 +354,21 @@ class Peer(ABC):
 
     # What is answered.
 
-    def _payload(self, incoming: Incoming) -> bytes | memoryview:
-        payload = incoming.frame.payload
-        if payload is not None:
-            return payload
-        if incoming.inbound is None:
-            raise ArgumentsUnfit("the call has no payload")
-        return incoming.inbound.payload()
+    def _arguments(self, incoming: Incoming) -> Any:
+        """Return the arguments of *incoming*; where it is many calls, a list of theirs."""
+        method, frame = incoming.answer.declared, incoming.frame
+        try:
+            payload: bytes | memoryview | None = frame.payload
+            if payload is None:
+                if incoming.inbound is None:
+                    raise PeerProtocolError(f"call {frame.call_id} has no arguments")
+                payload = incoming.inbound.payload()
+            if frame.many:
+                return method.decode_many(payload)
+            return method.decode_arguments(payload, incoming.inbound)
+        except PeerProtocolError as error:
+            self._broken(error)
+            raise
 
     def _reply(self, incoming: Incoming, encoded: Encoded) -> None:
         """Send the result. By now nothing of ours may refer to the arguments: who still does, keeps them."""
@@ -361,10 +381,10 @@ class Peer(ABC):
             raise
         refused = self.side.refused()
         if outbound is None:
-            self._post(Reply(incoming.call_id, payload, (), refused))
+            self._post(_fitting(Reply(incoming.call_id, payload, (), refused)))
         else:
             outbound.lend()
-            self._post(Reply(incoming.call_id, payload, tuple(outbound.parts), refused), outbound)
+            self._post(_fitting(Reply(incoming.call_id, payload, tuple(outbound.parts), refused)), outbound)
 
     def _fail(self, incoming: Incoming, error: BaseException) -> None:
         with suppress(BufferError):
@@ -374,7 +394,7 @@ class Peer(ABC):
             return
         kind, name, text, trace = self.side.told(incoming, error)
         name, text, trace = shorten(name, 256), shorten(text, 4096), shorten(trace, 8192)
-        self._post(Failed(incoming.call_id, kind, name, text, trace, self.side.refused()))
+        self._post(_fitting(Failed(incoming.call_id, kind, name, text, trace, self.side.refused())))
 
     def _close_call(self, incoming: Incoming) -> None:
         self._answering.pop(incoming.call_id, None)
@@ -395,10 +415,7 @@ class Peer(ABC):
     def _encoded(self, method: Declared, arguments: tuple[Any, ...], *, many: bool = False) -> Encoded:
         """Return *arguments* as a payload with its attachments. `ArgumentsUnfit`: they cannot be sent."""
         encoder = method.encode_many if many else method.encode_arguments
-        try:
-            return self._encode(encoder, arguments, plain=method.plain)
-        except (TooLarge, TooMuch) as error:
-            raise ArgumentsUnfit(str(error)) from None
+        return self._encode(encoder, arguments, ArgumentsUnfit, plain=method.plain)
 
     def _begin(
         self,
@@ -411,6 +428,8 @@ class Peer(ABC):
         many: int = 0,
     ) -> tuple[Outgoing, Call]:
         """Return a new call and its frame; *runs* is the call that asks for it."""
+        if runs is not None and runs.depth >= MAX_DEPTH:
+            raise CallError(f"could not call {method.name!r}: calls are nested more than {MAX_DEPTH} deep")
         payload, outbound = encoded
         call = Outgoing(next(self._call_numbers), method, timeout, runs)
         parts: tuple[Part, ...] = ()
@@ -478,22 +497,32 @@ class Peer(ABC):
         entry = reader.take()
         if count := reader.to_grant():
             self._post(Credit(call_id, stream, count))
-        return decode_item(codec.decode, entry)
+        try:
+            return decode_item(codec.decode, entry)
+        except PeerProtocolError as error:
+            self._broken(error)
+            raise
 
-    def _encode(self, encoder: Callable[..., bytes], value: Any, *, plain: bool) -> Encoded:
-        """Return *value* as a payload with its attachments; a payload that is too large is one itself, the first."""
+    def _encode(self, encoder: Callable[..., bytes], value: Any, unfit: type[Exception], *, plain: bool) -> Encoded:
+        """Return *value* as a payload with its attachments; a payload that is too large is one itself, the first.
+
+        Raises *unfit* if it cannot be sent.
+        """
         if plain:
             payload = encoder(value, None)
             if len(payload) <= MAX_INLINE:
                 return payload, None
-            outbound = Outbound(self.store, self._register, gradually=self.gradually)
-            outbound.buffer(memoryview(payload))
-            return None, outbound
         outbound = Outbound(self.store, self._register, gradually=self.gradually)
         try:
+            if plain:
+                outbound.buffer(memoryview(payload))
+                return None, outbound
             payload = encoder(value, outbound)
             if len(payload) + outbound.inline > MAX_INLINE:
-                raise ArgumentsUnfit(f"what stands beside its attachments has {len(payload)} bytes, which is too much")
+                raise unfit(f"what stands beside its attachments has {len(payload)} bytes, which is too much")
+        except (TooMuch, TooLarge, OSError) as error:
+            outbound.discard()
+            raise unfit(str(error)) from None
         except BaseException:
             outbound.discard()
             raise
@@ -575,6 +604,11 @@ def answers_of(interface: type, behind: object) -> dict[str, Answer]:
             raise TypeError(f"{type(behind).__name__} has no method {name!r}, which {interface.__name__} declares")
         found[name] = Answer(method, function)
     return found
+
+
+def _fitting(frame: Reply | Failed) -> Reply | Failed:
+    """Return *frame*, without what the seal refused if that does not fit: it is only advice."""
+    return msgspec.structs.replace(frame, refused=()) if frame.refused and weight(frame) > MAX_INLINE else frame
 
 
 def _close(inbound: Inbound | None) -> None:

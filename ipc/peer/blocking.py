@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..channel.base import Channel, EndOfChannel
+from ..datagram import MAX_DATAGRAM
 from ..errors import CallTimeout, PeerProtocolError, StreamBroken
 from ..frames import (
     FRAME_SPACE,
@@ -32,10 +33,11 @@ from ..frames import (
     weight,
 )
 from ..interface.declared import Declared
+from ..interface.errors import ValueUnfit
 from ..messages import shorten
 from .attachments import Outbound
 from .base import NOTHING, Encoded, Peer, Side
-from .records import Answers, Incoming, Outgoing, Producer, Reader
+from .records import MAX_UNDER_WAY, Answers, Incoming, Outgoing, Producer, Reader
 from .store import Store
 
 QUICK = 50e-6
@@ -59,6 +61,7 @@ class BlockingPeer(Peer):
         self._takers[Shutdown] = self._take_shutdown
         self._executor = threading.get_ident() if executor else None
         self._reading = threading.Lock()
+        self._sending = threading.RLock()
         self._changed = threading.Condition()
         self._followers = 0
         self._todo: deque[Incoming] = deque()
@@ -117,6 +120,9 @@ class BlockingPeer(Peer):
             finally:
                 self._followers -= 1
 
+    def _broken(self, error: PeerProtocolError) -> None:
+        self.end(error)
+
     def _check_cancelled(self) -> None:
         if self._running and self._running[-1].cancelled and self._executes():
             raise Cancelled
@@ -126,16 +132,20 @@ class BlockingPeer(Peer):
 
     def checkpoint(self) -> None:
         """Look at what has come. Raises `Cancelled` if the caller of the call that runs has given up."""
-        if self._executes() and self._reading.acquire(blocking=False):
+        if self._executes():
+            self._take_what_came()
+        self._check_cancelled()
+
+    def _take_what_came(self) -> None:
+        if self._reading.acquire(blocking=False):
             try:
-                while (received := self.channel.receive()) is not None:
+                while len(self._todo) < MAX_UNDER_WAY and (received := self.channel.receive()) is not None:
                     self.take(received)
-            except EndOfChannel as error:
+            except (EndOfChannel, PeerProtocolError) as error:
                 self.end(error)
             finally:
                 self._reading.release()
                 self._tell_followers()
-        self._check_cancelled()
 
     # Answering.
 
@@ -161,6 +171,8 @@ class BlockingPeer(Peer):
         if incoming.answer.took > QUICK:
             self._flush()
         self._run(incoming)
+        if incoming.answer.took > QUICK:
+            self._take_what_came()  # such as the cancellation of what would be next
         return True
 
     def _next(self) -> Incoming | None:
@@ -203,16 +215,15 @@ class BlockingPeer(Peer):
     def _answer(self, incoming: Incoming) -> Encoded | None:
         """Run the method; return its encoded result, if it has one now."""
         frame, method, function = incoming.frame, incoming.answer.declared, incoming.answer.function
-        payload = self._payload(incoming)
+        arguments = self._arguments(incoming)
         if frame.many:
-            results = [function(*arguments) for arguments in method.decode_many(payload)]
-            return self._encode(method.result.encode_many, results, plain=method.plain)
-        arguments = method.decode_arguments(payload, incoming.inbound)
+            results = [function(*each) for each in arguments]
+            return self._encode(method.result.encode_many, results, ValueUnfit, plain=method.plain)
         if incoming.readers:
             arguments = self._with_uploads(incoming, arguments)
         result = function(*arguments)
         if method.kind == "call":
-            return self._encode(method.result.encode, result, plain=method.plain)
+            return self._encode(method.result.encode, result, ValueUnfit, plain=method.plain)
         if method.item is not None:
             self._producing.append(Producer(iter(result), method.item, incoming.writer, incoming.call_id, 0, incoming))
         return None
@@ -301,7 +312,7 @@ class BlockingPeer(Peer):
                 item = next(producer.iterator, _OVER)
                 if item is _OVER:
                     return True
-                payload, outbound = self._encode(producer.codec.encode, item, plain=producer.codec.plain)
+                payload, outbound = self._encode(producer.codec.encode, item, ValueUnfit, plain=producer.codec.plain)
                 producer.writer.credit -= 1
                 if payload is not None and outbound is None and size + len(payload) <= MAX_BATCH:
                     batch.append(payload)
@@ -335,11 +346,7 @@ class BlockingPeer(Peer):
     def call(self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None = None) -> Any:
         """Call *method* of *target* and return its result; a stream is an iterator. See `Side.heard` for errors."""
         call = self._send_call(target, method, arguments, timeout)
-        if method.kind == "stream":
-            return ItemsOut(self, call)
-        if not call.done:
-            self._await(call, call.is_done, call.deadline)
-        return self._outcome(call)
+        return ItemsOut(self, call) if method.kind == "stream" else self.finish(call)
 
     def notify(self, target: int, method: Declared, arguments: tuple[Any, ...]) -> None:
         """Tell *target* something, without an answer."""
@@ -348,19 +355,49 @@ class BlockingPeer(Peer):
             outbound.lend()
         self._post(Notify(target, method.name, payload, tuple(outbound.parts) if outbound else ()), outbound)
 
-    def _send_call(self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None) -> Outgoing:
+    def call_many(
+        self, target: int, method: Declared, calls: tuple[tuple[Any, ...], ...], timeout: float | None = None
+    ) -> Outgoing:
+        """Send several calls of *method* as one; `finish` it."""
+        return self._send_call(target, method, calls, timeout, many=True)
+
+    def finish(self, call: Outgoing) -> Any:
+        """Wait for the outcome of *call* and return it."""
+        if not call.done:
+            self._await(call, call.is_done, call.deadline)
+        return self._outcome(call)
+
+    def give_up(self, call: Outgoing) -> None:
+        """Nobody waits for *call* any more; nothing, if it is done."""
+        self._give_up(call)
+
+    def shut_down(self) -> None:
+        """Ask the other side to end once it has answered what it was asked before."""
+        self._post(Shutdown())
+
+    def _send_call(
+        self,
+        target: int,
+        method: Declared,
+        arguments: tuple[Any, ...],
+        timeout: float | None,
+        *,
+        many: bool = False,
+    ) -> Outgoing:
         if self.ended is not None:
             raise self.ended
         runs = self._running[-1] if self._running and self._executes() else None
-        call, frame = self._begin(target, method, self._encoded(method, arguments), timeout, runs)
-        if timeout is not None:
-            call.deadline = time.monotonic() + timeout
+        end = None if timeout is None else time.monotonic() + timeout
+        with self._sending:  # calls are sent in the order of their numbers
+            encoded = self._encoded(method, arguments, many=many)
+            call, frame = self._begin(target, method, encoded, timeout, runs, many=len(arguments) if many else 0)
+            call.deadline = end
+            self._post(frame, call.outbound, end)
         for position in method.uploads:
             writer = call.writers[position]
             producer = Producer(iter(arguments[position]), method.upload[position], writer, call.call_id, position + 1)
             call.uploads = [*call.uploads, producer]
             self._producing.append(producer)
-        self._post(frame, call.outbound, call.deadline)
         return call
 
     def _await(self, call: Outgoing, done: Callable[[], Any], end: float | None) -> None:
@@ -382,19 +419,24 @@ class BlockingPeer(Peer):
     # Sending.
 
     def _post(self, frame: Frame, outbound: Outbound | None = None, end: float | None = None) -> None:
-        if outbound is not None or self._executor != threading.get_ident():
+        with self._sending:
+            if outbound is None and self._executor == threading.get_ident():
+                size = FRAME_SPACE + weight(frame)
+                if self._out_size + size > MAX_DATAGRAM:
+                    self._flush()
+                self._out.append(frame)
+                self._out_size += size
+                if self._out_size > MAX_BATCH or len(self._out) == MAX_FRAMES:
+                    self._flush()
+                return
             self._flush()
             self._send([frame], outbound, end)
-            return
-        self._out.append(frame)
-        self._out_size += FRAME_SPACE + weight(frame)
-        if self._out_size > MAX_BATCH or len(self._out) == MAX_FRAMES:
-            self._flush()
 
     def _flush(self) -> None:
-        if self._out and self._executor == threading.get_ident():
-            frames, self._out, self._out_size = self._out, [], 0
-            self._send(frames, None, None)
+        with self._sending:
+            if self._out:
+                frames, self._out, self._out_size = self._out, [], 0
+                self._send(frames, None, None)
 
     def _send(self, frames: Sequence[Frame], outbound: Outbound | None, end: float | None) -> None:
         """Send one datagram. A host that has no room to write reads meanwhile: the child may wait for it to do so."""

@@ -9,13 +9,19 @@ from typing import Any
 
 import pytest
 
+from belljar.host.config.process_type import plan_of
 from belljar.host.errors import ChildEnded, LaunchError
+from belljar.host.plan.available import Surroundings
+from belljar.host.plan.check import problems
 from belljar.host.process_host import ProcessHost
 from belljar.ipc.errors import BelljarError
 from belljar.ipc.stage import Stage
+from belljar.sandbox.graphics import find_driver
+from belljar.sandbox.layers import Layer
 from belljar.sandbox.policy import Policy
+from belljar.sandbox.user import User
 
-from ...helpers import launch, nothing_left
+from ...helpers import launch, nothing_left, process
 
 pytestmark = pytest.mark.anyio
 
@@ -75,6 +81,16 @@ async def test_nothing_is_left() -> None:
             with pytest.raises(BelljarError):
                 await over_zmq(**fields).__aenter__()
         assert not folders()
+
+
+def test_the_plan_knows_its_threads() -> None:
+    """Where landlock does not reach threads that are there already, files and this channel do not go together."""
+    plan = plan_of(process(channel="zmq").resolve())
+    policy = Policy().allow_files("/usr/share")
+    for reaches, words in ((False, ["threads"]), (True, [])):
+        around = Surroundings("landlock", {Layer.LANDLOCK: ""}, policy, landlock_reaches_threads=reaches)
+        found = list(problems(plan, around, find_driver(User.current())))
+        assert [(problem.step, problem.word) for problem in found] == [("channel-zmq", word) for word in words]
 
 
 async def test_the_step_alone_says_what_it_stands_for() -> None:

@@ -273,6 +273,23 @@ def test_nothing_is_lost_while_both_ends_are_busy(pair: Pair) -> None:
             assert take(pair.host) == b"%d" % number * (1 + number % 40)
 
 
+def test_two_threads_share_an_end(pair: Pair) -> None:
+    """One sends and one receives, each waiting for its part, while the other end does the same."""
+    count = 5_000
+
+    def send() -> None:
+        for number in range(count):
+            assert pair.host.wait_send(b"%d" % number, (), SOON)
+
+    def receive() -> None:
+        for number in range(count):
+            assert take(pair.host) == b"%d" % number
+
+    with running(send, receive):
+        for _ in range(count):
+            assert pair.child.wait_send(take(pair.child), (), SOON)
+
+
 def test_closed_ends_may_be_closed_again(kind: str) -> None:
     """Closing is idempotent."""
     with PAIRS[kind]() as pair:

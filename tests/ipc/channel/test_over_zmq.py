@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -270,6 +272,13 @@ def test_one_context_serves_all_channels() -> None:
         with closing(Meeting()) as meeting:
             meeting.open(myself())
             assert len(os.listdir("/proc/self/task")) == before
+
+
+def test_it_loads_no_event_loop() -> None:
+    """pyzmq's own helper for monitors would bring asyncio into every child."""
+    code = "import sys, belljar.ipc.channel.zmq_ends; print('asyncio' in sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_a_path_that_is_too_long_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
