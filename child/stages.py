@@ -22,6 +22,7 @@ from ..ipc.channel.over_socket import SocketChannel
 from ..ipc.datagram import Datagram, close_all
 from ..ipc.errors import PeerProtocolError
 from ..ipc.interface.adapters import load_adapters
+from ..ipc.interface.fitting import pack
 from ..ipc.messages import (
     VERSION,
     Configure,
@@ -251,7 +252,7 @@ class Child:
                 raise PeerProtocolError(f"the host sent {type(message).__name__} instead of the plugin")
             self.steps.resume()
             self.steps.run(late=True)
-            services = Services(message.services)
+            services = Services(message.services, message.descriptions)
             offer(services)
             if message.plugin is not None:
                 self._load(message.plugin, received)
@@ -260,7 +261,9 @@ class Child:
     def ready(self) -> None:
         """Stage 10: calls may flow."""
         took = {Stage.LOAD.label: self.took.get(Stage.LOAD.label, 0.0)}
-        self.link.send(Ready(tuple(self.methods)[:64], took, concurrent=scene.loop is not None))
+        methods = {name: answer.declared for name, answer in self.methods.items()}
+        description = pack("plugin", methods)
+        self.link.send(Ready(tuple(methods)[:64], took, scene.loop is not None, description))
 
     def _load(self, plugin: Plugin, received: Datagram) -> None:
         importer = BundleImporter(read_sealed(received.take_fd(), 1 << 30))

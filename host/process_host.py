@@ -205,11 +205,10 @@ class ProcessHost:
                 level = logging.WARNING if status.asked else logging.INFO
                 log.log(level, "%s: %s is only partly there: %s", self.process.name, status.layer, status.limit)
         self._move(State.SEALED, Stage.LOAD)
-        await launching.load(self._services.names)
+        await launching.load(self._services.names, self._services.descriptions)
         ready = await launching.await_ready(self.took_refusals)
         self.methods = ready.methods
-        targets, concurrent = self._services.targets, ready.concurrent
-        self._conversation.start(launching.channel(), targets, tasks.start_soon, concurrent=concurrent)
+        self._conversation.start(launching.channel(), self._services.targets, tasks.start_soon, ready)
         self._move(State.READY, Stage.READY)
 
     def _move(self, state: State, stage: Stage) -> None:
