@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from .sandbox.policy import Policy as Policy
     from .sandbox.probe import probe as probe
     from .sandbox.protection import Protection as Protection
+    from .testing import MemoryHost as MemoryHost
 
 __version__ = "0.1.0"
 
@@ -78,6 +79,7 @@ _HOMES = {
     "LaunchError": "host.errors",
     "Layer": "sandbox.layers",
     "Limits": "sandbox.policy",
+    "MemoryHost": "testing",
     "PeerProtocolError": "ipc.errors",
     "PlanError": "host.errors",
     "Policy": "sandbox.policy",
@@ -130,6 +132,7 @@ __all__ = [
     "LaunchError",
     "Layer",
     "Limits",
+    "MemoryHost",
     "PeerProtocolError",
     "PlanError",
     "Policy",
