@@ -104,6 +104,7 @@ class Peer(ABC):
     def __init__(self, channel: Channel, side: Side, store: Store, offers: Mapping[int, Answers]) -> None:
         self.channel = channel
         self.side = side
+        self._decode = side.decode
         self.store = store
         store.share = self.share
         self.ended: BaseException | None = None
@@ -191,7 +192,7 @@ class Peer(ABC):
     def take(self, received: Datagram) -> None:
         """Act on one datagram; takes its fds over. `PeerProtocolError` if it breaks a rule; the fds are closed."""
         try:
-            frames = self.side.decode(received.data)
+            frames = self._decode(received.data)
             if received.fds and len(frames) != 1:
                 raise PeerProtocolError(f"{len(received.fds)} fds came with {len(frames)} frames")
             for frame in frames:
@@ -229,7 +230,9 @@ class Peer(ABC):
             kind, text = self._not_there(frame.target)
             self._post(Failed(frame.call_id, kind, "", text))
             return
-        incoming = Incoming(frame, answer, inbound or self._unattached(answer))
+        if inbound is None and not answer.declared.plain:
+            inbound = self._unattached(answer)
+        incoming = Incoming(frame, answer, inbound)
         if frame.within and (outer := self._calls.get(frame.within)) is not None:
             incoming.depth = outer.depth + 1
         if answer.declared.uploads:
@@ -652,7 +655,9 @@ def answers_of(interface: type, behind: object) -> dict[str, Answer]:
 
 def _fitting(frame: Reply | Failed) -> Reply | Failed:
     """Return *frame*, without what the seal refused if that does not fit: it is only advice."""
-    return msgspec.structs.replace(frame, refused=()) if frame.refused and weight(frame) > MAX_INLINE else frame
+    if not frame.refused or weight(frame) <= MAX_INLINE:
+        return frame
+    return msgspec.structs.replace(frame, refused=())
 
 
 def _close(inbound: Inbound | None) -> None:
