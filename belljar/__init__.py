@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .ipc.errors import CallCancelled as CallCancelled
     from .ipc.errors import CallError as CallError
     from .ipc.errors import CallTimeout as CallTimeout
+    from .ipc.errors import InterfaceMismatch as InterfaceMismatch
     from .ipc.errors import PeerProtocolError as PeerProtocolError
     from .ipc.errors import RemoteError as RemoteError
     from .ipc.errors import ResultError as ResultError
@@ -76,6 +77,7 @@ _HOMES = {
     "ConfigError": "host.errors",
     "Ended": "host.ended",
     "Fd": "ipc.interface.fd",
+    "InterfaceMismatch": "ipc.errors",
     "LaunchError": "host.errors",
     "Layer": "sandbox.layers",
     "Limits": "sandbox.policy",
@@ -129,6 +131,7 @@ __all__ = [
     "ConfigError",
     "Ended",
     "Fd",
+    "InterfaceMismatch",
     "LaunchError",
     "Layer",
     "Limits",

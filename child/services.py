@@ -21,8 +21,12 @@ from typing import Any, Protocol, TypeVar, cast
 
 from ..ipc.errors import CallError, ServiceError
 from ..ipc.interface import ArgumentsUnfit, Declared, ValueUnfit, declared
+from ..ipc.interface.compare import Sides
+from ..ipc.interface.fitting import misfit
 
 T = TypeVar("T")
+
+_SIDES = Sides("the child", "the host")
 
 
 class Asking(Protocol):
@@ -40,8 +44,9 @@ class Asking(Protocol):
 class Services:
     """The services that the host offers to this child, by name; there is a *peer* once the plugin is loaded."""
 
-    def __init__(self, offered: tuple[str, ...]) -> None:
+    def __init__(self, offered: tuple[str, ...], descriptions: tuple[bytes, ...] = ()) -> None:
         self.offered = offered
+        self.descriptions = descriptions
         self.peer: Asking | None = None
 
     def proxy(self, interface: type, number: int) -> ServiceProxy:
@@ -103,7 +108,11 @@ def service(interface: Callable[..., T]) -> T:
     if services is None or wanted.__name__ not in offered:
         names = ", ".join(offered) or "no service"
         raise ServiceError(f"the host does not offer {wanted.__name__} to this child; it offers {names}")
-    return cast(T, services.proxy(wanted, offered.index(wanted.__name__) + 1))
+    number = offered.index(wanted.__name__)
+    if number < len(services.descriptions):
+        if difference := misfit(wanted, services.descriptions[number], _SIDES):
+            raise ServiceError(f"the host means another {wanted.__name__}: {difference}")
+    return cast(T, services.proxy(wanted, number + 1))
 
 
 def checkpoint() -> None:

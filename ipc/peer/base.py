@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
-from ..channel.base import Channel
+from ..channel.base import Channel, EndOfChannel
 from ..datagram import Datagram
 from ..errors import CallError, CallTimeout, PeerProtocolError
 from ..frames import (
@@ -35,6 +35,7 @@ from ..frames import (
     Reply,
     Share,
     Unshare,
+    encode,
     weight,
 )
 from ..interface.codec import Codec
@@ -52,6 +53,10 @@ Encoded: TypeAlias = tuple[bytes | None, Outbound | None]
 
 NO_DATAGRAM = Datagram(b"", [], (), None)
 NOTHING: Encoded = (b"\xc0", None)
+
+
+MAX_LAST = 1024
+"""Datagrams that are read of one that has ended."""
 
 
 class Side(Protocol):
@@ -90,12 +95,16 @@ class Side(Protocol):
 class Peer(ABC):
     """One of two equals. Owns *channel* and *store*; the subclasses wait."""
 
+    idle: Callable[[], None] | None = None
+    """Called once there is nothing to do but to wait, in the thread that reads."""
+
     gradually = False
     """Whether large buffers are copied by and by, so that others can run in between."""
 
     def __init__(self, channel: Channel, side: Side, store: Store, offers: Mapping[int, Answers]) -> None:
         self.channel = channel
         self.side = side
+        self._decode = side.decode
         self.store = store
         store.share = self.share
         self.ended: BaseException | None = None
@@ -107,6 +116,7 @@ class Peer(ABC):
         self._calls: dict[int, Outgoing] = {}
         self._given_up: dict[int, Outgoing] = {}
         self._answering: dict[int, Incoming] = {}
+        self._others: set[type[Frame]] = set()
         self._takers: dict[type, Callable[[Any, Datagram], None]] = {
             Call: self._take_call,
             Notify: self._take_notify,
@@ -144,12 +154,45 @@ class Peer(ABC):
     def _broken(self, error: PeerProtocolError) -> None:
         """The other side broke a rule where nobody reads the channel: this is the end."""
 
+    # What others than the engines need.
+
+    def on(self, kind: type[Frame], taker: Callable[[Any], None]) -> None:
+        """Have *taker* called with each frame of a *kind* that means nothing to the peer itself."""
+        self._takers[kind] = lambda frame, received: taker(frame)
+        self._others.add(kind)
+
+    def post(self, frame: Frame) -> None:
+        """Send *frame* soon, in order."""
+        self._post(frame)
+
+    def tell(self, frame: Frame, *, wait: bool = False) -> bool:
+        """Send *frame* at once, whatever else waits, from any thread; False if there is no room, or nobody to hear it.
+
+        This never blocks, unless it is told to *wait* for room.
+        """
+        data = encode([frame])
+        try:
+            return self.channel.wait_send(data, (), None) if wait else self.channel.send(data)
+        except EndOfChannel:
+            return False
+
+    def hear_out(self) -> None:
+        """Take what the other side, which has ended, said at last to those that `on` named. For the rest it is too late."""
+        with suppress(EndOfChannel, PeerProtocolError):
+            for _ in range(MAX_LAST):
+                if (received := self.channel.receive()) is None:
+                    break
+                received.close()
+                for frame in self.side.decode(received.data):
+                    if type(frame) in self._others:
+                        self._takers[type(frame)](frame, received)
+
     # What comes in.
 
     def take(self, received: Datagram) -> None:
         """Act on one datagram; takes its fds over. `PeerProtocolError` if it breaks a rule; the fds are closed."""
         try:
-            frames = self.side.decode(received.data)
+            frames = self._decode(received.data)
             if received.fds and len(frames) != 1:
                 raise PeerProtocolError(f"{len(received.fds)} fds came with {len(frames)} frames")
             for frame in frames:
@@ -187,7 +230,9 @@ class Peer(ABC):
             kind, text = self._not_there(frame.target)
             self._post(Failed(frame.call_id, kind, "", text))
             return
-        incoming = Incoming(frame, answer, inbound or self._unattached(answer))
+        if inbound is None and not answer.declared.plain:
+            inbound = self._unattached(answer)
+        incoming = Incoming(frame, answer, inbound)
         if frame.within and (outer := self._calls.get(frame.within)) is not None:
             incoming.depth = outer.depth + 1
         if answer.declared.uploads:
@@ -428,9 +473,11 @@ class Peer(ABC):
         many: int = 0,
     ) -> tuple[Outgoing, Call]:
         """Return a new call and its frame; *runs* is the call that asks for it."""
-        if runs is not None and runs.depth >= MAX_DEPTH:
-            raise CallError(f"could not call {method.name!r}: calls are nested more than {MAX_DEPTH} deep")
         payload, outbound = encoded
+        if runs is not None and runs.depth >= MAX_DEPTH:
+            if outbound is not None:
+                outbound.discard()
+            raise CallError(f"could not call {method.name!r}: calls are nested more than {MAX_DEPTH} deep")
         call = Outgoing(next(self._call_numbers), method, timeout, runs)
         parts: tuple[Part, ...] = ()
         if outbound is not None:
@@ -608,7 +655,9 @@ def answers_of(interface: type, behind: object) -> dict[str, Answer]:
 
 def _fitting(frame: Reply | Failed) -> Reply | Failed:
     """Return *frame*, without what the seal refused if that does not fit: it is only advice."""
-    return msgspec.structs.replace(frame, refused=()) if frame.refused and weight(frame) > MAX_INLINE else frame
+    if not frame.refused or weight(frame) <= MAX_INLINE:
+        return frame
+    return msgspec.structs.replace(frame, refused=())
 
 
 def _close(inbound: Inbound | None) -> None:

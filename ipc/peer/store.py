@@ -316,6 +316,8 @@ class Store:
 
     def releases(self) -> list[Release]:
         """Return what to tell the other side about pieces of its arenas."""
+        if not self._reading:
+            return []
         found = []
         for generation, reading in self._reading.items():
             offsets = [reading.done.popleft() for _ in range(len(reading.done))]
