@@ -100,8 +100,7 @@ class MemoryHost(ProcessHost):
         ready = await self._await_ready()
         self.methods = ready.methods
         self.protection = _no_protection()
-        targets, concurrent = self._services.targets, ready.concurrent
-        self._conversation.start(self._channel, targets, tasks.start_soon, concurrent=concurrent)
+        self._conversation.start(self._channel, self._services.targets, tasks.start_soon, ready)
         self.timeline[Stage.LOAD.label] = (time.perf_counter() - began) * 1000
         self._move(State.READY, Stage.READY)
 
@@ -121,7 +120,7 @@ class MemoryHost(ProcessHost):
 
     def _run(self, channel: MemoryChannel, done: int, make: Callable[[], object]) -> None:
         """The thread. Owns *channel*, and *done*, whose end tells that the thread ends too."""
-        services, limit = Services(self._services.names), self.process.max_payload
+        services, limit = Services(self._services.names, self._services.descriptions), self.process.max_payload
         try:
             in_memory.serve(channel, make, services, limit, on_loop=self._on_loop)
         except BaseException as error:  # noqa: BLE001 - the edge of foreign code: the host gets it

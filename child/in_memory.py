@@ -7,7 +7,11 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ..ipc.channel.base import Channel, EndOfChannel
+from ..ipc.frames import LogLevels
+from ..ipc.interface.fitting import pack
 from ..ipc.messages import Ready, encode
+from ..ipc.peer.base import Peer
+from ..ipc.peer.records import Answers
 from .dispatch import make_peer, plugin_answers
 from .refused import RefusedImports
 from .services import Services, offer_here
@@ -32,7 +36,7 @@ def serve(channel: Channel, make: Callable[[], object], services: Services, max_
         answers = plugin_answers(make(), on_loop=False)
         services.peer = peer = make_peer(channel, answers, RefusedImports(), services, max_payload)
         try:
-            _say_ready(channel, tuple(answers), concurrent=False)
+            _say_ready(peer, answers, concurrent=False)
             peer.serve()
         finally:
             peer.store.close()
@@ -47,7 +51,7 @@ def _serve_on_loop(channel: Channel, make: Callable[[], object], services: Servi
         answers = plugin_answers(make(), on_loop=True)
         services.peer = peer = make_peer(channel, answers, RefusedImports(), services, max_payload)
         try:
-            _say_ready(channel, tuple(answers), concurrent=True)
+            _say_ready(peer, answers, concurrent=True)
             await peer.serve()
         finally:
             await peer.close()
@@ -56,5 +60,11 @@ def _serve_on_loop(channel: Channel, make: Callable[[], object], services: Servi
     asyncio.run(serving())
 
 
-def _say_ready(channel: Channel, methods: tuple[str, ...], *, concurrent: bool) -> None:
-    channel.wait_send(encode(Ready(methods[:64], {}, concurrent)), (), None)
+def _say_ready(peer: Peer, answers: Answers, *, concurrent: bool) -> None:
+    peer.on(LogLevels, _set_no_level)
+    description = pack("plugin", {name: answer.declared for name, answer in answers.items()})
+    peer.channel.wait_send(encode(Ready(tuple(answers)[:64], {}, concurrent, description)), (), None)
+
+
+def _set_no_level(frame: LogLevels) -> None:
+    """The loggers of this process are those of the host, whose levels are its own affair."""
