@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from .sandbox.policy import Policy as Policy
     from .sandbox.probe import probe as probe
     from .sandbox.protection import Protection as Protection
+    from .testing import MemoryHost as MemoryHost
 
 __version__ = "0.1.0"
 
@@ -81,6 +82,7 @@ _HOMES = {
     "LaunchError": "host.errors",
     "Layer": "sandbox.layers",
     "Limits": "sandbox.policy",
+    "MemoryHost": "testing",
     "PeerProtocolError": "ipc.errors",
     "PlanError": "host.errors",
     "Policy": "sandbox.policy",
@@ -135,6 +137,7 @@ __all__ = [
     "LaunchError",
     "Layer",
     "Limits",
+    "MemoryHost",
     "PeerProtocolError",
     "PlanError",
     "Policy",

@@ -84,7 +84,7 @@ class ChildOnLoop(AsyncPeer):
         if threading.get_ident() == self._thread:
             self._readable()
         call = current_call()
-        if call is not None and call.cancelled:
+        if self.ended is not None or (call is not None and call.cancelled):
             raise Cancelled
 
     def _is_over(self, error: BaseException) -> None:

@@ -133,9 +133,11 @@ class BlockingPeer(Peer):
         return self._executor is None or threading.get_ident() == self._executor
 
     def checkpoint(self) -> None:
-        """Look at what has come. Raises `Cancelled` if the caller of the call that runs has given up."""
+        """Look at what has come. Raises `Cancelled` if the caller of the call that runs has given up, or is gone."""
         if self._executes():
             self._take_what_came()
+            if self.ended is not None:
+                raise Cancelled
         self._check_cancelled()
 
     def _take_what_came(self) -> None:
