@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .ipc.interface.markers import notify as notify
     from .ipc.interface.markers import raises as raises
     from .ipc.memory.buffer import Buffer as Buffer
+    from .ipc.memory.buffer import SealedBuffer as SealedBuffer
     from .ipc.memory.buffer import SharedBuffer as SharedBuffer
     from .ipc.peer.blocking import Cancelled as Cancelled
     from .ipc.stage import Stage as Stage
@@ -93,6 +94,7 @@ _HOMES = {
     "RemoteError": "ipc.errors",
     "ResultError": "ipc.errors",
     "SandboxError": "sandbox.errors",
+    "SealedBuffer": "ipc.memory.buffer",
     "ServiceError": "ipc.errors",
     "ServiceRefused": "ipc.errors",
     "SharedBuffer": "ipc.memory.buffer",
@@ -147,6 +149,7 @@ __all__ = [
     "RemoteError",
     "ResultError",
     "SandboxError",
+    "SealedBuffer",
     "ServiceError",
     "ServiceRefused",
     "SharedBuffer",

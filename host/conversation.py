@@ -17,10 +17,11 @@ from ..ipc.frames import Log, LogLevels
 from ..ipc.interface import ArgumentsUnfit, ValueUnfit
 from ..ipc.interface.compare import Sides
 from ..ipc.interface.fitting import misfit
+from ..ipc.memory.buffer import SharedBuffer
 from ..ipc.messages import Ready
 from ..ipc.peer.asynchronous import AsyncPeer, NotSent
 from ..ipc.peer.loops import Start, current_loop
-from ..ipc.peer.records import Answers, Outgoing
+from ..ipc.peer.records import Answers, Outgoing, PeerUse
 from ..ipc.peer.store import Store
 from .calls import HostSide, untyped
 from .config.process_type import Process
@@ -98,6 +99,20 @@ class Conversation:
         if self._peer is None:
             raise RuntimeError(f"could not call {method!r}: the child is not ready; enter the host with 'async with'")
         return self._peer
+
+    @property
+    def use(self) -> PeerUse | None:
+        """What was said so far; None before the child is ready."""
+        return self._peer.use if self._peer is not None else None
+
+    def reserve(self, length: int) -> SharedBuffer | None:
+        """See `ProcessHost.reserve`."""
+        return self.ready_peer("reserve").store.reserve(length)
+
+    def trim(self) -> None:
+        """See `ProcessHost.trim`."""
+        if self._peer is not None:
+            self._peer.trim()
 
     async def call(self, method: str, arguments: tuple[Any, ...], returns: Any, timeout: float | Default | None) -> Any:
         """See `ProcessHost.call`."""

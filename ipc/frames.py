@@ -174,6 +174,10 @@ class Unshare(_Frame, frozen=True, tag="unshare"):
     generation: Natural
 
 
+class Trim(_Frame, frozen=True, tag="trim"):
+    """Host only: give memory back that is kept for later."""
+
+
 class Log(_Frame, frozen=True, tag="log"):
     """Child only: one record of the child's ``logging``, all of it text and numbers. Level 0: only what was dropped."""
 
@@ -195,7 +199,7 @@ class LogLevels(_Frame, frozen=True, tag="log-levels"):
 
 _Both: TypeAlias = Call | Notify | Reply | Failed | Cancel | Items | Credit | End | Release | Unshare
 ChildFrame: TypeAlias = _Both | Log | Attached
-HostFrame: TypeAlias = _Both | Share | LogLevels | Shutdown
+HostFrame: TypeAlias = _Both | Share | Trim | LogLevels | Shutdown
 Frame: TypeAlias = ChildFrame | HostFrame
 
 _MANY = msgspec.Meta(min_length=1, max_length=MAX_FRAMES)

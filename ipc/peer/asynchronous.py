@@ -144,6 +144,11 @@ class AsyncPeer(Peer):
             self._loop.unwatch(self._watched)
             self._watched = None
 
+    @property
+    def queued(self) -> int:
+        """Bytes that wait for room in the channel."""
+        return self._queued
+
     async def close(self) -> None:
         """End all tasks; the channel stays open."""
         if self.ended is None:

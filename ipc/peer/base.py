@@ -34,6 +34,7 @@ from ..frames import (
     Release,
     Reply,
     Share,
+    Trim,
     Unshare,
     encode,
     weight,
@@ -44,7 +45,7 @@ from ..interface.errors import ArgumentsUnfit
 from ..memory.arena import Arena
 from ..messages import MAX_INLINE, shorten
 from .attachments import Inbound, Outbound, TooMuch
-from .records import MAX_DEPTH, MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, Reader, Writer, window_of
+from .records import MAX_DEPTH, MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, PeerUse, Reader, Writer, window_of
 from .store import Store, TooLarge
 
 Encoded: TypeAlias = tuple[bytes | None, Outbound | None]
@@ -130,7 +131,26 @@ class Peer(ABC):
             Unshare: self._take_unshare,
             Attached: self._take_attached,
             Share: self._take_share,
+            Trim: self._take_trim,
         }
+
+    @property
+    def queued(self) -> int:
+        """Bytes that wait for room in the channel."""
+        return 0
+
+    @property
+    def use(self) -> PeerUse:
+        """What this peer has done and does now."""
+        return PeerUse(
+            calls=self._newest_call,
+            under_way=len(self._calls),
+            given_up=len(self._given_up),
+            asked=self._last_call,
+            answering=len(self._answering),
+            queued=self.queued,
+            memory=self.store.use,
+        )
 
     # What the engines do.
 
@@ -386,6 +406,14 @@ class Peer(ABC):
             return
         if readable:
             self._post(Attached(frame.generation))
+
+    def _take_trim(self, frame: Trim, received: Datagram) -> None:
+        self._unshare(self.store.trim())
+
+    def trim(self) -> None:
+        """Give memory back, on both sides, that is kept for later."""
+        self._unshare(self.store.trim())
+        self._post(Trim())
 
     def _unshare(self, generations: list[int]) -> None:
         for generation in generations:
