@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .host.plan.step import Step as Step
     from .host.process_host import ProcessHost as ProcessHost
     from .host.state import State as State
+    from .host.sync_host import SyncHost as SyncHost
     from .ipc.errors import ArgumentError as ArgumentError
     from .ipc.errors import BelljarError as BelljarError
     from .ipc.errors import CallCancelled as CallCancelled
@@ -40,8 +41,13 @@ if TYPE_CHECKING:
     from .ipc.errors import ServiceRefused as ServiceRefused
     from .ipc.errors import StreamBroken as StreamBroken
     from .ipc.errors import UnknownMethod as UnknownMethod
+    from .ipc.interface.adapters import adapt as adapt
+    from .ipc.interface.buffers import BufferLike as BufferLike
+    from .ipc.interface.fd import Fd as Fd
     from .ipc.interface.markers import notify as notify
     from .ipc.interface.markers import raises as raises
+    from .ipc.memory.buffer import Buffer as Buffer
+    from .ipc.memory.buffer import SharedBuffer as SharedBuffer
     from .ipc.peer.blocking import Cancelled as Cancelled
     from .ipc.stage import Stage as Stage
     from .sandbox.errors import PolicyError as PolicyError
@@ -58,6 +64,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "ArgumentError": "ipc.errors",
     "BelljarError": "ipc.errors",
+    "Buffer": "ipc.memory.buffer",
+    "BufferLike": "ipc.interface.buffers",
     "CallCancelled": "ipc.errors",
     "CallError": "ipc.errors",
     "CallTimeout": "ipc.errors",
@@ -66,6 +74,7 @@ _HOMES = {
     "Config": "host.config.load",
     "ConfigError": "host.errors",
     "Ended": "host.ended",
+    "Fd": "ipc.interface.fd",
     "LaunchError": "host.errors",
     "Layer": "sandbox.layers",
     "Limits": "sandbox.policy",
@@ -82,12 +91,15 @@ _HOMES = {
     "SandboxError": "sandbox.errors",
     "ServiceError": "ipc.errors",
     "ServiceRefused": "ipc.errors",
+    "SharedBuffer": "ipc.memory.buffer",
     "Stage": "ipc.stage",
     "State": "host.state",
     "Step": "host.plan.step",
     "StepError": "child.step",
     "StreamBroken": "ipc.errors",
+    "SyncHost": "host.sync_host",
     "UnknownMethod": "ipc.errors",
+    "adapt": "ipc.interface.adapters",
     "around_seal": "child.step",
     "checkpoint": "child.services",
     "early_init": "child.step",
@@ -104,6 +116,8 @@ _HOMES = {
 __all__ = [
     "ArgumentError",
     "BelljarError",
+    "Buffer",
+    "BufferLike",
     "CallCancelled",
     "CallError",
     "CallTimeout",
@@ -112,6 +126,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Ended",
+    "Fd",
     "LaunchError",
     "Layer",
     "Limits",
@@ -128,12 +143,15 @@ __all__ = [
     "SandboxError",
     "ServiceError",
     "ServiceRefused",
+    "SharedBuffer",
     "Stage",
     "State",
     "Step",
     "StepError",
     "StreamBroken",
+    "SyncHost",
     "UnknownMethod",
+    "adapt",
     "around_seal",
     "checkpoint",
     "early_init",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+from typing import Any
+
 from ..ipc.channel.base import Channel
 from ..ipc.errors import ServiceError
 from ..ipc.frames import Failed, FailureKind, Reply, decode_from_host
-from ..ipc.interface import ArgumentsUnfit, ValueUnfit
-from ..ipc.peer.blocking import BlockingPeer, Cancelled
-from ..ipc.peer.records import Answers, Incoming, Outgoing
+from ..ipc.interface import ArgumentsUnfit, Declared, ValueUnfit, declared_by
+from ..ipc.peer.blocking import BlockingPeer
+from ..ipc.peer.records import Answer, Answers, Incoming, Outgoing
 from ..ipc.peer.store import Store
 from .errors_as_text import describe
 from .refused import RefusedImports
@@ -15,6 +18,8 @@ from .services import Services
 
 OWN_FRAMES = 3
 """The frames of belljar's at the root of what a plugin raised."""
+
+NO_LOOP = 'and this child has no event loop; make one before the seal: early_init = ["asyncio"]'
 
 
 class ChildSide:
@@ -42,7 +47,7 @@ class ChildSide:
             return "argument", "", str(error), ""
         if isinstance(error, (ValueUnfit, BufferError)):
             return "result", type(error).__name__, str(error), ""
-        if isinstance(error, Cancelled):
+        if incoming.cancelled and not isinstance(error, Exception):
             return "cancelled", "", "as it was told to", ""
         text, trace = describe(error, own_frames=OWN_FRAMES, without_files=self._refused.is_watching)
         name = type(error).__name__
@@ -54,9 +59,36 @@ class ChildSide:
         print(f"{incoming.answer.declared.name} was notified and raised:\n{trace}", flush=True)
 
 
+class BlockingChild(BlockingPeer):
+    """The peer of a child that answers one call at a time."""
+
+    def ask(self, target: int, method: Declared, arguments: tuple[Any, ...]) -> Any:
+        """Call the host, and wait for its answer if there will be one."""
+        if method.kind == "notify":
+            return self.notify(target, method, arguments)
+        return self.call(target, method, arguments)
+
+
 def make_peer(
     channel: Channel, answers: Answers, refused: RefusedImports, services: Services, max_payload: int
-) -> BlockingPeer:
-    """Return the peer of a child whose plugin has *answers*."""
+) -> BlockingChild:
+    """Return the peer of a child without event loop whose plugin has *answers*."""
     side = ChildSide(refused, services)
-    return BlockingPeer(channel, side, Store(max_payload), {0: answers}, executor=True)
+    return BlockingChild(channel, side, Store(max_payload, copies=False), {0: answers}, executor=True)
+
+
+def plugin_answers(plugin: object, *, on_loop: bool) -> dict[str, Answer]:
+    """Return the public methods of *plugin* as answers.
+
+    Raises:
+        TypeError: one cannot be called, or not by this child: it is asynchronous and there is no loop, or the reverse.
+    """
+    found = {name: Answer(*pair) for name, pair in declared_by(plugin).items()}
+    for name, answer in found.items():
+        where, function = f"{type(plugin).__name__}.{name}", answer.function
+        is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+        if is_async and not on_loop:
+            raise TypeError(f"{where} is asynchronous, {NO_LOOP}")
+        if on_loop and answer.declared.uploads and not is_async and answer.declared.kind != "stream":
+            raise TypeError(f"{where} reads a stream, which takes 'async def' in a child with the step asyncio")
+    return found

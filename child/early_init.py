@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ..ipc.interface.adapters import load_adapters
 from ..ipc.messages import Left, Phase, RunStep, StepBegan, StepEnded, shorten
 from ..sandbox.policy import Policy
 from .left import left, look
@@ -102,6 +103,7 @@ def run_shared(step: RunStep) -> None:
     """Run *step* in a zygote, for all its children. Raises whatever the step raises."""
     _run(step)
     _shared.add(step)
+    load_adapters()
 
 
 def _attempt(step: RunStep) -> str:

@@ -6,20 +6,34 @@
         def decode(self, packet: bytes) -> bytes:
             key = service(Records).read("key")
 
-While a call waits for the answer, the host may call the plugin in turn; that call is answered first, within this one. So
-a service can call back, and nothing waits for something that waits for it.
+In a child with an event loop (the step ``asyncio``) services are awaited, ``await service(Records).read("key")``, and
+their streams are read with ``async for``: an interface declares them so.
+
+While a call waits for the answer, the host may call the plugin in turn; that call is answered first, within this one.
+So a service can call back, and nothing waits for something that waits for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
-from ..ipc.errors import ServiceError
+from ..ipc.errors import CallError, ServiceError
 from ..ipc.interface import ArgumentsUnfit, Declared, ValueUnfit, declared
-from ..ipc.peer.blocking import BlockingPeer
 
 T = TypeVar("T")
+
+
+class Asking(Protocol):
+    """A peer as a plugin needs it."""
+
+    def ask(self, target: int, method: Declared, arguments: tuple[Any, ...]) -> Any:
+        """Call *method* of the host's *target*; return what comes of it, to be awaited if the peer has a loop."""
+        ...
+
+    def checkpoint(self) -> None:
+        """See `checkpoint`."""
+        ...
 
 
 class Services:
@@ -27,21 +41,25 @@ class Services:
 
     def __init__(self, offered: tuple[str, ...]) -> None:
         self.offered = offered
-        self.peer: BlockingPeer | None = None
+        self.peer: Asking | None = None
 
     def proxy(self, interface: type, number: int) -> ServiceProxy:
         """Return an object whose methods are calls of the host's target *number*."""
         return ServiceProxy(self, interface, number)
 
     def call(self, target: int, interface: str, method: Declared, arguments: tuple[Any, ...]) -> Any:
-        """Ask the host, and wait for its answer if there will be one. Raises `ServiceError`."""
+        """Ask the host, and wait for its answer if there will be one; on a loop, return what to await.
+
+        Raises:
+            ServiceError: there is no answer. On a loop, it may be raised by what is awaited.
+        """
         where = f"{interface}.{method.name}"
         if self.peer is None:
             raise ServiceError(f"{where} can be called once the plugin is loaded, and not before")
         try:
-            if method.kind == "notify":
-                return self.peer.notify(target, method, arguments)
-            return self.peer.call(target, method, arguments)
+            return self.peer.ask(target, method, arguments)
+        except CallError as error:
+            raise ServiceError(str(error)) from None
         except ArgumentsUnfit as error:
             raise ServiceError(f"could not call {where}: {error}") from None
         except ValueUnfit as error:
@@ -57,23 +75,30 @@ def offer(services: Services) -> None:
     _services = services
 
 
-def service(interface: type[T]) -> T:
-    """Return the host's service *interface*: an object with its methods. Call them in a plugin, from any thread.
+def service(interface: Callable[..., T]) -> T:
+    """Return the host's service, the class *interface*: an object with its methods. Call them in a plugin.
+
+    Any thread may. (It is not ``type[T]``, of which mypy would take no Protocol and no abstract class.)
+
+    With the step ``asyncio`` they are awaited, in the loop; from another thread, by `asyncio.run_coroutine_threadsafe`
+    with the loop that ``handed("asyncio")`` returns.
 
     Raises:
         ServiceError: the application does not offer it to this child.
     """
+    wanted = cast(type, interface)
     offered = _services.offered if _services is not None else ()
-    if _services is None or interface.__name__ not in offered:
+    if _services is None or wanted.__name__ not in offered:
         names = ", ".join(offered) or "no service"
-        raise ServiceError(f"the host does not offer {interface.__name__} to this child; it offers {names}")
-    return cast(T, _services.proxy(interface, offered.index(interface.__name__) + 1))
+        raise ServiceError(f"the host does not offer {wanted.__name__} to this child; it offers {names}")
+    return cast(T, _services.proxy(wanted, offered.index(wanted.__name__) + 1))
 
 
 def checkpoint() -> None:
-    """Give way in a long computation: if the caller has given up the call that runs, this raises `Cancelled`.
+    """Look around in a long computation: if the caller has given up the call that runs, this raises `Cancelled`.
 
-    One system call. What waits anyway, for a service or an item of a stream, needs none.
+    One system call. What waits anyway, for a service or an item of a stream, needs none. With the step ``asyncio`` it
+    is for plain code in the loop or in `asyncio.to_thread`; asynchronous code is cancelled where it awaits something.
     """
     if _services is not None and _services.peer is not None:
         _services.peer.checkpoint()

@@ -13,16 +13,17 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn, TextIO
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
 
 from ..ipc.channel.base import Channel, EndOfChannel
 from ..ipc.channel.over_socket import SocketChannel
 from ..ipc.datagram import Datagram, close_all
 from ..ipc.errors import PeerProtocolError
 from ..ipc.frames import LogLevels
-from ..ipc.interface import declared_by
+from ..ipc.interface.adapters import load_adapters
 from ..ipc.messages import (
     VERSION,
     Configure,
@@ -48,13 +49,18 @@ from ..sandbox.seccomp.install import install
 from ..sandbox.steps import StepFailed
 from . import warm
 from .bundle import BundleImporter, load_attribute
-from .dispatch import make_peer
+from .dispatch import NO_LOOP, BlockingChild, make_peer, plugin_answers
 from .early_init import EarlyInit
 from .link import HostGone, Link
 from .log_records import LogRecords, set_levels
 from .refused import RefusedImports
 from .services import Services, offer
 from .step import CHANNEL_ZMQ, StepError, handed, scene
+
+if TYPE_CHECKING:
+    from .on_loop import ChildOnLoop
+
+P = TypeVar("P", bound="BlockingChild | ChildOnLoop")
 
 
 class StageError(Exception):
@@ -146,15 +152,36 @@ class Child:
         configuration, received = self.await_configuration()
         self.early_init(configuration, received)
         self.seal(configuration)
+        if scene.loop is None:
+            peer = self.get_ready(make_peer, configuration)
+            peer.serve()
+            self.leave(peer)
+        else:
+            scene.loop.run_until_complete(self._serve_on_loop(configuration))
+
+    async def _serve_on_loop(self, configuration: Configure) -> None:
+        from .on_loop import make_peer  # by the step asyncio, before the seal: other children have no asyncio
+
+        peer = self.get_ready(make_peer, configuration)
+        await peer.serve()
+        self.leave(peer)
+
+    def leave(self, peer: BlockingChild | ChildOnLoop) -> None:
+        """Send what is still to be sent, and hang up."""
+        self.log.drain(wait=True)
+        peer.channel.close()
+
+    def get_ready(self, make: Callable[..., P], configuration: Configure) -> P:
+        """Stages 9 and 10; return the peer to serve with."""
         services = self.load()
         channel: Channel = handed(CHANNEL_ZMQ) if configuration.endpoint else SocketChannel(self.link.sock)
-        services.peer = make_peer(channel, self.methods, self.refused, services, configuration.max_payload)
-        services.peer.on(LogLevels, set_levels)
-        services.peer.idle = self.log.drain
+        services.peer = peer = make(channel, self.methods, self.refused, services, configuration.max_payload)
+        peer.on(LogLevels, set_levels)
+        peer.idle = partial(self.log.drain, wait=scene.loop is None)
         self.ready()
-        self.log.flow(services.peer)
-        services.peer.serve()
-        channel.close()
+        self.log.flow(peer)
+        self.log.drain(wait=True)
+        return peer
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
@@ -213,6 +240,7 @@ class Child:
             scene.endpoint, scene.control = configuration.endpoint, self.link.sock
             self.steps = EarlyInit(self.link, configuration.steps, self.birth.policy)
             self.steps.run()
+            load_adapters()
             if configuration.early is not None:
                 self._load(configuration.early, received)
 
@@ -249,14 +277,20 @@ class Child:
 
     def ready(self) -> None:
         """Stage 10: calls may flow."""
-        self.link.send(Ready(tuple(self.methods)[:64], {Stage.LOAD.label: self.took.get(Stage.LOAD.label, 0.0)}))
+        took = {Stage.LOAD.label: self.took.get(Stage.LOAD.label, 0.0)}
+        self.link.send(Ready(tuple(self.methods)[:64], took, concurrent=scene.loop is not None))
 
     def _load(self, plugin: Plugin, received: Datagram) -> None:
         importer = BundleImporter(read_sealed(received.take_fd(), 1 << 30))
-        factory = load_attribute(importer, plugin.module, plugin.attribute)
+        try:
+            factory = load_attribute(importer, plugin.module, plugin.attribute)
+        except ModuleNotFoundError as error:
+            if error.name == "asyncio" and scene.loop is None:
+                raise ImportError(f"it imports asyncio, {NO_LOOP}") from error
+            raise
         if not callable(factory):
             raise TypeError(f"{plugin.module}.py: {plugin.attribute} is not a class")
-        self.methods = {name: Answer(*found) for name, found in declared_by(factory()).items()}
+        self.methods = plugin_answers(factory(), on_loop=scene.loop is not None)
 
 
 def _text_stream(fd: int) -> TextIO:

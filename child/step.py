@@ -15,10 +15,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from ..sandbox.declaration import Declaration, LaterNeed, Need, Right
 from ..sandbox.policy import Policy
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -39,7 +42,7 @@ class Around(NamedTuple):
 
 
 class Scene:
-    """What steps and plugin share in one child: what was handed on, and who runs at the moment."""
+    """What steps and plugin share in one child: what was handed on, who runs now, the loop that it serves on."""
 
     def __init__(self) -> None:
         self.policy = Policy()
@@ -48,6 +51,7 @@ class Scene:
         self.handed: dict[str, Any] = {}
         self.failed: dict[str, str] = {}
         self.arounds: list[Around] = []
+        self.loop: AbstractEventLoop | None = None
         self.running = ""
         self.is_sealed = False
 

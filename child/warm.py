@@ -22,6 +22,7 @@ from ..ipc import datagram
 from ..ipc.channel.over_socket import SocketChannel
 from ..ipc.frames import Call, Shutdown, encode
 from ..ipc.interface import Declared, declared_by
+from ..ipc.interface.adapters import load_adapters
 from ..ipc.peer.records import Answer
 from .bundle import BundleImporter
 from .dispatch import make_peer
@@ -108,6 +109,7 @@ def _time_zone(key: str) -> None:
 
 def own_runtime() -> None:
     """Push a small plugin through stages 9 and 10, so that no child pays for the first time of anything."""
+    load_adapters()
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as bundle:
         bundle.writestr("belljar_sample.py", _SAMPLE)

@@ -13,9 +13,9 @@ import sniffio
 
 from ..ipc.channel.base import Channel, EndOfChannel
 from ..ipc.errors import ArgumentError, PeerProtocolError, ResultError
-from ..ipc.frames import Log, LogLevels
+from ..ipc.frames import Log
 from ..ipc.interface import ArgumentsUnfit, ValueUnfit
-from ..ipc.peer.asynchronous import AsyncPeer
+from ..ipc.peer.asynchronous import AsyncPeer, NotSent
 from ..ipc.peer.loops import Start, current_loop
 from ..ipc.peer.records import Answers, Outgoing
 from ..ipc.peer.store import Store
@@ -23,7 +23,7 @@ from .calls import HostSide, untyped
 from .config.process_type import Process
 from .ended import Ended
 from .errors import ChildEnded
-from .log_records import ChildLog, level_number
+from .log_records import ChildLog, levels
 from .proxy import Proxy
 
 log = logging.getLogger("belljar.host")
@@ -65,19 +65,23 @@ class Conversation:
         self._peer: AsyncPeer | None = None
         self._warned: set[int] = set()
 
-    def start(self, channel: Channel, targets: Mapping[int, Answers], start_soon: Start) -> None:
-        """The child is ready; calls flow over *channel*. *targets* are what it may call."""
+    def start(self, channel: Channel, targets: Mapping[int, Answers], start_soon: Start, *, concurrent: bool) -> None:
+        """The child is ready; calls flow over *channel*. *targets* are what it may call.
+
+        *concurrent*: it says that it answers several calls at the same time, so each must end in time that is given up.
+        """
         process = self._owner.process
         self._peer = AsyncPeer(
             channel,
             HostSide(process.name, self._owner.took_refusals, self.proxy),
-            Store(process.max_payload),
+            Store(process.max_payload, arena_limit=process.shared_memory),
             targets,
             loop=current_loop(sniffio.current_async_library(), start_soon),
             broke=self._broke,
             late=self._late,
             explain=self._explain,
             grace=process.cancel_grace,
+            concurrent=concurrent,
         )
         self._peer.on(Log, self._owner.child_log.take)
         self._peer.start()
@@ -104,7 +108,7 @@ class Conversation:
         peer, seconds, called = self.ready_peer(method), self._seconds(timeout), untyped(method, returns)
         under_way: deque[Outgoing] = deque()
         try:
-            for chunk in _chunks(calls, chunksize):
+            for chunk in chunks(calls, chunksize):
                 under_way.append(await peer.begin(0, called, chunk, seconds, many=True))
                 if len(under_way) > 1:
                     for result in await peer.finish(under_way.popleft()):
@@ -125,10 +129,8 @@ class Conversation:
 
     def set_log_level(self, level: int | str, logger: str) -> None:
         """See `ProcessHost.set_log_level`."""
-        number = level_number(level)
-        if len(logger) > 256:
-            raise ValueError("the name of a logger has at most 256 characters")
-        self.ready_peer("set_log_level").post(LogLevels({logger: number}))
+        frame = levels(level, logger)
+        self.ready_peer("set_log_level").post(frame)
 
     async def shut_down(self) -> None:
         """Ask the child to end once it has answered what it was asked before."""
@@ -139,6 +141,7 @@ class Conversation:
         """End all calls and services."""
         if self._peer is not None:
             await self._peer.close()
+            self._peer.store.close()
 
     def _broke(self, error: BaseException) -> None:
         if isinstance(error, PeerProtocolError):
@@ -156,8 +159,10 @@ class Conversation:
     async def _explain(self, method: str, error: Exception) -> Exception:
         """Return what the caller of *method* gets to see of *error*."""
         if isinstance(error, EndOfChannel):
-            ended = await self._owner.hung_up()
-            return ChildEnded(f"{self._owner.process.name} ended during {method!r}: {ended}", ended)
+            ended, name = await self._owner.hung_up(), self._owner.process.name
+            if isinstance(error, NotSent):
+                return ChildEnded(f"could not call {method!r}: {name} has ended: {ended}", ended)
+            return ChildEnded(f"{name} ended during {method!r}: {ended}", ended)
         if isinstance(error, ArgumentsUnfit):
             return ArgumentError(f"could not call {method!r}: {error}")
         if isinstance(error, ValueUnfit):
@@ -166,7 +171,7 @@ class Conversation:
         return error
 
 
-def _chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[tuple[tuple[Any, ...], ...]]:
+def chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[tuple[tuple[Any, ...], ...]]:
     """Yield *calls* in tuples of *size*; the last may be smaller."""
     rest = iter(calls)
     while chunk := tuple(itertools.islice(rest, size)):

@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -42,6 +42,7 @@ from .state import Progress, State
 log = logging.getLogger("belljar.host")
 
 T = TypeVar("T")
+C = TypeVar("C", bound=Conversation)
 
 
 HANG_UP_GRACE = 1.0
@@ -93,8 +94,13 @@ class ProcessHost:
         self._denials: Denials | None = None
         self._services = Services(services or {})
         self.child_log = ChildLog(process.name)
-        self._conversation = Conversation(self)
+        self._conversation: Conversation = Conversation(self)
         self._context: AbstractAsyncContextManager[None] | None = None
+
+    def converse_by(self, make: Callable[[ProcessHost], C]) -> C:
+        """Let another kind of `Conversation` carry the calls; before the launch."""
+        self._conversation = conversation = make(self)
+        return conversation
 
     @property
     def state(self) -> State:
@@ -204,8 +210,10 @@ class ProcessHost:
                 log.log(level, "%s: %s is only partly there: %s", self.process.name, status.layer, status.limit)
         self._move(State.SEALED, Stage.LOAD)
         await launching.load(self._services.names)
-        self.methods = (await launching.await_ready(self.took_refusals)).methods
-        self._conversation.start(launching.channel(), self._services.targets, tasks.start_soon)
+        ready = await launching.await_ready(self.took_refusals)
+        self.methods = ready.methods
+        targets, concurrent = self._services.targets, ready.concurrent
+        self._conversation.start(launching.channel(), targets, tasks.start_soon, concurrent=concurrent)
         self._move(State.READY, Stage.READY)
 
     def _move(self, state: State, stage: Stage) -> None:
@@ -351,12 +359,13 @@ class ProcessHost:
         """
         return self._conversation.map(method, calls, returns, chunksize, timeout)
 
-    def proxy(self, interface: type[T], *, timeout: float | Default | None = DEFAULT) -> T:
-        """Return an object with the methods of *interface*, annotated; each is a call that is checked both ways.
+    def proxy(self, interface: Callable[..., T], *, timeout: float | Default | None = DEFAULT) -> T:
+        """Return an object with the methods of the class *interface*, annotated; each is a call, checked both ways.
 
+        (It is not ``type[T]``, of which mypy would take no Protocol and no abstract class.)
         *timeout* is for each call, in seconds; for a stream, for each wait for an item. Errors are those of `call`.
         """
-        return cast(T, self._conversation.proxy(interface, 0, timeout))
+        return cast(T, self._conversation.proxy(cast(type, interface), 0, timeout))
 
     def set_log_level(self, level: int | str, logger: str = "") -> None:
         """Set the level of a *logger* of the child (by default its root) once it reads this, so not during a call.

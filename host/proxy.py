@@ -39,7 +39,7 @@ class Proxy:
 
 def _call(caller: Caller, method: Declared, target: int, timeout: float | None) -> Callable[..., Any]:
     async def call(*arguments: Any, **keywords: Any) -> Any:
-        bound = _bind(method, arguments, keywords)
+        bound = bind(method, arguments, keywords)
         return await caller.ready_peer(method.name).call(target, method, bound, timeout)
 
     return call
@@ -47,7 +47,7 @@ def _call(caller: Caller, method: Declared, target: int, timeout: float | None) 
 
 def _stream(caller: Caller, method: Declared, target: int, timeout: float | None) -> Callable[..., Any]:
     def stream(*arguments: Any, **keywords: Any) -> Any:
-        bound = _bind(method, arguments, keywords)
+        bound = bind(method, arguments, keywords)
         return caller.ready_peer(method.name).stream(target, method, bound, timeout)
 
     return stream
@@ -55,7 +55,7 @@ def _stream(caller: Caller, method: Declared, target: int, timeout: float | None
 
 def _notify(caller: Caller, method: Declared, target: int, timeout: float | None) -> Callable[..., Any]:
     async def notify(*arguments: Any, **keywords: Any) -> None:
-        bound = _bind(method, arguments, keywords)
+        bound = bind(method, arguments, keywords)
         await caller.ready_peer(method.name).notify(target, method, bound)
 
     return notify
@@ -64,7 +64,8 @@ def _notify(caller: Caller, method: Declared, target: int, timeout: float | None
 _MAKERS = {"call": _call, "stream": _stream, "notify": _notify}
 
 
-def _bind(method: Declared, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, ...]:
+def bind(method: Declared, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the arguments in order; `ArgumentError` if they do not fit the interface."""
     try:
         return method.bind(arguments, keywords)
     except ArgumentsUnfit as error:

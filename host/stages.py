@@ -7,9 +7,11 @@ One `Launching` is one launch. It holds what the launch needs until the child is
 from __future__ import annotations
 
 import errno
+import importlib
 import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -130,7 +132,7 @@ class Launching:
             self.meeting = self._make_meeting() if self.process.channel == "zmq" else None
 
     def _make_meeting(self) -> Meeting:
-        """Make the folder in which the child will find its host. Imports pyzmq, which others need not have."""
+        """Make the folder in which the child will find its host."""
         from ..ipc.channel.zmq_ends import Meeting
 
         meeting = Meeting()
@@ -149,6 +151,8 @@ class Launching:
             log.warning("force_plan: launched although the plan is refused: %s", error)
 
     def _is_warm(self) -> bool:
+        if self.process.channel == "zmq" and "zmq" not in sys.modules:
+            return False
         if not self.half.is_warm(self.plan.shared, self.user):
             return False
         if not self._filters():
@@ -157,6 +161,8 @@ class Launching:
         return is_compiled(self.process.policy, listener=self._listens(), own_pid_only=own_pid_only)
 
     def _warm(self) -> None:
+        if self.process.channel == "zmq":
+            importlib.import_module("zmq")
         if self._filters():
             self._filter()
         self.half.warm(self.plan.shared, self.user)

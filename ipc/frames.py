@@ -148,17 +148,30 @@ class End(_Frame, frozen=True, tag="end"):
 
 
 class Release(_Frame, frozen=True, tag="release"):
-    """Pieces of the receiver's arena that the sender of this frame no longer looks at, by generation and offset."""
+    """Pieces of the receiver's arena, by their offsets, that the sender of this frame no longer looks at."""
 
-    pieces: Annotated[tuple[tuple[Natural, Natural], ...], msgspec.Meta(max_length=1024)]
+    generation: Natural
+    offsets: Annotated[tuple[Natural, ...], msgspec.Meta(min_length=1, max_length=1024)]
 
 
 class Share(_Frame, frozen=True, tag="share"):
-    """Host only: the fd is an arena of *size* bytes, for what the child sends if *written_by* says so."""
+    """Host only: the fd is an arena of *size* bytes. What is sent from now on may lie in it, as *written_by* says."""
 
     generation: Natural
     size: Natural
     written_by: Literal["host", "child"]
+
+
+class Attached(_Frame, frozen=True, tag="attached"):
+    """Child only: it can read the arena that the host writes. Until it says so, nothing lies there."""
+
+    generation: Natural
+
+
+class Unshare(_Frame, frozen=True, tag="unshare"):
+    """Nothing lies in this arena of the sender's any more, and nothing will."""
+
+    generation: Natural
 
 
 class Log(_Frame, frozen=True, tag="log"):
@@ -180,8 +193,8 @@ class LogLevels(_Frame, frozen=True, tag="log-levels"):
     levels: Annotated[dict[Name, Annotated[int, msgspec.Meta(ge=0, le=100)]], msgspec.Meta(max_length=64)]
 
 
-_Both: TypeAlias = Call | Notify | Reply | Failed | Cancel | Items | Credit | End | Release
-ChildFrame: TypeAlias = _Both | Log
+_Both: TypeAlias = Call | Notify | Reply | Failed | Cancel | Items | Credit | End | Release | Unshare
+ChildFrame: TypeAlias = _Both | Log | Attached
 HostFrame: TypeAlias = _Both | Share | LogLevels | Shutdown
 Frame: TypeAlias = ChildFrame | HostFrame
 
@@ -194,9 +207,9 @@ Decode: TypeAlias = Callable[[bytes | memoryview], Sequence[Frame]]
 
 def weight(frame: Frame) -> int:
     """Return about how many bytes *frame* takes beyond `FRAME_SPACE`; never too few."""
-    size = 0
     if isinstance(frame, Items):
         return sum(map(len, frame.payloads)) + 5 * len(frame.payloads)
+    size = 0
     if isinstance(frame, (Call, Notify, Reply)) and frame.payload is not None:
         size = len(frame.payload)
     if isinstance(frame, (Reply, Failed)) and frame.refused:
@@ -205,10 +218,8 @@ def weight(frame: Frame) -> int:
         size += 4 * (len(frame.error) + len(frame.text) + len(frame.traceback))
     if isinstance(frame, (Call, Notify)):
         size += 4 * len(frame.method)
-    if isinstance(frame, Log):
-        size += 4 * (len(frame.logger) + len(frame.text) + len(frame.module) + len(frame.traceback))
-    if isinstance(frame, LogLevels):
-        size += sum(4 * len(name) + 10 for name in frame.levels)
+    if isinstance(frame, (End, Release, Log, LogLevels)):
+        size = len(_encoder.encode(frame))
     return size
 
 

@@ -117,10 +117,11 @@ class Sealed(_Message, frozen=True, tag="sealed"):
 
 
 class Ready(_Message, frozen=True, tag="ready"):
-    """The plugin is loaded and calls may flow."""
+    """The plugin is loaded and calls may flow. ``concurrent``: it answers several at the same time, on a loop."""
 
     methods: Names
     took: Timings
+    concurrent: bool = False
 
 
 class RunStep(_Message, frozen=True):

@@ -73,7 +73,8 @@ def _parts(entry: str) -> tuple[str, int, str]:
 def _connect(context: Context[Socket[bytes]], kind: int, endpoint: str, timeout: float) -> Socket[bytes]:
     """Return a socket whose handshake with its peer is done."""
     import zmq
-    from zmq.utils.monitor import recv_monitor_message
+
+    from ...ipc.channel.over_zmq import read_event
 
     socket = context.socket(kind)
     socket.setsockopt(zmq.RECONNECT_IVL, -1)
@@ -84,7 +85,7 @@ def _connect(context: Context[Socket[bytes]], kind: int, endpoint: str, timeout:
         socket.connect(endpoint)
         if not monitor.poll(int(timeout * 1000)):
             raise StepError(f"nobody answered at {endpoint} within {timeout:g} s")
-        if recv_monitor_message(monitor)["event"] != zmq.EVENT_HANDSHAKE_SUCCEEDED:
+        if read_event(monitor)[0] != zmq.EVENT_HANDSHAKE_SUCCEEDED:
             raise StepError(f"could not connect to {endpoint}: {_doubt(endpoint)}")
     except zmq.ZMQError as error:
         raise StepError(f"could not connect to {endpoint}: {error}") from None

@@ -195,7 +195,7 @@ def _process_value(place: Place, key: str, value: object) -> Any:
         return None
     if key in ("launch_timeout", "step_timeout", "call_timeout", "cancel_grace"):
         return _quantity(place, value, parse_duration)
-    if key == "max_payload":
+    if key in ("max_payload", "shared_memory"):
         return _quantity(place, value, parse_size)
     if key == "early_init":
         entries = _convert(place, value, list[str | Table])

@@ -19,7 +19,7 @@ import msgspec
 from ...sandbox.errors import PolicyError, SandboxError
 from ...sandbox.policy import Policy
 from ...sandbox.user import resolve_user
-from ..plan.find import CHANNEL_ZMQ, Planned, find_steps
+from ..plan.find import CHANNEL_ZMQ, Planned, find_steps, with_loop
 from ..plan.plan import Plan, make_plan
 from ..plan.step import Step
 from .files import MAX_NAME, existing, split_entry
@@ -58,8 +58,8 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         early_init: Steps to take before the seal: names of steps that ship or that a package declares,
             ``file.py:function``, or a `Step` with options. This code is trusted. See docs/early-init.md.
         force_plan: Launch even though the plan is refused, to see what becomes of it; what speaks against it is logged.
-        channel: What calls travel over: ``socket``, which host and child have between them anyway, or ``zmq``, for which
-            the child gets the step ``channel-zmq``. See docs/protocol.md.
+        channel: What calls travel over: ``socket``, which host and child have between them anyway, or ``zmq``, which
+            the step ``channel-zmq`` connects. See docs/protocol.md.
         launch_timeout: Seconds from the start of a launch until the child is ready.
         step_timeout: Seconds that an early-init step may take that declares no deadline; at most ``launch_timeout``.
         files: More files and folders that the plugin finds beside its own.
@@ -70,7 +70,9 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         unresponsive: What becomes of a child that does not: ``kill`` or ``warn``.
         log_level: From which level on the child's ``logging`` reaches the host's; ``host`` is the level that the
             application has set for the logger ``belljar.child.<name>`` by the launch. See docs/logging.md.
-        max_payload: Bytes that one argument list or one result may have.
+        max_payload: Bytes that one argument list, one result or one attachment may have.
+        shared_memory: Bytes of shared memory in each direction, at most, through which large ones travel. What does not
+            fit takes a slower way. 0: all of them do.
     """
 
     plugin: str
@@ -94,6 +96,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     unresponsive: Unresponsive = "kill"
     log_level: LogLevel = "host"
     max_payload: int = 64 << 20
+    shared_memory: int = 256 << 20
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -191,6 +194,8 @@ def _check_values(process: Process, place: Place) -> None:
             raise place.at(key).error(f"expected more than 0 seconds, got {seconds:g}")
     if not 0 < process.max_payload <= MAX_PAYLOAD:
         raise place.at("max_payload").error(f"expected 1 byte to 1TiB, got {process.max_payload}")
+    if not 0 <= process.shared_memory <= MAX_PAYLOAD:
+        raise place.at("shared_memory").error(f"expected 0 bytes to 1TiB, got {process.shared_memory}")
     for module in process.preload:
         if len(module) > MAX_NAME or not all(part.isidentifier() for part in module.split(".")):
             raise place.at("preload").error(f"expected the name of a module such as 'PIL.Image', got {quoted(module)}")
@@ -267,5 +272,6 @@ def plan_of(process: Process) -> Plan:
         ConfigError: a file has changed since the process type was resolved.
     """
     place = Place(f"process {process.name}")
+    preload = with_loop(process.preload, process.early_init)
     steps = (Step(CHANNEL_ZMQ), *process.early_init) if process.channel == "zmq" else process.early_init
-    return make_plan(process.preload, steps, Path("/"), place, env=bool(process.env))
+    return make_plan(preload, steps, Path("/"), place, env=bool(process.env))

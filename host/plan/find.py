@@ -30,6 +30,11 @@ CHANNEL_ZMQ = "channel-zmq"
 """The step that a process type's ``channel = "zmq"`` stands for."""
 
 
+ASYNCIO = "asyncio"
+ON_LOOP = "belljar.child.on_loop"
+"""The step that makes an event loop, and the module with all that it imports."""
+
+
 class Planned(NamedTuple):
     """One step as it will run.
 
@@ -84,6 +89,12 @@ def find_steps(preload: Sequence[str], entries: Sequence[str | Step], base: Path
             "let a step read a file instead"
         )
     return found
+
+
+def with_loop(preload: tuple[str, ...], entries: Sequence[str | Step]) -> tuple[str, ...]:
+    """Return *preload*, with what the step ``asyncio`` imports if it is among *entries*: a zygote can share that."""
+    has_loop = any((entry.step if isinstance(entry, Step) else entry) == ASYNCIO for entry in entries)
+    return (*preload, ON_LOOP) if has_loop and ON_LOOP not in preload else preload
 
 
 def preload_entry(module: str) -> Step:

@@ -20,13 +20,13 @@ from __future__ import annotations
 
 import os
 import select
+import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from ..datagram import MAX_DATAGRAM, Datagram
 from ..errors import PeerProtocolError
@@ -57,6 +57,16 @@ def configure(socket: Socket) -> None:
     socket.setsockopt(zmq.RCVHWM, QUEUED)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_DATAGRAM)  # more ends the connection before it takes memory
     socket.setsockopt(zmq.HANDSHAKE_IVL, 5000)  # a connection that says nothing keeps no fd longer, in milliseconds
+
+
+def read_event(monitor: Socket) -> tuple[int, int]:
+    """Return the next event of a socket's *monitor* and its value. `zmq.Again` if there is none.
+
+    Not by pyzmq's function for it, whose module loads asyncio: 60 ms, and a child has no use for it.
+    """
+    event, _endpoint = monitor.recv_multipart(NOBLOCK)
+    number, value = struct.unpack("=Hi", event)
+    return number, value
 
 
 class ZmqChannel:
@@ -218,8 +228,7 @@ class ZmqChannel:
 
     def _read_monitor(self) -> None:
         while self._events_of_monitor(_EVENTS) & _IN:
-            event = recv_monitor_message(self._monitor, NOBLOCK)
-            if event["event"] == zmq.EVENT_DISCONNECTED and event["value"] == self._connection_fd:
+            if read_event(self._monitor) == (zmq.EVENT_DISCONNECTED, self._connection_fd):
                 self._has_ended = True
 
     def _put(self, data: bytes) -> bool:

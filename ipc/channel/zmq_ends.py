@@ -20,13 +20,12 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from ..credentials import Credentials
 from ..errors import PeerProtocolError
 from .base import EndOfChannel
 from .over_socket import SocketChannel
-from .over_zmq import LINGER, MORE, NOBLOCK, ZmqChannel, configure
+from .over_zmq import LINGER, MORE, NOBLOCK, ZmqChannel, configure, read_event
 
 if TYPE_CHECKING:
     from .over_zmq import Socket
@@ -58,23 +57,27 @@ class Meeting:
         Raises:
             OSError: the socket cannot be made, or has too long a name.
         """
-        router = _context(os.getpid()).socket(zmq.ROUTER)
-        self._owned.callback(router.close)
-        self._router, self._child = router, child
+        try:
+            self._router = _context(os.getpid()).socket(zmq.ROUTER)
+            self._owned.callback(self._router.close)
+            self._listen(child.sender_pid)
+        except zmq.ZMQError as error:
+            raise OSError(error.errno, f"{os.strerror(error.errno or 0)}: {self.endpoint}") from None
+        self._child = child
+        os.chmod(f"{self.folder}/channel", 0o666)  # before anybody else can enter: nobody can put a link there
+        os.chown(self.folder, child.uid, child.gid)
+
+    def _listen(self, child_pid: int) -> None:
+        router = self._router
         configure(router)
         router.setsockopt(zmq.LINGER, 0)
         router.setsockopt(zmq.ROUTER_MANDATORY, 1)  # to have a full queue refuse instead of dropping
         router.setsockopt(zmq.ROUTER_HANDOVER, 0)  # nobody takes over the name of a connection
         router.setsockopt(zmq.BACKLOG, 8)
-        router.setsockopt(zmq.IPC_FILTER_PID, child.sender_pid)
+        router.setsockopt(zmq.IPC_FILTER_PID, child_pid)
         self._monitor = router.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         self._owned.callback(self._monitor.close, linger=0)
-        try:
-            router.bind(self.endpoint)
-        except zmq.ZMQError as error:
-            raise OSError(error.errno, f"could not listen at {self.endpoint}: {error}") from None
-        os.chmod(f"{self.folder}/channel", 0o666)  # before anybody else can enter: nobody can put a link there
-        os.chown(self.folder, child.uid, child.gid)
+        router.bind(self.endpoint)
 
     def hide(self) -> None:
         """Remove the folder, so that nobody finds the way any more."""
@@ -94,7 +97,9 @@ class Meeting:
 @functools.cache
 def _context(pid: int) -> zmq.Context[Socket]:
     """One for all channels of this process, with one I/O thread; a fork, which has no thread, makes its own."""
-    return zmq.Context(io_threads=1)
+    context: zmq.Context[Socket] = zmq.Context(io_threads=1)
+    context.set(zmq.MAX_SOCKETS, context.get(zmq.SOCKET_LIMIT))  # a channel takes three, and 1,023 are the default
+    return context
 
 
 class HostEnd(ZmqChannel):
@@ -188,8 +193,8 @@ def connect(endpoint: str, control: socket.socket, seconds: float) -> ChildEnd:
         dealer.connect(endpoint)
         if not monitor.poll(int(seconds * 1000)):
             raise Refused(f"no host answered at {endpoint} within {seconds:g} s")
-        event = recv_monitor_message(monitor)
-        if event["event"] != zmq.EVENT_HANDSHAKE_SUCCEEDED or not dealer.poll(int(seconds * 1000), zmq.POLLOUT):
+        event, _ = read_event(monitor)
+        if event != zmq.EVENT_HANDSHAKE_SUCCEEDED or not dealer.poll(int(seconds * 1000), zmq.POLLOUT):
             raise Refused(f"no host let this process in at {endpoint}")
         dealer.send(GREETING, NOBLOCK)
         made.pop_all()

@@ -7,6 +7,7 @@ which both sides import.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -31,12 +32,14 @@ class Adapter:
         encode: ``(value, annotation, attaching)`` to what stands in the message; raises `ValueUnfit`.
         decode: ``(what stood in the message, annotation, attached)`` to the value; raises `ValueUnfit`. It comes from
             the other side: of the right type, and otherwise anything.
+        name: of one of belljar's own, for `describe`.
         check: raises `TypeError` if an annotation does not say enough.
     """
 
     wire: Any
     encode: Callable[[Any, Any, Attaching], Any]
     decode: Callable[[Any, Any, Attached], Any]
+    name: str = ""
     check: Callable[[Any], object] = bool
 
 
@@ -49,6 +52,8 @@ _HOMES = {
     "numpy.ndarray": "arrays",
     "PIL.Image.Image": "images",
 }
+
+_OWN = ("buffers", "fd")
 
 _adapters: dict[type, Adapter] = {}
 
@@ -69,6 +74,13 @@ def adapt(
         raise TypeError(f"{kind.__name__} has an adapter already")
     msgspec.msgpack.Decoder(wire)
     _adapters[kind] = Adapter(wire, encode, decode)
+
+
+def load_adapters() -> None:
+    """Import the adapters of all modules that are loaded: after its seal a child finds no file of them."""
+    for name, home in _HOMES.items():
+        if home in _OWN or name.rpartition(".")[0] in sys.modules:
+            import_module(f".{home}", _PACKAGE)
 
 
 def adapter_of(kind: Any) -> Adapter | None:

@@ -80,4 +80,4 @@ def _check_kind(kind: Any, dtype: np.dtype[Any], dimensions: int) -> None:
         raise ValueUnfit(f"Expected an array of {len(lengths)} dimensions, got one of {dimensions}")
 
 
-ADAPTER = Adapter(_Wire, _encode, _decode)
+ADAPTER = Adapter(_Wire, _encode, _decode, "ndarray")

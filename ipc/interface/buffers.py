@@ -38,4 +38,4 @@ def _decode(number: int, kind: Any, attached: Attached) -> Buffer:
     return attached.shared(number) if kind is SharedBuffer else attached.buffer(number)
 
 
-ADAPTER = Adapter(Number, _encode, _decode)
+ADAPTER = Adapter(Number, _encode, _decode, "buffer")

@@ -7,13 +7,13 @@ from typing import Any
 import msgspec.inspect as inspect_types
 
 from .adapters import adapter_of
-from .shapes import parts_of, shape
+from .shapes import info_of, parts_of, shape
 
 
 def is_closed(kind: Any) -> bool:
     """Whether no place in *kind* is left open, such as the items of a plain ``list``."""
     adapter = shape(kind).adapter
-    return not _takes_anything(inspect_types.type_info(adapter.wire if adapter else kind), set())
+    return not _takes_anything(info_of(adapter.wire if adapter else kind), set())
 
 
 def _takes_anything(kind: Any, seen: set[int]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any
+from typing import Any, Never, NoReturn
 
 import msgspec
 
@@ -98,8 +98,8 @@ class Codec:
 
 @lru_cache(maxsize=512)
 def codec(kind: Any) -> Codec:
-    """Return the codec of *kind*, always the same one."""
-    return Codec(kind)
+    """Return the codec of *kind*, always the same one. What never returns needs none, and gets that of Any."""
+    return Codec(Any if kind in (NoReturn, Never) else kind)
 
 
 def _decode_large(payload: bytes | memoryview, *kinds: Any) -> Any:

@@ -60,6 +60,8 @@ def declared(interface: type) -> Mapping[str, Declared]:
     Raises:
         TypeError: it has none, or one cannot be called so; the text names the method.
     """
+    if not isinstance(interface, type):
+        raise TypeError(f"{interface!r} is no class, and so no interface")
     found = {name: _declare(f"{interface.__name__}.{name}", bound) for name, bound in _methods(interface)}
     if not found:
         raise TypeError(f"{interface.__name__} has no public methods to call")
@@ -99,8 +101,7 @@ def check_closed(interface: type) -> None:
 
 def _methods(interface: type) -> Iterator[tuple[str, Callable[..., Any]]]:
     for name in dir(interface):
-        method = inspect.getattr_static(interface, name)
-        if not name.startswith("_") and isinstance(method, _METHODS):
+        if not name.startswith("_") and isinstance(method := inspect.getattr_static(interface, name), _METHODS):
             yield name, method.__get__(_NOBODY, interface)
 
 
@@ -122,7 +123,7 @@ def _declare(name: str, function: Callable[..., Any], promised: Declared | None 
         return Declared(name.rpartition(".")[2], function, promised)
     except NameError as error:
         raise TypeError(f"the annotations of method {name!r} cannot be resolved: {error}") from error
-    except TypeError as error:
+    except (TypeError, ValueError) as error:  # the latter for a method without self
         raise TypeError(f"method {name!r} cannot be called: {error}") from error
 
 

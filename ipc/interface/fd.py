@@ -155,4 +155,4 @@ def _decode(number: int, annotation: Any, attached: Attached) -> Any:
     return attached.fd(number, kind_of(annotation))
 
 
-ADAPTER = Adapter(Number, _encode, _decode, kind_of)
+ADAPTER = Adapter(Number, _encode, _decode, "fd", kind_of)

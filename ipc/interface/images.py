@@ -41,4 +41,4 @@ def _decode(wire: tuple[Any, int, int, int], kind: Any, attached: Attached) -> I
     return image
 
 
-ADAPTER = Adapter(_Wire, _encode, _decode)
+ADAPTER = Adapter(_Wire, _encode, _decode, "image")

@@ -46,7 +46,7 @@ class Shape:
     def __init__(self, kind: Any) -> None:
         self.kind, self.is_optional = _without_none(kind)
         self.adapter = adapter_of(self.kind)
-        classes = () if self.adapter else tuple(_custom_classes(inspect_types.type_info(kind), set()))
+        classes = () if self.adapter else tuple(_custom_classes(info_of(kind), set()))
         self.nested = any(adapter_of(each) for each in classes)
         self.unknown = next((each for each in classes if each is not object and not adapter_of(each)), None)
         self.wire = kind
@@ -82,6 +82,12 @@ class Shape:
 def shape(kind: Any) -> Shape:
     """Return the shape of *kind*, always the same one. `TypeError` if values of it cannot travel."""
     return Shape(kind)
+
+
+@lru_cache(maxsize=512)
+def info_of(kind: Any) -> Any:
+    """Return what msgspec says of *kind*. `TypeError` if it does not support it."""
+    return inspect_types.type_info(kind)
 
 
 def encode_nested(value: object, attaching: Attaching | None) -> bytes:

@@ -87,10 +87,17 @@ class SharedBuffer(Buffer):
 
     __slots__ = ("_arena", "_piece")
 
-    def __init__(self, view: memoryview, arena: Arena, piece: Piece, released: Callable[[], None]) -> None:
+    def __init__(
+        self, view: memoryview, arena: Arena | None, piece: Piece | None, released: Callable[[], None] | None
+    ) -> None:
         super().__init__(view, released)
         self._arena = arena
         self._piece = piece
+
+    @classmethod
+    def of(cls, view: memoryview) -> SharedBuffer:
+        """Return *view*, which lies in no arena, as one: what came another way, because the arena was full."""
+        return cls(view.toreadonly(), None, None, None)
 
     @classmethod
     def reserve(cls, arena: Arena, length: int) -> SharedBuffer | None:

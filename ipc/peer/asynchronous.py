@@ -15,7 +15,7 @@ from typing import Any
 
 from ..channel.base import Channel, EndOfChannel
 from ..datagram import MAX_DATAGRAM, close_all
-from ..errors import CallError, PeerProtocolError, StreamBroken
+from ..errors import PeerProtocolError, StreamBroken
 from ..frames import (
     FRAME_SPACE,
     MAX_BATCH,
@@ -24,6 +24,7 @@ from ..frames import (
     Frame,
     Items,
     Notify,
+    Part,
     Shutdown,
     encode,
     weight,
@@ -32,17 +33,20 @@ from ..interface.codec import Codec
 from ..interface.declared import Declared
 from ..interface.errors import ArgumentsUnfit, ValueUnfit
 from ..messages import shorten
-from .attachments import Outbound
-from .base import Peer, Side
+from .attachments import Inbound, Outbound
+from .base import NOTHING, Encoded, Peer, Side
 from .loops import Loop
-from .records import MAX_DEPTH, MAX_UNDER_WAY, Answers, Incoming, Outgoing, Reader, Writer
-from .store import Store
+from .records import MAX_UNDER_WAY, Answers, Incoming, Outgoing, Reader, Writer
+from .store import CHUNK, Store
 
 BATCH_FROM = 3
 """Calls in flight from which on frames are collected for one turn of the loop."""
 
 MAX_QUEUED = 1 << 20
-"""Bytes that may wait for the channel before callers have to."""
+"""Bytes that may wait for the channel before calls, answers and items have to. An fd counts as much as a datagram."""
+
+MAX_UNREAD = 4 << 20
+"""Bytes that wait, all of them answers, when the other side is taken for one that never reads."""
 
 READS = 64
 """Datagrams that are taken in one turn of the loop."""
@@ -65,6 +69,16 @@ _answered: ContextVar[tuple[tuple[Peer, Incoming], ...]] = ContextVar("_answered
 """The calls that the current task answers, the innermost last."""
 
 
+class NotSent(EndOfChannel):
+    """The channel was closed before a call was sent."""
+
+
+def current_call() -> Incoming | None:
+    """Return the call that this task answers, or the one that a thread of `asyncio.to_thread` works for."""
+    answered = _answered.get()
+    return answered[-1][1] if answered else None
+
+
 class _Room:
     """Where callers wait for room in the queue."""
 
@@ -79,6 +93,8 @@ class AsyncPeer(Peer):
 
     *late* hears of a call that was given up and that the other side does not end within *grace* seconds.
     """
+
+    gradually = True
 
     def __init__(
         self,
@@ -106,8 +122,10 @@ class AsyncPeer(Peer):
         self._queue: deque[tuple[bytes, Sequence[int]]] = deque()
         self._queued = 0
         self._rooms: deque[_Room] = deque()
+        self._held: deque[_Room] = deque()
         self._next_look: float | None = None
         self._notices = 0
+        self._watched: int | None = None
         self._is_paused = False
         self._luck = MOST_LUCK
         self._turn_ends = 0.0
@@ -116,7 +134,14 @@ class AsyncPeer(Peer):
 
     def start(self) -> None:
         """Read the channel from now on."""
-        self._loop.watch(self.channel.fileno(), self._readable)
+        self._watched = self.channel.fileno()
+        self._loop.watch(self._watched, self._readable)
+
+    def _unwatch(self) -> None:
+        """Look no more whether the channel is readable: while nobody reads it, it would always be."""
+        if self._watched is not None:
+            self._loop.unwatch(self._watched)
+            self._watched = None
 
     async def close(self) -> None:
         """End all tasks; the channel stays open."""
@@ -135,10 +160,12 @@ class AsyncPeer(Peer):
     # Reading.
 
     def _readable(self) -> None:
-        if self.ended is not None or self._is_paused:
+        if self._is_paused:
             return
         try:
             for _ in range(READS):
+                if self.ended is not None:
+                    return
                 received = self.channel.receive()
                 if received is None:
                     break
@@ -147,6 +174,7 @@ class AsyncPeer(Peer):
                     break
                 if self._notices > MAX_NOTICES:
                     self._is_paused = True
+                    self._unwatch()
                     break
             else:
                 self._loop.soon(self._readable)
@@ -158,6 +186,9 @@ class AsyncPeer(Peer):
         while self.abandoned:
             self._give_up(self.abandoned.popleft())
 
+    def _broken(self, error: PeerProtocolError) -> None:
+        self._end_with(error)
+
     def _end_with(self, error: BaseException) -> None:
         if self.ended is None:
             self.end(error)
@@ -166,10 +197,11 @@ class AsyncPeer(Peer):
     def end(self, error: BaseException) -> None:
         """Nothing more will come: all that wait get *error*, and all that is answered is cancelled."""
         super().end(error)
+        self._unwatch()
         for incoming in list(self._answering.values()):
             if incoming.handle is not None:
                 self._loop.cancel(incoming.handle)
-        for room in self._rooms:
+        for room in (*self._rooms, *self._held):
             self._loop.wake(room.waiter)
 
     def _wake(self, waiter: Any) -> None:
@@ -204,6 +236,11 @@ class AsyncPeer(Peer):
             self._send(frames, None)
 
     def _send(self, frames: Sequence[Frame], outbound: Outbound | None) -> None:
+        releases = self.store.releases()
+        if releases and outbound is None:
+            frames = [*releases, *frames]
+        elif releases:
+            self._send(releases, None)
         data = encode(frames)
         fds = outbound.fds if outbound is not None else ()
         try:
@@ -219,7 +256,9 @@ class AsyncPeer(Peer):
         if not self._queue and self.channel.writable_fd is not None:
             self._loop.watch_writable(self.channel.writable_fd, self._drain)
         self._queue.append((data, fds))
-        self._queued += len(data)
+        self._queued += len(data) + MAX_DATAGRAM * len(fds)
+        if self._queued > MAX_UNREAD:
+            self._end_with(PeerProtocolError("it does not read what it asks for"))
 
     def _drain(self) -> bool:
         """Send what waits; return whether nothing waits any more."""
@@ -229,11 +268,13 @@ class AsyncPeer(Peer):
                 if not self.channel.send(data, fds):
                     break
                 self._queue.popleft()
-                self._queued -= len(data)
+                self._queued -= len(data) + MAX_DATAGRAM * len(fds)
                 close_all(fds)
         except EndOfChannel:
             self._drop_queue()
         self._offer_room()
+        while self._held and self._queued <= MAX_QUEUED:
+            self._loop.wake(self._held.popleft().waiter)
         return not self._queue
 
     def _drop_queue(self) -> None:
@@ -245,16 +286,26 @@ class AsyncPeer(Peer):
         return self._queued < MAX_QUEUED and len(self._calls) + len(self._given_up) < MAX_UNDER_WAY
 
     async def _await_room(self) -> None:
+        """Wait until one more call may be sent."""
         while not self._has_room() and self.ended is None:
-            room = _Room()
-            self._rooms.append(room)
-            try:
-                await self._loop.park(room)
-            finally:
-                if room in self._rooms:
-                    self._rooms.remove(room)
+            await self._park_in(self._rooms)
         if self.ended is not None:
-            raise self.ended
+            raise NotSent from self.ended
+        self._offer_room()  # who was woken before is the one to wake the next
+
+    async def _await_queue(self) -> None:
+        """Wait until one more answer or item may be sent: else what is not read would fill the memory."""
+        while self._queued > MAX_QUEUED and self.ended is None:
+            await self._park_in(self._held)
+
+    async def _park_in(self, rooms: deque[_Room]) -> None:
+        room = _Room()
+        rooms.append(room)
+        try:
+            await self._loop.park(room)
+        finally:
+            if room in rooms:
+                rooms.remove(room)
 
     def _offer_room(self) -> None:
         if self._rooms and self._has_room():
@@ -278,7 +329,10 @@ class AsyncPeer(Peer):
         try:
             if not self._has_room() or self.ended is not None:
                 await self._await_room()
-            call = self._send_call(target, method, arguments, timeout)
+            encoded = self._encoded(method, arguments)
+            if encoded[1] is not None:
+                await self._fill(encoded[1])
+            call = self._send_call(target, method, encoded, arguments, timeout)
             self._try_luck()
             try:
                 if not call.done:
@@ -286,12 +340,41 @@ class AsyncPeer(Peer):
                 elif time.monotonic() > self._turn_ends:
                     await self._loop.pause()
                     self._turn_ends = time.monotonic() + TURN
+                if call.inbound is not None:
+                    await self._fetch(call.inbound)
             except BaseException:
                 self._give_up(call)
                 raise
             return self._outcome(call)
         except EXPLAINED as error:
             raise await self._explain(method.name, error) from error.__cause__
+
+    async def _prepared(self, method: Declared, arguments: tuple[Any, ...], *, many: bool = False) -> Encoded:
+        encoded = self._encoded(method, arguments, many=many)
+        if encoded[1] is not None:
+            await self._fill(encoded[1])
+        return encoded
+
+    async def _fill(self, outbound: Outbound) -> None:
+        """Copy large buffers to where they are sent from, and let others run in between."""
+        try:
+            for piece, data in outbound.copies:
+                for start in range(0, piece.length, CHUNK):
+                    self.store.fill(piece, data, start, min(start + CHUNK, piece.length))
+                    await self._loop.pause()
+        except BaseException:
+            outbound.discard()
+            raise
+        outbound.copies.clear()
+
+    async def _fetch(self, inbound: Inbound) -> None:
+        """Copy large pieces to private memory, and let others run in between."""
+        for number, piece in inbound.large():
+            source, memory = self.store.look(piece), self.store.take(piece.length)
+            for start in range(0, piece.length, CHUNK):
+                memory[start : start + CHUNK] = source[start : start + CHUNK]
+                await self._loop.pause()
+            inbound.fetched[number] = memory
 
     def _try_luck(self) -> None:
         """Read at once, in case that the answer is there already; do so less often the more often it is not.
@@ -329,7 +412,8 @@ class AsyncPeer(Peer):
         try:
             if not self._has_room() or self.ended is not None:
                 await self._await_room()
-            return self._send_call(target, method, arguments, timeout, many=many)
+            encoded = await self._prepared(method, arguments, many=many)
+            return self._send_call(target, method, encoded, arguments, timeout, many=len(arguments) if many else 0)
         except EXPLAINED as error:
             raise await self._explain(method.name, error) from error.__cause__
 
@@ -338,6 +422,8 @@ class AsyncPeer(Peer):
         try:
             if not call.done:
                 await self._loop.park(call)
+            if call.inbound is not None:
+                await self._fetch(call.inbound)
             return self._outcome(call)
         except EXPLAINED as error:
             raise await self._explain(call.declared.name, error) from error.__cause__
@@ -362,29 +448,33 @@ class AsyncPeer(Peer):
 
     async def notify(self, target: int, method: Declared, arguments: tuple[Any, ...]) -> None:
         """Tell *target* something, without an answer."""
-        if not self._has_room() or self.ended is not None:
-            await self._await_room()
-        payload, outbound = self._encode(method.encode_arguments, arguments, plain=method.plain)
+        try:
+            if not self._has_room() or self.ended is not None:
+                await self._await_room()
+            payload, outbound = await self._prepared(method, arguments)
+        except EXPLAINED as error:
+            raise await self._explain(method.name, error) from error.__cause__
+        if outbound is not None:
+            outbound.lend()
         self._post(Notify(target, method.name, payload, tuple(outbound.parts) if outbound else ()), outbound)
 
     def _send_call(
         self,
         target: int,
         method: Declared,
+        encoded: Encoded,
         arguments: tuple[Any, ...],
         timeout: float | None,
         *,
-        many: bool = False,
+        many: int = 0,
     ) -> Outgoing:
         chain = _answered.get()
         runs = next((incoming for peer, incoming in reversed(chain) if peer is self), None) if chain else None
-        if runs is not None and runs.depth >= MAX_DEPTH:
-            raise CallError(f"could not call {method.name!r}: calls are nested more than {MAX_DEPTH} deep")
-        call, frame = self._begin(target, method, arguments, timeout, runs, many=many)
+        call, frame = self._begin(target, method, encoded, timeout, runs, many=many)
         call.chain = chain
         self._post(frame, call.outbound)
         for position in method.uploads:
-            call.uploads.append(self._loop.spawn(self._upload, call, position, arguments[position]))
+            call.uploads = [*call.uploads, self._loop.spawn(self._upload, call, position, arguments[position])]
         if timeout is not None and method.kind != "stream":
             self._set_deadline(call, timeout)
         return call
@@ -438,16 +528,18 @@ class AsyncPeer(Peer):
         self._post(End(call.call_id, position + 1, text))
 
     async def _write(self, writer: Writer, codec: Codec, item: Any, call_id: int, stream: int) -> None:
-        while writer.credit <= 0 or self._queued > MAX_QUEUED:
-            if self.ended is not None:
-                raise self.ended
-            if writer.credit > 0:
-                await self._loop.pause()
-            else:
-                await self._loop.park(writer)
-        payload, outbound = self._encode(codec.encode, item, plain=codec.plain)
+        while writer.credit <= 0 and self.ended is None:
+            await self._loop.park(writer)
+        await self._await_queue()
+        if self.ended is not None:
+            raise self.ended
+        payload, outbound = self._encode(codec.encode, item, ValueUnfit, plain=codec.plain)
         writer.credit -= 1
-        parts = tuple(outbound.parts) if outbound is not None else ()
+        parts: tuple[Part, ...] = ()
+        if outbound is not None:
+            await self._fill(outbound)
+            parts = tuple(outbound.parts)
+            outbound.lend()
         self._post(Items(call_id, stream, () if payload is None else (payload,), parts), outbound)
 
     # Answering.
@@ -466,7 +558,11 @@ class AsyncPeer(Peer):
         outer = self._calls.get(incoming.frame.within)
         _answered.set((*(outer.chain if outer is not None else ()), (self, incoming)))
         try:
-            await self._answer(incoming)
+            encoded = await self._answer(incoming)
+            if incoming.answer.declared.kind == "notify":
+                incoming.close()
+            else:
+                self._reply(incoming, encoded)
         except Exception as error:  # noqa: BLE001 - the edge of foreign code: whatever it raises is its answer
             self._fail(incoming, error)
         except BaseException as error:
@@ -478,31 +574,32 @@ class AsyncPeer(Peer):
 
     def _noticed(self) -> None:
         self._notices -= 1
-        if self._is_paused and self._notices <= MAX_NOTICES // 2:
+        if self._is_paused and self.ended is None and self._notices <= MAX_NOTICES // 2:
             self._is_paused = False
+            self.start()
             self._loop.soon(self._readable)
 
-    async def _answer(self, incoming: Incoming) -> None:
+    async def _answer(self, incoming: Incoming) -> Encoded:
+        """Run the method; return its encoded result, if it has one."""
         frame, method, function = incoming.frame, incoming.answer.declared, incoming.answer.function
-        payload = self._payload(incoming)
+        arguments = self._arguments(incoming)
         if frame.many:
-            results = [await _result(function(*arguments)) for arguments in method.decode_many(payload)]
-            self._reply(incoming, method.result.encode_many, results)
-            return
-        arguments = method.decode_arguments(payload, incoming.inbound)
+            results = [await _result(function(*each)) for each in arguments]
+            await self._await_queue()
+            return self._encode(method.result.encode_many, results, ValueUnfit, plain=method.plain)
         if incoming.readers:
             arguments = self._with_uploads(incoming, arguments)
-        if method.kind == "stream":
-            assert method.item is not None
-            async for item in _asynchronously(await _result(function(*arguments))):
-                await self._write(incoming.writer, method.item, item, incoming.call_id, 0)
-            self._reply(incoming, _encode_none, None)
-            return
         result = await _result(function(*arguments))
-        if method.kind == "notify":
-            incoming.close()
-        else:
-            self._reply(incoming, method.result.encode, result)
+        if method.kind == "call":
+            await self._await_queue()
+            encoded = self._encode(method.result.encode, result, ValueUnfit, plain=method.plain)
+            if encoded[1] is not None:
+                await self._fill(encoded[1])
+            return encoded
+        if method.item is not None:
+            async for item in _asynchronously(result):
+                await self._write(incoming.writer, method.item, item, incoming.call_id, 0)
+        return NOTHING
 
     def _with_uploads(self, incoming: Incoming, arguments: Sequence[Any]) -> tuple[Any, ...]:
         given = list(arguments)
@@ -543,6 +640,8 @@ class ItemsOut(AsyncIterator[Any]):
             if not reader.items and not reader.ended:
                 await self._peer.await_items(call, reader)
             if reader.items:
+                if (inbound := reader.items[0][1]) is not None:
+                    await self._peer._fetch(inbound)
                 return self._peer.next_item(call.call_id, 0, reader, call.declared.item)
             if not self._is_closed:
                 self._is_closed = True
@@ -608,10 +707,6 @@ def _asynchronously(items: Any) -> AsyncIterator[Any]:
 async def _from_iterable(items: Iterable[Any]) -> AsyncIterator[Any]:
     for item in items:
         yield item
-
-
-def _encode_none(value: None, attaching: object) -> bytes:
-    return b"\xc0"
 
 
 def _duplicated(fds: Sequence[int]) -> Sequence[int]:

@@ -7,44 +7,23 @@ are closed on every path.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..datagram import MAX_FDS, Datagram, close_all
 from ..errors import PeerProtocolError
 from ..frames import Handle, Part, Piece, Sealed
+from ..memory.buffer import Buffer, SharedBuffer
+from .store import CHUNK, Store
 
 if TYPE_CHECKING:
     from ..interface.fd import Fd
-    from ..memory.buffer import Buffer
 
 MAX_SMALL = 4096
 """Bytes of a buffer that travels in the message itself."""
 
 MAX_PARTS = 64
 
-
-class Memory(Protocol):
-    """Where large attachments lie (`belljar.ipc.peer.store.Store`)."""
-
-    def place(self, data: memoryview) -> tuple[Piece | Sealed, int | None]:
-        """Store *data*; return where, with a new fd if that is a memfd, which is the caller's."""
-        ...
-
-    def free(self, pieces: list[Piece]) -> None:
-        """Take back what `place` gave out."""
-        ...
-
-    def buffer(self, part: Piece | Sealed, fd: int | None) -> Buffer:
-        """Return what the other side has placed; *fd* is taken over. `PeerProtocolError` if it is not there."""
-        ...
-
-    def read(self, part: Piece | Sealed, fd: int | None) -> bytes | memoryview:
-        """Return what the other side has placed, for reading at once; *fd* is taken over, a piece is released."""
-        ...
-
-    def drop(self, part: Piece) -> None:
-        """Release a piece that nobody looks at."""
-        ...
+B = TypeVar("B", bound=Buffer)
 
 
 class TooMuch(ValueError):
@@ -52,17 +31,23 @@ class TooMuch(ValueError):
 
 
 class Outbound:
-    """The attachments of one message that is being made. The fds in ``made`` are its own, all others the caller's."""
+    """The attachments of one message that is being made.
 
-    __slots__ = ("exported", "fds", "inline", "made", "memory", "parts", "pieces", "register")
+    The fds in ``made`` are its own, all others the caller's. ``pieces`` are taken back by `discard`, unless they were
+    lent. With *gradually*, large buffers are left in ``copies``, to be copied by and by before the message is sent.
+    """
 
-    def __init__(self, memory: Memory, register: Callable[[type, object], int]) -> None:
-        self.memory = memory
+    __slots__ = ("copies", "exported", "fds", "gradually", "inline", "made", "parts", "pieces", "register", "store")
+
+    def __init__(self, store: Store, register: Callable[[type, object], int], *, gradually: bool = False) -> None:
+        self.store = store
         self.register = register
+        self.gradually = gradually
         self.parts: list[Part] = []
         self.fds: list[int] = []
         self.made: list[int] = []
         self.pieces: list[Piece] = []
+        self.copies: list[tuple[Piece, memoryview]] = []
         self.exported: list[int] = []
         self.inline = 0
 
@@ -71,15 +56,23 @@ class Outbound:
         if data.nbytes <= MAX_SMALL and self.inline < 8 * MAX_SMALL:
             self.inline += data.nbytes + 5
             return self._add(bytes(data))
-        part, fd = self.memory.place(data)
+        if self.gradually and data.nbytes > CHUNK and (piece := self.store.begin(data.nbytes)) is not None:
+            self.copies.append((piece, data))
+            return self._add_piece(piece)
+        part, fd = self.store.place(data)
         if isinstance(part, Piece):
-            self.pieces.append(part)
-        if fd is not None:
-            self.made.append(fd)
-            self._add_fd(fd)
+            return self._add_piece(part)
+        assert fd is not None
+        self.made.append(fd)
+        self._add_fd(fd)
         return self._add(part)
 
-    def fd(self, fd: Fd) -> int:
+    def shared(self, buffer: SharedBuffer) -> int:
+        """Attach *buffer*: by handing it over, if it was reserved here, and else by a copy; return its number."""
+        piece = self.store.hand_over(buffer)
+        return self.buffer(buffer.view) if piece is None else self._add_piece(piece)
+
+    def fd(self, fd: Fd[Any]) -> int:
         """Attach *fd*, which stays the caller's; return its number."""
         self._add_fd(fd.fileno())
         return self._add(Handle(fd.kind))
@@ -89,6 +82,10 @@ class Outbound:
         number = self.register(interface, behind)
         self.exported.append(number)
         return number
+
+    def _add_piece(self, piece: Piece) -> int:
+        self.pieces.append(piece)
+        return self._add(piece)
 
     def _add(self, part: Part) -> int:
         if len(self.parts) == MAX_PARTS:
@@ -106,21 +103,29 @@ class Outbound:
         close_all(self.made)
         self.made.clear()
 
+    def lend(self) -> None:
+        """Leave it to the other side to release the pieces: they are a result or an item."""
+        pieces, self.pieces = self.pieces, []
+        self.store.lend(pieces)
+
     def discard(self) -> None:
         """Close and free everything: the message is not sent, or the other side is done with it. Idempotent."""
         self.sent()
         pieces, self.pieces = self.pieces, []
-        self.memory.free(pieces)
+        self.store.free(pieces)
 
 
 class Inbound:
-    """The attachments of one message that has come. Owns its fds and pieces until they are taken or it is closed."""
+    """The attachments of one message that has come. Owns its fds and pieces until they are taken or it is closed.
 
-    __slots__ = ("fds", "lent", "memory", "parts", "proxies")
+    What is *lent* belongs to a call and goes back with its answer; all else is released piece by piece.
+    """
+
+    __slots__ = ("buffers", "fds", "fetched", "held", "lent", "parts", "proxies", "store")
 
     def __init__(
         self,
-        memory: Memory,
+        store: Store,
         parts: tuple[Part, ...],
         received: Datagram,
         proxies: Callable[[type, int], object],
@@ -132,34 +137,82 @@ class Inbound:
             count = len(received.fds)
             received.close()
             raise PeerProtocolError(f"a message names {len(numbers)} fds and came with {count}")
-        self.memory = memory
+        self.store = store
         self.parts: list[Part | None] = list(parts)
         self.fds = dict(zip(numbers, received.fds, strict=True))
         received.fds.clear()
         self.proxies = proxies
         self.lent = lent
+        self.held: list[Piece] = []
+        self.buffers: list[Buffer] = []
+        self.fetched: dict[int, memoryview] = {}
 
     def payload(self) -> bytes | memoryview:
         """Return the payload that is too large for the message: the first part."""
         part = self._take(0)
-        if isinstance(part, (Piece, Sealed)):
-            return self.memory.read(part, self.fds.pop(0, None))
-        raise PeerProtocolError("a message has no payload, and no part that could be one")
+        if not isinstance(part, (Piece, Sealed)):
+            raise PeerProtocolError("a message has no payload, and no part that could be one")
+        return self._fetched(0, part) or self.store.read(part, self._fd(0, part), lent=self.lent)
 
     def buffer(self, number: int) -> Buffer:
         """Return the buffer *number*; each can be taken once. `PeerProtocolError` if it is none."""
         part = self._take(number)
         if isinstance(part, bytes):
             return Buffer(memoryview(part))
-        if isinstance(part, (Piece, Sealed)):
-            return self.memory.buffer(part, self.fds.pop(number, None))
-        raise PeerProtocolError(f"part {number} of a message is no buffer")
+        if not isinstance(part, (Piece, Sealed)):
+            raise PeerProtocolError(f"part {number} of a message is no buffer")
+        if (fetched := self._fetched(number, part)) is not None:
+            return Buffer(fetched)
+        return self._lending(self.store.buffer(part, self._fd(number, part), lent=self.lent))
 
-    def fd(self, number: int, kind: str) -> Fd:
+    def shared(self, number: int) -> SharedBuffer:
+        """Return the buffer *number* as it lies in the arena; one that does not lie there is as good as a copy."""
+        part = self._take(number)
+        if isinstance(part, Piece):
+            self._hold(part)
+            return self._lending(self.store.shared(part, lent=self.lent))
+        if isinstance(part, bytes):
+            return SharedBuffer.of(memoryview(part))
+        if not isinstance(part, Sealed):
+            raise PeerProtocolError(f"part {number} of a message is no buffer")
+        return SharedBuffer.of(memoryview(self.store.read(part, self._fd(number, part), lent=self.lent)))
+
+    def _lending(self, buffer: B) -> B:
+        if self.held:
+            self.buffers.append(buffer)
+        return buffer
+
+    def _fetched(self, number: int, part: Piece | Sealed) -> memoryview | None:
+        """Return what was copied by and by; else note that *part* is looked at where it lies, if it is."""
+        found = self.fetched.pop(number, None)
+        if isinstance(part, Piece):
+            if found is not None and not self.lent:
+                self.store.drop(part)
+            elif found is None:
+                self._hold(part)
+        return found
+
+    def _hold(self, part: Piece) -> None:
+        if self.lent and not self.store.copies:
+            self.held.append(part)
+
+    def _fd(self, number: int, part: Piece | Sealed) -> int | None:
+        return self.fds.pop(number) if isinstance(part, Sealed) else None
+
+    def large(self) -> list[tuple[int, Piece]]:
+        """Return the pieces that are better copied by and by, with their numbers."""
+        if not self.store.copies:
+            return []
+        found = [(number, part) for number, part in enumerate(self.parts) if isinstance(part, Piece)]
+        return [(number, part) for number, part in found if part.length > CHUNK]
+
+    def fd(self, number: int, kind: str) -> Fd[Any]:
         """Return the fd *number*, which must be of *kind*, as said and in truth."""
         part = self._take(number)
         if not isinstance(part, Handle) or part.kind != kind:
             raise PeerProtocolError(f"part {number} of a message is no {kind}")
+        from ..interface.fd import Fd
+
         return Fd.received(self.fds.pop(number), kind)
 
     def proxy(self, interface: type, number: int) -> object:
@@ -174,10 +227,20 @@ class Inbound:
         return part
 
     def close(self) -> None:
-        """Close and release what nobody took. Idempotent."""
+        """Close and release what nobody took, and give back what was lent. Idempotent.
+
+        `BufferError`: somebody keeps a view of something that was lent.
+        """
         close_all(self.fds.values())
         self.fds.clear()
+        self.fetched.clear()
         for number, part in enumerate(self.parts):
             if isinstance(part, Piece):
                 self.parts[number] = None
-                self.memory.drop(part)
+                if not self.lent:
+                    self.store.drop(part)
+        if self.held:
+            for buffer in self.buffers:
+                buffer.release()
+            held, self.held = self.held, []
+            self.store.give_back(held)

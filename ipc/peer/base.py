@@ -11,12 +11,15 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
+
+import msgspec
 
 from ..channel.base import Channel, EndOfChannel
 from ..datagram import Datagram
-from ..errors import CallTimeout, PeerProtocolError
+from ..errors import CallError, CallTimeout, PeerProtocolError
 from ..frames import (
+    Attached,
     Call,
     Cancel,
     Credit,
@@ -30,15 +33,26 @@ from ..frames import (
     Part,
     Release,
     Reply,
+    Share,
+    Unshare,
     encode,
+    weight,
 )
 from ..interface.codec import Codec
 from ..interface.declared import Declared, declared
 from ..interface.errors import ArgumentsUnfit
+from ..memory.arena import Arena
 from ..messages import MAX_INLINE, shorten
-from .attachments import Inbound, Outbound
-from .records import MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, Reader, Writer, window_of
-from .store import Store
+from .attachments import Inbound, Outbound, TooMuch
+from .records import MAX_DEPTH, MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, Reader, Writer, window_of
+from .store import Store, TooLarge
+
+Encoded: TypeAlias = tuple[bytes | None, Outbound | None]
+"""A payload, None if it is the first attachment, and the attachments, if there are any."""
+
+
+NO_DATAGRAM = Datagram(b"", [], (), None)
+NOTHING: Encoded = (b"\xc0", None)
 
 
 MAX_LAST = 1024
@@ -79,13 +93,22 @@ class Side(Protocol):
 
 
 class Peer(ABC):
-    """One of two equals. Owns *channel* and *store*; the subclasses wait."""
+    """One of two equals. Owns *channel* and *store*; the subclasses wait.
+
+    Attributes:
+        idle: Called where a child that answers calls has nothing else to do.
+    """
+
+    gradually = False
+    """Whether large buffers are copied by and by, so that others can run in between."""
 
     def __init__(self, channel: Channel, side: Side, store: Store, offers: Mapping[int, Answers]) -> None:
         self.channel = channel
         self.side = side
         self.store = store
+        store.share = self.share
         self.ended: BaseException | None = None
+        self.idle: Callable[[], None] | None = None
         self._targets: dict[int, Answers] = dict(offers)
         self._target_numbers = itertools.count(1024)
         self._call_numbers = itertools.count(1)
@@ -105,6 +128,9 @@ class Peer(ABC):
             Credit: self._take_credit,
             End: self._take_end,
             Release: self._take_release,
+            Unshare: self._take_unshare,
+            Attached: self._take_attached,
+            Share: self._take_share,
         }
 
     # What the engines do.
@@ -124,6 +150,10 @@ class Peer(ABC):
     @abstractmethod
     def _cancelled(self, incoming: Incoming) -> None:
         """The caller of one that is being answered has given it up."""
+
+    @abstractmethod
+    def _broken(self, error: PeerProtocolError) -> None:
+        """The other side broke a rule where nobody reads the channel: this is the end."""
 
     # What others than the engines need.
 
@@ -148,7 +178,7 @@ class Peer(ABC):
             return False
 
     def hear_out(self) -> None:
-        """Take what the other side, which has ended, said at last to those that `on` named. For the rest it is too late."""
+        """Take what the other side, which has ended, said at last to those that `on` named; the rest is too late."""
         with suppress(EndOfChannel, PeerProtocolError):
             for _ in range(MAX_LAST):
                 if (received := self.channel.receive()) is None:
@@ -182,6 +212,10 @@ class Peer(ABC):
             return None
         return Inbound(self.store, parts, received, self._proxy, lent=lent)
 
+    def _unattached(self, answer: Answer) -> Inbound | None:
+        """References to objects need no part, but something to make proxies."""
+        return None if answer.declared.plain else Inbound(self.store, (), NO_DATAGRAM, self._proxy, lent=True)
+
     def _take_call(self, frame: Call, received: Datagram) -> None:
         inbound = self._inbound(frame.parts, received, lent=True) if frame.parts or received.fds else None
         if frame.call_id <= self._last_call:
@@ -197,7 +231,7 @@ class Peer(ABC):
             kind, text = self._not_there(frame.target)
             self._post(Failed(frame.call_id, kind, "", text))
             return
-        incoming = Incoming(frame, answer, inbound)
+        incoming = Incoming(frame, answer, inbound or self._unattached(answer))
         if frame.within and (outer := self._calls.get(frame.within)) is not None:
             incoming.depth = outer.depth + 1
         if answer.declared.uploads:
@@ -224,7 +258,7 @@ class Peer(ABC):
             _close(inbound)  # by rule: whoever notifies does not hear of it either
             return
         call = Call(0, frame.target, frame.method, frame.payload, frame.parts)
-        self._start(Incoming(call, answer, inbound))
+        self._start(Incoming(call, answer, inbound or self._unattached(answer)))
 
     def _take_answer(self, frame: Reply | Failed, received: Datagram) -> None:
         inbound = None
@@ -333,20 +367,56 @@ class Peer(ABC):
             self._wake(reader.waiter)
 
     def _take_release(self, frame: Release, received: Datagram) -> None:
-        self.store.released(frame.pieces)
+        self._unshare(self.store.released(frame.generation, frame.offsets))
+
+    def _take_unshare(self, frame: Unshare, received: Datagram) -> None:
+        self.store.unshared(frame.generation)
+
+    def _take_attached(self, frame: Attached, received: Datagram) -> None:
+        self._unshare(self.store.attached(frame.generation))
+
+    def _take_share(self, frame: Share, received: Datagram) -> None:
+        if len(received.fds) != 1:
+            raise PeerProtocolError(f"an arena came with {len(received.fds)} fds")
+        readable = frame.written_by == "host"
+        try:
+            self._unshare(self.store.attach(received.take_fd(), frame.size, frame.generation, writable=not readable))
+        except OSError:  # no address space left for it, perhaps: memfds will do
+            return
+        if readable:
+            self._post(Attached(frame.generation))
+
+    def _unshare(self, generations: list[int]) -> None:
+        for generation in generations:
+            self._post(Unshare(generation))
+
+    def share(self, arena: Arena, written_by: Literal["host", "child"]) -> None:
+        """Send *arena* to the other side."""
+        outbound = Outbound(self.store, self._register)
+        outbound.fds.append(arena.fd)
+        self._post(Share(arena.generation, arena.size, written_by), outbound)
 
     # What is answered.
 
-    def _payload(self, incoming: Incoming) -> bytes | memoryview:
-        payload = incoming.frame.payload
-        if payload is not None:
-            return payload
-        if incoming.inbound is None:
-            raise ArgumentsUnfit("the call has no payload")
-        return incoming.inbound.payload()
+    def _arguments(self, incoming: Incoming) -> Any:
+        """Return the arguments of *incoming*; where it is many calls, a list of theirs."""
+        method, frame = incoming.answer.declared, incoming.frame
+        try:
+            payload: bytes | memoryview | None = frame.payload
+            if payload is None:
+                if incoming.inbound is None:
+                    raise PeerProtocolError(f"call {frame.call_id} has no arguments")
+                payload = incoming.inbound.payload()
+            if frame.many:
+                return method.decode_many(payload)
+            return method.decode_arguments(payload, incoming.inbound)
+        except PeerProtocolError as error:
+            self._broken(error)
+            raise
 
-    def _reply(self, incoming: Incoming, encoder: Callable[..., bytes], result: Any) -> None:
-        payload, outbound = self._encode(encoder, result, plain=incoming.answer.declared.plain)
+    def _reply(self, incoming: Incoming, encoded: Encoded) -> None:
+        """Send the result. By now nothing of ours may refer to the arguments: who still does, keeps them."""
+        payload, outbound = encoded
         try:
             self._close_call(incoming)
         except BufferError:
@@ -355,9 +425,10 @@ class Peer(ABC):
             raise
         refused = self.side.refused()
         if outbound is None:
-            self._post(Reply(incoming.call_id, payload, (), refused))
+            self._post(_fitting(Reply(incoming.call_id, payload, (), refused)))
         else:
-            self._post(Reply(incoming.call_id, payload, tuple(outbound.parts), refused), outbound)
+            outbound.lend()
+            self._post(_fitting(Reply(incoming.call_id, payload, tuple(outbound.parts), refused)), outbound)
 
     def _fail(self, incoming: Incoming, error: BaseException) -> None:
         with suppress(BufferError):
@@ -367,7 +438,7 @@ class Peer(ABC):
             return
         kind, name, text, trace = self.side.told(incoming, error)
         name, text, trace = shorten(name, 256), shorten(text, 4096), shorten(trace, 8192)
-        self._post(Failed(incoming.call_id, kind, name, text, trace, self.side.refused()))
+        self._post(_fitting(Failed(incoming.call_id, kind, name, text, trace, self.side.refused())))
 
     def _close_call(self, incoming: Incoming) -> None:
         self._answering.pop(incoming.call_id, None)
@@ -385,25 +456,31 @@ class Peer(ABC):
     def _proxy(self, interface: type, number: int) -> object:
         return self.side.proxy(interface, number)
 
+    def _encoded(self, method: Declared, arguments: tuple[Any, ...], *, many: bool = False) -> Encoded:
+        """Return *arguments* as a payload with its attachments. `ArgumentsUnfit`: they cannot be sent."""
+        encoder = method.encode_many if many else method.encode_arguments
+        return self._encode(encoder, arguments, ArgumentsUnfit, plain=method.plain)
+
     def _begin(
         self,
         target: int,
         method: Declared,
-        arguments: tuple[Any, ...],
+        encoded: Encoded,
         timeout: float | None,
         runs: Incoming | None,
         *,
-        many: bool = False,
+        many: int = 0,
     ) -> tuple[Outgoing, Call]:
-        """Return a new call and its frame; *runs* is the call that asks for it. `ArgumentsUnfit`: it cannot be sent."""
-        encoder = method.encode_many if many else method.encode_arguments
-        payload, outbound = self._encode(encoder, arguments, plain=method.plain)
+        """Return a new call and its frame; *runs* is the call that asks for it."""
+        if runs is not None and runs.depth >= MAX_DEPTH:
+            raise CallError(f"could not call {method.name!r}: calls are nested more than {MAX_DEPTH} deep")
+        payload, outbound = encoded
         call = Outgoing(next(self._call_numbers), method, timeout, runs)
         parts: tuple[Part, ...] = ()
         if outbound is not None:
             call.outbound, parts = outbound, tuple(outbound.parts)
         if many:
-            call.many = len(arguments)
+            call.many = many
         credit = 0
         if method.kind == "stream":
             credit = window_of(method)
@@ -413,7 +490,7 @@ class Peer(ABC):
             call.uploads = []
         milliseconds = None if timeout is None else int(timeout * 1000)
         within = 0 if runs is None else runs.call_id
-        frame = Call(call.call_id, target, method.name, payload, parts, milliseconds, credit, within, many)
+        frame = Call(call.call_id, target, method.name, payload, parts, milliseconds, credit, within, many > 0)
         self._newest_call = call.call_id
         self._calls[call.call_id] = call
         return call, frame
@@ -464,24 +541,32 @@ class Peer(ABC):
         entry = reader.take()
         if count := reader.to_grant():
             self._post(Credit(call_id, stream, count))
-        return decode_item(codec.decode, entry)
+        try:
+            return decode_item(codec.decode, entry)
+        except PeerProtocolError as error:
+            self._broken(error)
+            raise
 
-    def _encode(
-        self, encoder: Callable[..., bytes], value: Any, *, plain: bool
-    ) -> tuple[bytes | None, Outbound | None]:
-        """Return *value* as a payload with its attachments; a payload that is too large is one itself, the first."""
+    def _encode(self, encoder: Callable[..., bytes], value: Any, unfit: type[Exception], *, plain: bool) -> Encoded:
+        """Return *value* as a payload with its attachments; a payload that is too large is one itself, the first.
+
+        Raises *unfit* if it cannot be sent.
+        """
         if plain:
             payload = encoder(value, None)
             if len(payload) <= MAX_INLINE:
                 return payload, None
-            outbound = Outbound(self.store, self._register)
-            outbound.buffer(memoryview(payload))
-            return None, outbound
-        outbound = Outbound(self.store, self._register)
+        outbound = Outbound(self.store, self._register, gradually=self.gradually)
         try:
+            if plain:
+                outbound.buffer(memoryview(payload))
+                return None, outbound
             payload = encoder(value, outbound)
             if len(payload) + outbound.inline > MAX_INLINE:
-                raise ArgumentsUnfit(f"what stands beside its attachments has {len(payload)} bytes, which is too much")
+                raise unfit(f"what stands beside its attachments has {len(payload)} bytes, which is too much")
+        except (TooMuch, TooLarge, OSError) as error:
+            outbound.discard()
+            raise unfit(str(error)) from None
         except BaseException:
             outbound.discard()
             raise
@@ -563,6 +648,11 @@ def answers_of(interface: type, behind: object) -> dict[str, Answer]:
             raise TypeError(f"{type(behind).__name__} has no method {name!r}, which {interface.__name__} declares")
         found[name] = Answer(method, function)
     return found
+
+
+def _fitting(frame: Reply | Failed) -> Reply | Failed:
+    """Return *frame*, without what the seal refused if that does not fit: it is only advice."""
+    return msgspec.structs.replace(frame, refused=()) if frame.refused and weight(frame) > MAX_INLINE else frame
 
 
 def _close(inbound: Inbound | None) -> None:

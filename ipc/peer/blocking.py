@@ -27,15 +27,17 @@ from ..frames import (
     Frame,
     Items,
     Notify,
+    Part,
     Shutdown,
     encode,
     weight,
 )
 from ..interface.declared import Declared
+from ..interface.errors import ValueUnfit
 from ..messages import shorten
 from .attachments import Outbound
-from .base import Peer, Side
-from .records import Answers, Incoming, Outgoing, Producer, Reader
+from .base import NOTHING, Encoded, Peer, Side
+from .records import MAX_UNDER_WAY, Answers, Incoming, Outgoing, Producer, Reader
 from .store import Store
 
 QUICK = 50e-6
@@ -50,11 +52,7 @@ class Cancelled(BaseException):
 
 
 class BlockingPeer(Peer):
-    """A peer for threads. With *executor*, calls are answered by the thread that runs `serve` and by no other.
-
-    Attributes:
-        idle: Called by that thread before it waits.
-    """
+    """A peer for threads. With *executor*, calls are answered by the thread that runs `serve` and by no other."""
 
     def __init__(
         self, channel: Channel, side: Side, store: Store, offers: Mapping[int, Answers], *, executor: bool
@@ -63,6 +61,7 @@ class BlockingPeer(Peer):
         self._takers[Shutdown] = self._take_shutdown
         self._executor = threading.get_ident() if executor else None
         self._reading = threading.Lock()
+        self._sending = threading.RLock()
         self._changed = threading.Condition()
         self._followers = 0
         self._todo: deque[Incoming] = deque()
@@ -71,7 +70,6 @@ class BlockingPeer(Peer):
         self._out: list[Frame] = []
         self._out_size = 0
         self._shut = False
-        self.idle: Callable[[], None] | None = None
 
     # Waiting.
 
@@ -124,6 +122,9 @@ class BlockingPeer(Peer):
             finally:
                 self._followers -= 1
 
+    def _broken(self, error: PeerProtocolError) -> None:
+        self.end(error)
+
     def _check_cancelled(self) -> None:
         if self._running and self._running[-1].cancelled and self._executes():
             raise Cancelled
@@ -133,16 +134,20 @@ class BlockingPeer(Peer):
 
     def checkpoint(self) -> None:
         """Look at what has come. Raises `Cancelled` if the caller of the call that runs has given up."""
-        if self._executes() and self._reading.acquire(blocking=False):
+        if self._executes():
+            self._take_what_came()
+        self._check_cancelled()
+
+    def _take_what_came(self) -> None:
+        if self._reading.acquire(blocking=False):
             try:
-                while (received := self.channel.receive()) is not None:
+                while len(self._todo) < MAX_UNDER_WAY and (received := self.channel.receive()) is not None:
                     self.take(received)
-            except EndOfChannel as error:
+            except (EndOfChannel, PeerProtocolError) as error:
                 self.end(error)
             finally:
                 self._reading.release()
                 self._tell_followers()
-        self._check_cancelled()
 
     # Answering.
 
@@ -168,6 +173,8 @@ class BlockingPeer(Peer):
         if incoming.answer.took > QUICK:
             self._flush()
         self._run(incoming)
+        if incoming.answer.took > QUICK:
+            self._take_what_came()  # such as the cancellation of what would be next
         return True
 
     def _next(self) -> Incoming | None:
@@ -196,30 +203,32 @@ class BlockingPeer(Peer):
         self._running.append(incoming)
         began = time.perf_counter()
         try:
-            self._answer(incoming)
+            encoded = self._answer(incoming)
+            if encoded is not None:
+                self._reply(incoming, encoded)
+            elif incoming.answer.declared.kind == "notify":
+                incoming.close()
         except BaseException as error:  # noqa: BLE001 - the edge of foreign code: whatever it raises is its answer
             self._fail(incoming, error)
         finally:
             self._running.pop()
             incoming.answer.took = time.perf_counter() - began
 
-    def _answer(self, incoming: Incoming) -> None:
+    def _answer(self, incoming: Incoming) -> Encoded | None:
+        """Run the method; return its encoded result, if it has one now."""
         frame, method, function = incoming.frame, incoming.answer.declared, incoming.answer.function
-        payload = self._payload(incoming)
+        arguments = self._arguments(incoming)
         if frame.many:
-            results = [function(*arguments) for arguments in method.decode_many(payload)]
-            self._reply(incoming, method.result.encode_many, results)
-            return
-        arguments = method.decode_arguments(payload, incoming.inbound)
+            results = [function(*each) for each in arguments]
+            return self._encode(method.result.encode_many, results, ValueUnfit, plain=method.plain)
         if incoming.readers:
             arguments = self._with_uploads(incoming, arguments)
         result = function(*arguments)
         if method.kind == "call":
-            self._reply(incoming, method.result.encode, result)
-        elif method.item is not None:
+            return self._encode(method.result.encode, result, ValueUnfit, plain=method.plain)
+        if method.item is not None:
             self._producing.append(Producer(iter(result), method.item, incoming.writer, incoming.call_id, 0, incoming))
-        else:
-            incoming.close()
+        return None
 
     def _with_uploads(self, incoming: Incoming, arguments: Sequence[Any]) -> tuple[Any, ...]:
         given = list(arguments)
@@ -271,7 +280,8 @@ class BlockingPeer(Peer):
                 raise Cancelled
             over = self._send_items(producer)
             if over:
-                self._reply(incoming, _encode_none, None)
+                producer.iterator = iter(())  # what it holds of the arguments goes with it
+                self._reply(incoming, NOTHING)
         except BaseException as error:  # noqa: BLE001 - the edge of foreign code, as in _run
             self._fail(incoming, error)
             return True
@@ -304,7 +314,7 @@ class BlockingPeer(Peer):
                 item = next(producer.iterator, _OVER)
                 if item is _OVER:
                     return True
-                payload, outbound = self._encode(producer.codec.encode, item, plain=producer.codec.plain)
+                payload, outbound = self._encode(producer.codec.encode, item, ValueUnfit, plain=producer.codec.plain)
                 producer.writer.credit -= 1
                 if payload is not None and outbound is None and size + len(payload) <= MAX_BATCH:
                     batch.append(payload)
@@ -320,7 +330,10 @@ class BlockingPeer(Peer):
 
     def _post_items(self, producer: Producer, batch: list[bytes], outbound: Outbound | None = None) -> None:
         if batch or outbound is not None:
-            parts = tuple(outbound.parts) if outbound is not None else ()
+            parts: tuple[Part, ...] = ()
+            if outbound is not None:
+                parts = tuple(outbound.parts)
+                outbound.lend()
             self._post(Items(producer.call_id, producer.stream, tuple(batch), parts), outbound)
             batch.clear()
 
@@ -335,30 +348,58 @@ class BlockingPeer(Peer):
     def call(self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None = None) -> Any:
         """Call *method* of *target* and return its result; a stream is an iterator. See `Side.heard` for errors."""
         call = self._send_call(target, method, arguments, timeout)
-        if method.kind == "stream":
-            return ItemsOut(self, call)
+        return ItemsOut(self, call) if method.kind == "stream" else self.finish(call)
+
+    def notify(self, target: int, method: Declared, arguments: tuple[Any, ...]) -> None:
+        """Tell *target* something, without an answer."""
+        payload, outbound = self._encoded(method, arguments)
+        if outbound is not None:
+            outbound.lend()
+        self._post(Notify(target, method.name, payload, tuple(outbound.parts) if outbound else ()), outbound)
+
+    def call_many(
+        self, target: int, method: Declared, calls: tuple[tuple[Any, ...], ...], timeout: float | None = None
+    ) -> Outgoing:
+        """Send several calls of *method* as one; `finish` it."""
+        return self._send_call(target, method, calls, timeout, many=True)
+
+    def finish(self, call: Outgoing) -> Any:
+        """Wait for the outcome of *call* and return it."""
         if not call.done:
             self._await(call, call.is_done, call.deadline)
         return self._outcome(call)
 
-    def notify(self, target: int, method: Declared, arguments: tuple[Any, ...]) -> None:
-        """Tell *target* something, without an answer."""
-        payload, outbound = self._encode(method.encode_arguments, arguments, plain=method.plain)
-        self._post(Notify(target, method.name, payload, tuple(outbound.parts) if outbound else ()), outbound)
+    def give_up(self, call: Outgoing) -> None:
+        """Nobody waits for *call* any more; nothing, if it is done."""
+        self._give_up(call)
 
-    def _send_call(self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None) -> Outgoing:
+    def shut_down(self) -> None:
+        """Ask the other side to end once it has answered what it was asked before."""
+        self._post(Shutdown())
+
+    def _send_call(
+        self,
+        target: int,
+        method: Declared,
+        arguments: tuple[Any, ...],
+        timeout: float | None,
+        *,
+        many: bool = False,
+    ) -> Outgoing:
         if self.ended is not None:
             raise self.ended
         runs = self._running[-1] if self._running and self._executes() else None
-        call, frame = self._begin(target, method, arguments, timeout, runs)
-        if timeout is not None:
-            call.deadline = time.monotonic() + timeout
+        end = None if timeout is None else time.monotonic() + timeout
+        with self._sending:  # calls are sent in the order of their numbers
+            encoded = self._encoded(method, arguments, many=many)
+            call, frame = self._begin(target, method, encoded, timeout, runs, many=len(arguments) if many else 0)
+            call.deadline = end
+            self._post(frame, call.outbound, end)
         for position in method.uploads:
             writer = call.writers[position]
             producer = Producer(iter(arguments[position]), method.upload[position], writer, call.call_id, position + 1)
-            call.uploads.append(producer)
+            call.uploads = [*call.uploads, producer]
             self._producing.append(producer)
-        self._post(frame, call.outbound, call.deadline)
         return call
 
     def _await(self, call: Outgoing, done: Callable[[], Any], end: float | None) -> None:
@@ -380,27 +421,34 @@ class BlockingPeer(Peer):
     # Sending.
 
     def _post(self, frame: Frame, outbound: Outbound | None = None, end: float | None = None) -> None:
-        if outbound is not None or self._executor != threading.get_ident():
+        with self._sending:
+            if outbound is None and self._executor == threading.get_ident():
+                size = FRAME_SPACE + weight(frame)
+                if self._out_size + size > MAX_DATAGRAM:
+                    self._flush()
+                self._out.append(frame)
+                self._out_size += size
+                if self._out_size > MAX_BATCH or len(self._out) == MAX_FRAMES:
+                    self._flush()
+                return
             self._flush()
             self._send([frame], outbound, end)
-            return
-        size = FRAME_SPACE + weight(frame)
-        if self._out_size + size > MAX_DATAGRAM:
-            self._flush()
-        self._out.append(frame)
-        self._out_size += size
-        if self._out_size > MAX_BATCH or len(self._out) == MAX_FRAMES:
-            self._flush()
 
     def _flush(self) -> None:
-        if self._out and self._executor == threading.get_ident():
-            frames, self._out, self._out_size = self._out, [], 0
-            self._send(frames, None, None)
+        with self._sending:
+            if self._out:
+                frames, self._out, self._out_size = self._out, [], 0
+                self._send(frames, None, None)
 
     def _send(self, frames: Sequence[Frame], outbound: Outbound | None, end: float | None) -> None:
         """Send one datagram. A host that has no room to write reads meanwhile: the child may wait for it to do so."""
         fds = outbound.fds if outbound is not None else ()
         try:
+            releases = self.store.releases()
+            if releases and outbound is None:
+                frames = [*releases, *frames]
+            elif releases:
+                self._send(releases, None, end)
             data = encode(frames)
             seconds = None if self._executor is not None else 0.01
             while not self.channel.wait_send(data, fds, seconds):
@@ -477,7 +525,3 @@ def _close_iterator(iterator: Iterator[Any]) -> None:
     close = getattr(iterator, "close", None)
     if close is not None:
         close()
-
-
-def _encode_none(value: None, attaching: object) -> bytes:
-    return b"\xc0"

@@ -7,6 +7,7 @@ has no anyio. Readiness wakes a callback; a call parks its task and is woken by 
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -27,7 +28,11 @@ class Loop(Protocol):
     """One event loop, for one peer."""
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
-        """Call *callback* whenever *fd* is readable, until `close`."""
+        """Call *callback* whenever *fd* is readable, until `unwatch` or `close`."""
+        ...
+
+    def unwatch(self, fd: int) -> None:
+        """End `watch`."""
         ...
 
     def watch_writable(self, fd: int, callback: Callable[[], bool]) -> None:
@@ -82,6 +87,11 @@ class AsyncioLoop:
         self._watched.add(fd)
         self._loop.add_reader(fd, callback)
 
+    def unwatch(self, fd: int) -> None:
+        """See `Loop.unwatch`."""
+        self._watched.discard(fd)
+        self._loop.remove_reader(fd)
+
     def watch_writable(self, fd: int, callback: Callable[[], bool]) -> None:
         """See `Loop.watch_writable`."""
 
@@ -128,8 +138,11 @@ class AsyncioLoop:
         return task
 
     def cancel(self, task: Any) -> None:
-        """See `Loop.cancel`."""
-        task.cancel()
+        """See `Loop.cancel`. A task that has not begun does so first: else it could not answer."""
+        if inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:
+            self._loop.call_soon(task.cancel)
+        else:
+            task.cancel()
 
     async def pause(self) -> None:
         """See `Loop.pause`."""
@@ -168,6 +181,7 @@ class TrioLoop:
         self._trio = trio
         self._start = start
         self._scopes: set[trio.CancelScope] = set()
+        self._watching: dict[int, trio.CancelScope] = {}
         self._ended = trio.Event()
         self._token = trio.lowlevel.current_trio_token()
 
@@ -180,7 +194,11 @@ class TrioLoop:
                 await wait(fd)
                 callback()
 
-        self.spawn(watching)
+        self._watching[fd] = self.spawn(watching)
+
+    def unwatch(self, fd: int) -> None:
+        """See `Loop.unwatch`."""
+        self._watching.pop(fd).cancel()
 
     def watch_writable(self, fd: int, callback: Callable[[], bool]) -> None:
         """See `Loop.watch_writable`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -96,7 +96,7 @@ class Outgoing:
     outbound: Outbound | None = None
     reader: Reader | None = None
     writers: Mapping[int, Writer] = MappingProxyType({})
-    uploads: Sequence[Any] = ()
+    uploads: list[Any] | tuple[()] = ()
     waiter: Any = None
     many = 0
     chain: tuple[Any, ...] = ()

@@ -11,15 +11,14 @@ arena itself, which it cannot write and where nothing changes until it says that
 from __future__ import annotations
 
 import gc
-import os
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 from ..errors import PeerProtocolError
-from ..frames import Release, Sealed
-from ..memory.arena import Arena, Piece, Use
+from ..frames import Piece, Release, Sealed
+from ..memory.arena import Arena, Side, Use
 from ..memory.buffer import Buffer, SharedBuffer
 from ..memory.outstanding import Outstanding
 from ..memory.recycle import Recycler
@@ -48,12 +47,20 @@ class StoreUse(NamedTuple):
 
 
 class Reading:
-    """An arena of the other side's, and what of it is still looked at."""
+    """An arena of the other side's, and what of it is still looked at.
+
+    ``loans`` are views that end with a call, and ``kept`` those that did not.
+    """
 
     def __init__(self, arena: Arena) -> None:
         self.arena = arena
         self.outstanding = Outstanding(arena)
         self.done: deque[int] = deque()
+        self.loans = self.kept = 0
+
+    def lingering(self) -> int:
+        """Return how many views there are that should not be."""
+        return max(0, self.outstanding.lingering - self.loans)
 
 
 class Store:
@@ -61,24 +68,20 @@ class Store:
 
     Args:
         limit: The most bytes that one attachment may have.
-        arena_limit: The most bytes of an arena; 0 for none at all.
+        arena_limit: The most bytes of an arena that is made here; 0 where the other side makes them.
         copies: Whether what the other side wrote is copied before it is looked at.
-        share: Sends an arena to the other side, with who writes it; None where the other side makes them.
+
+    Attributes:
+        share: Sends an arena to the other side, with who writes it; the peer sets it.
     """
 
-    def __init__(
-        self,
-        limit: int,
-        *,
-        arena_limit: int = 0,
-        copies: bool = True,
-        share: Callable[[Arena, str], None] | None = None,
-    ) -> None:
+    share: Callable[[Arena, Side], None]
+
+    def __init__(self, limit: int, *, arena_limit: int = 0, copies: bool = True) -> None:
         self.limit = limit
         self.copies = copies
         self.memfds = 0
         self._arena_limit = arena_limit
-        self._share = share
         self._writing: Arena | None = None
         self._offered: Arena | None = None
         self._retired: dict[int, Arena] = {}
@@ -103,7 +106,7 @@ class Store:
         if length > self.limit:
             raise TooLarge(f"its {length} bytes are over max_payload = {self.limit}")
         piece = self._writing.begin(length) if self._writing is not None else None
-        if piece is None and self._share is not None:
+        if piece is None and self._arena_limit:
             self._offer(length)
         return piece
 
@@ -116,7 +119,7 @@ class Store:
         if length > self.limit:
             raise TooLarge(f"{length} bytes are over max_payload = {self.limit}")
         if self._writing is None:
-            if self._share is not None:
+            if self._arena_limit:
                 self._offer(length)
             return None
         return SharedBuffer.reserve(self._writing, length)
@@ -127,7 +130,6 @@ class Store:
 
     def _offer(self, length: int) -> None:
         """Make a larger arena for what this side writes, and use it once the other side can read it."""
-        assert self._share is not None
         if self._offered is not None and self._offered.size >= length:
             return
         size = self._next_size(self._writing, length)
@@ -136,7 +138,7 @@ class Store:
         with suppress(OSError):  # no memory, or no fds: memfds, or an error of their own, do as well
             arena = self._make(size, "host")
             self._offered = arena
-            self._share(arena, "host")
+            self.share(arena, "host")
 
     def _next_size(self, old: Arena | None, length: int) -> int:
         """Return the size of the next arena; 0 if there can be none for *length* bytes."""
@@ -147,7 +149,7 @@ class Store:
         too_small = size < length or (old is not None and size <= old.size)
         return 0 if too_small or self._generation >= MAX_GENERATIONS else size
 
-    def _make(self, size: int, written_by: Any) -> Arena:
+    def _make(self, size: int, written_by: Side) -> Arena:
         self._generation += 1
         return Arena.create(size, written_by=written_by, generation=self._generation)
 
@@ -181,6 +183,11 @@ class Store:
         for piece in pieces:
             self._of(piece.generation).free(piece)
 
+    def lend(self, pieces: list[Piece]) -> None:
+        """Let the other side release *pieces*, which go out as a result or an item."""
+        for piece in pieces:
+            self._of(piece.generation).lend(piece)
+
     def released(self, generation: int, offsets: tuple[int, ...]) -> list[int]:
         """The other side no longer looks at pieces; return which arenas are gone with them. `PeerProtocolError`."""
         self._of(generation).release(generation, offsets)
@@ -188,15 +195,16 @@ class Store:
 
     # What the other side writes.
 
-    def attach(self, fd: int, size: int, generation: int, *, writable: bool) -> None:
-        """The host shares an arena; *fd* is taken over. `OSError` if it cannot be mapped."""
+    def attach(self, fd: int, size: int, generation: int, *, writable: bool) -> list[int]:
+        """The host shares an arena; *fd* is taken over. Return which older ones are gone. `OSError`: no room for it."""
         arena = Arena.attach(fd, size, writable=writable, generation=generation)
         if not writable:
             self._add_reading(arena)
-            return
+            return []
         if self._writing is not None:
             self._retired[self._writing.generation] = self._writing
         self._writing = arena
+        return self._drop_retired()
 
     def _add_reading(self, arena: Arena) -> None:
         self._newest = self._reading[arena.generation] = Reading(arena)
@@ -212,14 +220,14 @@ class Store:
 
     def _make_readable(self, length: int) -> None:
         """The other side had no room for *length* bytes: share a larger arena with it."""
-        if self._share is None:
+        if not self._arena_limit:
             return
         size = self._next_size(self._newest.arena if self._newest is not None else None, length)
         if size:
             with suppress(OSError):
                 arena = self._make(size, "child")
                 self._add_reading(arena)
-                self._share(arena, "child")
+                self.share(arena, "child")
 
     def _reading_of(self, piece: Piece) -> Reading:
         reading = self._reading.get(piece.generation)
@@ -246,7 +254,7 @@ class Store:
         if isinstance(part, Sealed):
             return self._read_memfd(fd)
         if not self.copies:
-            return self.hold(part)
+            return self._look_at(part, lent=lent)
         memory = self.take(part.length)
         memory[:] = self.look(part)
         if not lent:
@@ -263,13 +271,21 @@ class Store:
         """Return what the other side has placed as a buffer; *fd* is taken over."""
         if isinstance(part, Sealed) or self.copies:
             return Buffer(memoryview(self.read(part, fd, lent=lent)))
-        return Buffer(self.hold(part), None if lent else lambda: self.unhold(part))
+        return Buffer(self._look_at(part, lent=lent), None if lent else lambda: self.unhold(part))
+
+    def _look_at(self, piece: Piece, *, lent: bool) -> memoryview:
+        """Return the bytes of *piece* where they lie, until `give_back` if they are *lent*, else until `unhold`."""
+        if not lent:
+            return self.hold(piece)
+        reading = self._reading_of(piece)
+        reading.loans += 1
+        return reading.arena.look(piece)
 
     def shared(self, piece: Piece, *, lent: bool) -> SharedBuffer:
         """Return *piece* itself; see `SharedBuffer` for its dangers."""
         reading = self._reading_of(piece)
-        view = self.hold(piece)
-        released = (lambda: None) if lent else (lambda: self.unhold(piece))
+        view = self._look_at(piece, lent=lent and not self.copies)
+        released = None if lent and not self.copies else lambda: self.unhold(piece)
         return SharedBuffer(view.toreadonly(), reading.arena, piece, released)
 
     def hold(self, piece: Piece) -> memoryview:
@@ -285,23 +301,20 @@ class Store:
     def give_back(self, pieces: list[Piece]) -> None:
         """End the loan of *pieces*. `BufferError` if somebody keeps a view of one: it will show something else."""
         for piece in pieces:
-            self.unhold(piece)
+            self._reading_of(piece).loans -= 1
         for generation in {piece.generation for piece in pieces}:
-            reading = self._reading.get(generation)
-            if reading is not None and not self._forget(reading):
+            reading = self._reading[generation]
+            if reading.lingering() > reading.kept:
+                gc.collect()  # perhaps only a cycle holds it
+            before, reading.kept = reading.kept, reading.lingering()
+            if reading.kept > before:
                 raise BufferError("a view of an argument was kept after the call; copy what is needed for longer")
-
-    def _forget(self, reading: Reading) -> bool:
-        """Take back what was lent, which the other side knows by the answer."""
-        if reading.outstanding.lingering:
-            gc.collect()  # perhaps only a cycle holds it
-        return not reading.outstanding.lingering and reading.outstanding.collect() is not None
 
     def drop(self, piece: Piece) -> None:
         """Release *piece*, at which nobody looks."""
         self._reading_of(piece).done.append(piece.offset)
 
-    def releases(self, *, all_of_them: bool = True) -> list[Release]:
+    def releases(self) -> list[Release]:
         """Return what to tell the other side about pieces of its arenas."""
         found = []
         for generation, reading in self._reading.items():
@@ -333,8 +346,3 @@ class Store:
         self._writing = self._offered = self._newest = None
         self._retired.clear()
         self._reading.clear()
-
-
-def page_size() -> int:
-    """Return the size of a page of memory in bytes."""
-    return os.sysconf("SC_PAGE_SIZE")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import importlib
 import os
 import signal
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -120,6 +123,18 @@ class Plain:
     def busy(self) -> int:
         print("busy")
         return sum(range(10**15))
+
+    def computes(self, seconds: float) -> None:
+        """Keep the processor busy, and do not look at what has come."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            pass
+
+    def imports_in_vain(self, size: int) -> bytes:
+        for number in range(64):
+            with contextlib.suppress(ImportError):
+                importlib.import_module(f"nowhere_to_be_found_{number:0100}")
+        return b"x" * size
 
     def hang(self) -> None:
         threading.Event().wait()

@@ -84,7 +84,7 @@ def test_names_of_a_child_make_no_loggers(records: Records) -> None:
 
 
 def test_a_flood_is_cut_and_counted(records: Records) -> None:
-    """So many characters are logged at once and no more; how many records went is said, those that the child dropped too."""
+    """So many characters are logged at once and no more; what is dropped is counted, here and in the child."""
     records.seen.clear()
     log = ChildLog("test")
     most = 2 * LOG_BURST // LEAST

@@ -20,6 +20,10 @@ class Shelf(Protocol):
         """Call the plugin's `deeper` from within the service."""
         ...
 
+    def wait(self) -> None:
+        """Never answer."""
+        ...
+
     def wrong(self) -> int:
         """Answer with something that is no int."""
         ...

@@ -468,6 +468,17 @@ def test_an_entry_of_early_init_is_a_table_too(folder: Path) -> None:
     assert (step.declaration.deadline, step.declaration.optional, step.declaration.leaves.fds) == (5.0, True, ("file",))
 
 
+def test_a_channel_is_one_word(folder: Path) -> None:
+    """``channel = "zmq"`` puts the step channel-zmq first into the plan, and not into what was listed."""
+    text = with_line("early_init = ['entropy-and-time']\nchannel = 'zmq'")
+    process = load(folder, text).process("thumbnailer")
+    assert process.channel == "zmq"
+    assert [step.name for step in plan_of(process.resolve()).steps] == ["channel-zmq", "entropy-and-time"]
+    assert [step.step for step in process.early_init if isinstance(step, Step)] == ["entropy-and-time"]
+    with pytest.raises(ConfigError, match=r"channel: no such channel: .zmw.; did you mean .zmq.\?"):
+        load(folder, with_line("channel = 'zmw'"))
+
+
 def test_the_order_of_early_init_is_the_plan_s_affair(folder: Path) -> None:
     """A configuration whose steps wait for each other can be read, so that ``belljar plan`` can show them."""
     (folder / "warm.py").write_text("def one(): ...\ndef two(): ...\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import NamedTuple
@@ -14,6 +15,8 @@ from belljar.ipc.channel.in_memory import memory_pair
 from belljar.ipc.channel.over_socket import SocketChannel
 from belljar.ipc.channel.zmq_ends import Meeting, connect
 from belljar.ipc.credentials import Credentials, request_credentials
+
+from ...helpers import open_fds
 
 SOON = 5.0
 """Seconds within which what must come comes, on a busy machine too."""
@@ -96,6 +99,17 @@ def fill(channel: Channel, data: bytes = b"filling") -> int:
 def _is_sent(channel: Channel, data: bytes) -> bool:
     """Send *data*; False if there is no room, and none comes for a tenth of a second: libzmq's thread may move some."""
     return channel.wait_send(data, (), 0.1)
+
+
+@contextmanager
+def no_fd_stays() -> Iterator[None]:
+    """Fail if the block leaves an fd open. libzmq's threads close theirs, and those of earlier tests, in their time."""
+    before = open_fds().items()
+    yield
+    deadline = time.monotonic() + SOON
+    while (more := open_fds().items() - before) and time.monotonic() < deadline:
+        os.sched_yield()
+    assert not more
 
 
 def until(found: Callable[[], object]) -> None:
