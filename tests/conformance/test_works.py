@@ -151,7 +151,7 @@ def test_the_working_directory_leads_nowhere(seen: Seen) -> None:
 
 
 def test_output_reaches_the_log_with_the_name_of_its_stream(seen: Seen) -> None:
-    """Lines of print in the child come out of the host's loggers, one for each stream; records of logging are records."""
+    """Lines of print in the child come out of the host's loggers, one for each stream; what it logs has none."""
     lines = {(name, text) for name, text in seen.log if name.startswith("belljar.child.")}
     assert ("belljar.child.behaves.stdout", "one line") in lines
     assert ("belljar.child.behaves.stderr", "another line") in lines
