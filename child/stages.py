@@ -26,7 +26,8 @@ from ..ipc.frames import LogLevels
 from ..ipc.interface.adapters import load_adapters
 from ..ipc.interface.fitting import pack
 from ..ipc.messages import (
-    VERSION,
+    HIGHEST,
+    LOWEST,
     Configure,
     Hello,
     Listening,
@@ -222,7 +223,7 @@ class Child:
 
     def say_hello(self) -> None:
         """Stage 4: only the credentials that the kernel adds count; the pid in it is for the logs."""
-        self.link.send(Hello(VERSION, os.getpid(), self.took))
+        self.link.send(Hello(LOWEST, HIGHEST, os.getpid(), self.took))
 
     def await_configuration(self) -> tuple[Configure, Datagram]:
         """Stage 5: the host has believed the hello and says what to do, and which pid this process has outside."""
@@ -230,6 +231,10 @@ class Child:
             message, received = self.link.receive()
             if not isinstance(message, Configure):
                 raise PeerProtocolError(f"the host sent {type(message).__name__} instead of a configuration")
+            if not LOWEST <= message.version <= HIGHEST:
+                raise PeerProtocolError(
+                    f"the host chose version {message.version} of the protocol, which was not offered"
+                )
             os.environ["BELLJAR_OUTER_PID"] = str(message.outer_pid)
             return message, received
 
