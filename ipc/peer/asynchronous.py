@@ -176,11 +176,11 @@ class AsyncPeer(Peer):
                 if received is None:
                     break
                 self.take(received)
-                if self._says_so_again and not self._calls:
-                    break
                 if self._notices > MAX_NOTICES:
                     self._is_paused = True
                     self._unwatch()
+                    break
+                if self._says_so_again and not self._calls:
                     break
             else:
                 self._loop.soon(self._readable)
