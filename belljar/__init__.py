@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from .host.plan.step import Step as Step
     from .host.process_host import ProcessHost as ProcessHost
     from .host.state import State as State
+    from .host.sync_host import SyncHost as SyncHost
     from .ipc.errors import ArgumentError as ArgumentError
     from .ipc.errors import BelljarError as BelljarError
     from .ipc.errors import CallCancelled as CallCancelled
     from .ipc.errors import CallError as CallError
     from .ipc.errors import CallTimeout as CallTimeout
+    from .ipc.errors import InterfaceMismatch as InterfaceMismatch
     from .ipc.errors import PeerProtocolError as PeerProtocolError
     from .ipc.errors import RemoteError as RemoteError
     from .ipc.errors import ResultError as ResultError
@@ -40,8 +42,14 @@ if TYPE_CHECKING:
     from .ipc.errors import ServiceRefused as ServiceRefused
     from .ipc.errors import StreamBroken as StreamBroken
     from .ipc.errors import UnknownMethod as UnknownMethod
+    from .ipc.interface.adapters import adapt as adapt
+    from .ipc.interface.buffers import BufferLike as BufferLike
+    from .ipc.interface.fd import Fd as Fd
     from .ipc.interface.markers import notify as notify
     from .ipc.interface.markers import raises as raises
+    from .ipc.memory.buffer import Buffer as Buffer
+    from .ipc.memory.buffer import SealedBuffer as SealedBuffer
+    from .ipc.memory.buffer import SharedBuffer as SharedBuffer
     from .ipc.peer.blocking import Cancelled as Cancelled
     from .ipc.stage import Stage as Stage
     from .sandbox.errors import PolicyError as PolicyError
@@ -52,12 +60,15 @@ if TYPE_CHECKING:
     from .sandbox.policy import Policy as Policy
     from .sandbox.probe import probe as probe
     from .sandbox.protection import Protection as Protection
+    from .testing import MemoryHost as MemoryHost
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "ArgumentError": "ipc.errors",
     "BelljarError": "ipc.errors",
+    "Buffer": "ipc.memory.buffer",
+    "BufferLike": "ipc.interface.buffers",
     "CallCancelled": "ipc.errors",
     "CallError": "ipc.errors",
     "CallTimeout": "ipc.errors",
@@ -66,9 +77,12 @@ _HOMES = {
     "Config": "host.config.load",
     "ConfigError": "host.errors",
     "Ended": "host.ended",
+    "Fd": "ipc.interface.fd",
+    "InterfaceMismatch": "ipc.errors",
     "LaunchError": "host.errors",
     "Layer": "sandbox.layers",
     "Limits": "sandbox.policy",
+    "MemoryHost": "testing",
     "PeerProtocolError": "ipc.errors",
     "PlanError": "host.errors",
     "Policy": "sandbox.policy",
@@ -80,14 +94,18 @@ _HOMES = {
     "RemoteError": "ipc.errors",
     "ResultError": "ipc.errors",
     "SandboxError": "sandbox.errors",
+    "SealedBuffer": "ipc.memory.buffer",
     "ServiceError": "ipc.errors",
     "ServiceRefused": "ipc.errors",
+    "SharedBuffer": "ipc.memory.buffer",
     "Stage": "ipc.stage",
     "State": "host.state",
     "Step": "host.plan.step",
     "StepError": "child.step",
     "StreamBroken": "ipc.errors",
+    "SyncHost": "host.sync_host",
     "UnknownMethod": "ipc.errors",
+    "adapt": "ipc.interface.adapters",
     "around_seal": "child.step",
     "checkpoint": "child.services",
     "early_init": "child.step",
@@ -104,6 +122,8 @@ _HOMES = {
 __all__ = [
     "ArgumentError",
     "BelljarError",
+    "Buffer",
+    "BufferLike",
     "CallCancelled",
     "CallError",
     "CallTimeout",
@@ -112,9 +132,12 @@ __all__ = [
     "Config",
     "ConfigError",
     "Ended",
+    "Fd",
+    "InterfaceMismatch",
     "LaunchError",
     "Layer",
     "Limits",
+    "MemoryHost",
     "PeerProtocolError",
     "PlanError",
     "Policy",
@@ -126,14 +149,18 @@ __all__ = [
     "RemoteError",
     "ResultError",
     "SandboxError",
+    "SealedBuffer",
     "ServiceError",
     "ServiceRefused",
+    "SharedBuffer",
     "Stage",
     "State",
     "Step",
     "StepError",
     "StreamBroken",
+    "SyncHost",
     "UnknownMethod",
+    "adapt",
     "around_seal",
     "checkpoint",
     "early_init",

@@ -19,6 +19,8 @@ from .services import Services
 OWN_FRAMES = 3
 """The frames of belljar's at the root of what a plugin raised."""
 
+NO_LOOP = 'and this child has no event loop; make one before the seal: early_init = ["asyncio"]'
+
 
 class ChildSide:
     """How the child tells and hears errors (`belljar.ipc.peer.base.Side`)."""
@@ -86,10 +88,7 @@ def plugin_answers(plugin: object, *, on_loop: bool) -> dict[str, Answer]:
         where, function = f"{type(plugin).__name__}.{name}", answer.function
         is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
         if is_async and not on_loop:
-            text = (
-                'is asynchronous, and this child has no event loop; make one before the seal: early_init = ["asyncio"]'
-            )
-            raise TypeError(f"{where} {text}")
+            raise TypeError(f"{where} is asynchronous, {NO_LOOP}")
         if on_loop and answer.declared.uploads and not is_async and answer.declared.kind != "stream":
             raise TypeError(f"{where} reads a stream, which takes 'async def' in a child with the step asyncio")
     return found

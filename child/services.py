@@ -6,29 +6,34 @@
         def decode(self, packet: bytes) -> bytes:
             key = service(Records).read("key")
 
-In a child with an event loop (the step ``asyncio``) services are awaited: ``await service(Records).read("key")``, and an
-interface declares them with ``async def``; their streams are read with ``async for``.
+In a child with an event loop (the step ``asyncio``) services are awaited, ``await service(Records).read("key")``, and
+their streams are read with ``async for``: an interface declares them so.
 
-While a call waits for the answer, the host may call the plugin in turn; that call is answered first, within this one. So
-a service can call back, and nothing waits for something that waits for it.
+While a call waits for the answer, the host may call the plugin in turn; that call is answered first, within this one.
+So a service can call back, and nothing waits for something that waits for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar, cast
 
-from ..ipc.errors import ServiceError
+from ..ipc.errors import CallError, ServiceError
 from ..ipc.interface import ArgumentsUnfit, Declared, ValueUnfit, declared
+from ..ipc.interface.compare import Sides
+from ..ipc.interface.fitting import misfit
 
 T = TypeVar("T")
+
+_SIDES = Sides("the child", "the host")
 
 
 class Asking(Protocol):
     """A peer as a plugin needs it."""
 
     def ask(self, target: int, method: Declared, arguments: tuple[Any, ...]) -> Any:
-        """Call *method* of the host's *target*; return what a call of it gives, to be awaited if the peer has a loop."""
+        """Call *method* of the host's *target*; return what comes of it, to be awaited if the peer has a loop."""
         ...
 
     def checkpoint(self) -> None:
@@ -39,8 +44,9 @@ class Asking(Protocol):
 class Services:
     """The services that the host offers to this child, by name; there is a *peer* once the plugin is loaded."""
 
-    def __init__(self, offered: tuple[str, ...]) -> None:
+    def __init__(self, offered: tuple[str, ...], descriptions: tuple[bytes, ...] = ()) -> None:
         self.offered = offered
+        self.descriptions = descriptions
         self.peer: Asking | None = None
 
     def proxy(self, interface: type, number: int) -> ServiceProxy:
@@ -58,6 +64,8 @@ class Services:
             raise ServiceError(f"{where} can be called once the plugin is loaded, and not before")
         try:
             return self.peer.ask(target, method, arguments)
+        except CallError as error:
+            raise ServiceError(str(error)) from None
         except ArgumentsUnfit as error:
             raise ServiceError(f"could not call {where}: {error}") from None
         except ValueUnfit as error:
@@ -65,12 +73,22 @@ class Services:
 
 
 _services: Services | None = None
+_services_here: ContextVar[Services | None] = ContextVar("_services_here", default=None)
 
 
 def offer(services: Services) -> None:
     """Make *services* those of this child."""
     global _services  # noqa: PLW0603 - one host a child
     _services = services
+
+
+def offer_here(services: Services) -> None:
+    """Make *services* those of this thread, in a process with children that are threads (`in_memory`)."""
+    _services_here.set(services)
+
+
+def _offered() -> Services | None:
+    return _services_here.get() or _services
 
 
 def service(interface: Callable[..., T]) -> T:
@@ -85,21 +103,27 @@ def service(interface: Callable[..., T]) -> T:
         ServiceError: the application does not offer it to this child.
     """
     wanted = cast(type, interface)
-    offered = _services.offered if _services is not None else ()
-    if _services is None or wanted.__name__ not in offered:
+    services = _offered()
+    offered = services.offered if services is not None else ()
+    if services is None or wanted.__name__ not in offered:
         names = ", ".join(offered) or "no service"
         raise ServiceError(f"the host does not offer {wanted.__name__} to this child; it offers {names}")
-    return cast(T, _services.proxy(wanted, offered.index(wanted.__name__) + 1))
+    number = offered.index(wanted.__name__)
+    if number < len(services.descriptions):
+        if difference := misfit(wanted, services.descriptions[number], _SIDES):
+            raise ServiceError(f"the host means another {wanted.__name__}: {difference}")
+    return cast(T, services.proxy(wanted, number + 1))
 
 
 def checkpoint() -> None:
     """Look around in a long computation: if the caller has given up the call that runs, this raises `Cancelled`.
 
-    One system call. What waits anyway, for a service or an item of a stream, needs none. With the step ``asyncio`` it is
-    for plain code in the loop or in `asyncio.to_thread`; asynchronous code is cancelled where it awaits something.
+    One system call. What waits anyway, for a service or an item of a stream, needs none. With the step ``asyncio`` it
+    is for plain code in the loop or in `asyncio.to_thread`; asynchronous code is cancelled where it awaits something.
     """
-    if _services is not None and _services.peer is not None:
-        _services.peer.checkpoint()
+    services = _offered()
+    if services is not None and services.peer is not None:
+        services.peer.checkpoint()
 
 
 class ServiceProxy:

@@ -15,13 +15,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn, TextIO, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
 
 from ..ipc.channel.base import Channel, EndOfChannel
 from ..ipc.channel.over_socket import SocketChannel
 from ..ipc.datagram import Datagram, close_all
 from ..ipc.errors import PeerProtocolError
+from ..ipc.frames import LogLevels
 from ..ipc.interface.adapters import load_adapters
+from ..ipc.interface.fitting import pack
 from ..ipc.messages import (
     VERSION,
     Configure,
@@ -47,14 +49,19 @@ from ..sandbox.seccomp.install import install
 from ..sandbox.steps import StepFailed
 from . import warm
 from .bundle import BundleImporter, load_attribute
-from .dispatch import make_peer, plugin_answers
+from .dispatch import NO_LOOP, BlockingChild, make_peer, plugin_answers
 from .early_init import EarlyInit
 from .link import HostGone, Link
+from .log_records import LogRecords, set_levels
 from .refused import RefusedImports
-from .services import Asking, Services, offer
+from .services import Services, offer
 from .step import CHANNEL_ZMQ, StepError, handed, scene
 
-P = TypeVar("P", bound=Asking)
+P = TypeVar("P", BlockingChild, "ChildOnLoop")
+
+
+if TYPE_CHECKING:
+    from .on_loop import ChildOnLoop
 
 
 class StageError(Exception):
@@ -136,6 +143,7 @@ class Child:
         self.half = half
         self.took: dict[str, float] = {}
         self.refused = RefusedImports()
+        self.log = LogRecords(self.refused)
         self.methods: dict[str, Answer] = {}
 
     def take_stages(self) -> None:
@@ -164,7 +172,9 @@ class Child:
         services = self.load()
         channel: Channel = handed(CHANNEL_ZMQ) if configuration.endpoint else SocketChannel(self.link.sock)
         services.peer = peer = make(channel, self.methods, self.refused, services, configuration.max_payload)
+        peer.on(LogLevels, set_levels)
         self.ready()
+        self.log.flow(peer)
         return peer
 
     @contextmanager
@@ -187,6 +197,7 @@ class Child:
 
     def report(self, error: StageError) -> None:
         """Tell the host which stage failed. It may be gone."""
+        self.log.print_kept()
         message = StageFailed(error.stage, error.errno, shorten(str(error), 4096), self.refused.take())
         try:
             self.link.send(message)
@@ -219,6 +230,7 @@ class Child:
         """Stage 6: what needs files, devices or threads, while this process is still trusted."""
         with self.stage(Stage.EARLY_INIT):
             warm.standard_library()
+            self.log.install(configuration.log_level)
             scene.endpoint, scene.control = configuration.endpoint, self.link.sock
             self.steps = EarlyInit(self.link, configuration.steps, self.birth.policy)
             self.steps.run()
@@ -251,7 +263,7 @@ class Child:
                 raise PeerProtocolError(f"the host sent {type(message).__name__} instead of the plugin")
             self.steps.resume()
             self.steps.run(late=True)
-            services = Services(message.services)
+            services = Services(message.services, message.descriptions)
             offer(services)
             if message.plugin is not None:
                 self._load(message.plugin, received)
@@ -260,11 +272,18 @@ class Child:
     def ready(self) -> None:
         """Stage 10: calls may flow."""
         took = {Stage.LOAD.label: self.took.get(Stage.LOAD.label, 0.0)}
-        self.link.send(Ready(tuple(self.methods)[:64], took, concurrent=scene.loop is not None))
+        methods = {name: answer.declared for name, answer in self.methods.items()}
+        description = pack("plugin", methods)
+        self.link.send(Ready(tuple(methods)[:64], took, scene.loop is not None, description))
 
     def _load(self, plugin: Plugin, received: Datagram) -> None:
         importer = BundleImporter(read_sealed(received.take_fd(), 1 << 30))
-        factory = load_attribute(importer, plugin.module, plugin.attribute)
+        try:
+            factory = load_attribute(importer, plugin.module, plugin.attribute)
+        except ModuleNotFoundError as error:
+            if error.name == "asyncio" and scene.loop is None:
+                raise ImportError(f"it imports asyncio, {NO_LOOP}") from error
+            raise
         if not callable(factory):
             raise TypeError(f"{plugin.module}.py: {plugin.attribute} is not a class")
         self.methods = plugin_answers(factory(), on_loop=scene.loop is not None)

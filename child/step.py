@@ -42,7 +42,7 @@ class Around(NamedTuple):
 
 
 class Scene:
-    """What steps and plugin share in one child: what was handed on, who runs at the moment, the loop that it serves on."""
+    """What steps and plugin share in one child: what was handed on, who runs now, the loop that it serves on."""
 
     def __init__(self) -> None:
         self.policy = Policy()

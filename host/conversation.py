@@ -12,16 +12,22 @@ from typing import Any, Protocol
 import sniffio
 
 from ..ipc.channel.base import Channel, EndOfChannel
-from ..ipc.errors import ArgumentError, PeerProtocolError, ResultError
+from ..ipc.errors import ArgumentError, InterfaceMismatch, PeerProtocolError, ResultError
+from ..ipc.frames import Log, LogLevels
 from ..ipc.interface import ArgumentsUnfit, ValueUnfit
+from ..ipc.interface.compare import Sides
+from ..ipc.interface.fitting import misfit
+from ..ipc.memory.buffer import SharedBuffer
+from ..ipc.messages import Ready
 from ..ipc.peer.asynchronous import AsyncPeer, NotSent
 from ..ipc.peer.loops import Start, current_loop
-from ..ipc.peer.records import Answers, Outgoing
+from ..ipc.peer.records import Answers, Outgoing, PeerUse
 from ..ipc.peer.store import Store
 from .calls import HostSide, untyped
 from .config.process_type import Process
 from .ended import Ended
 from .errors import ChildEnded
+from .log_records import ChildLog, level_number
 from .proxy import Proxy
 
 log = logging.getLogger("belljar.host")
@@ -35,11 +41,14 @@ class Default(Enum):
 
 DEFAULT = Default.DEFAULT
 
+SIDES = Sides("the interface", "the plugin")
+
 
 class Owner(Protocol):
     """What a conversation needs of its host."""
 
     process: Process
+    child_log: ChildLog
 
     def kill(self, why: str) -> None:
         """Kill the child."""
@@ -61,12 +70,14 @@ class Conversation:
         self._owner = owner
         self._peer: AsyncPeer | None = None
         self._warned: set[int] = set()
+        self._description = b""
 
-    def start(self, channel: Channel, targets: Mapping[int, Answers], start_soon: Start, *, concurrent: bool) -> None:
-        """The child is ready; calls flow over *channel*. *targets* are what it may call.
+    def start(self, channel: Channel, targets: Mapping[int, Answers], start_soon: Start, ready: Ready) -> None:
+        """The child is *ready*; calls flow over *channel*. *targets* are what it may call.
 
-        *concurrent*: it says that it answers several calls at the same time, so each must end in time that is given up.
+        If it says that it answers several calls at the same time, each must end in time that is given up.
         """
+        self._description = ready.description
         process = self._owner.process
         self._peer = AsyncPeer(
             channel,
@@ -78,8 +89,9 @@ class Conversation:
             late=self._late,
             explain=self._explain,
             grace=process.cancel_grace,
-            concurrent=concurrent,
+            concurrent=ready.concurrent,
         )
+        self._peer.on(Log, self._owner.child_log.take)
         self._peer.start()
 
     def ready_peer(self, method: str) -> AsyncPeer:
@@ -87,6 +99,20 @@ class Conversation:
         if self._peer is None:
             raise RuntimeError(f"could not call {method!r}: the child is not ready; enter the host with 'async with'")
         return self._peer
+
+    @property
+    def use(self) -> PeerUse | None:
+        """What was said so far; None before the child is ready."""
+        return self._peer.use if self._peer is not None else None
+
+    def reserve(self, length: int) -> SharedBuffer | None:
+        """See `ProcessHost.reserve`."""
+        return self.ready_peer("reserve").store.reserve(length)
+
+    def trim(self) -> None:
+        """See `ProcessHost.trim`."""
+        if self._peer is not None:
+            self._peer.trim()
 
     async def call(self, method: str, arguments: tuple[Any, ...], returns: Any, timeout: float | Default | None) -> Any:
         """See `ProcessHost.call`."""
@@ -104,7 +130,7 @@ class Conversation:
         peer, seconds, called = self.ready_peer(method), self._seconds(timeout), untyped(method, returns)
         under_way: deque[Outgoing] = deque()
         try:
-            for chunk in _chunks(calls, chunksize):
+            for chunk in chunks(calls, chunksize):
                 under_way.append(await peer.begin(0, called, chunk, seconds, many=True))
                 if len(under_way) > 1:
                     for result in await peer.finish(under_way.popleft()):
@@ -118,10 +144,24 @@ class Conversation:
 
     def proxy(self, interface: type, target: int, timeout: float | Default | None = DEFAULT) -> Proxy:
         """Return the methods of *interface* as calls of the child's *target*."""
+        if target == 0:
+            self.check(interface)
         return Proxy(self, interface, target, self._seconds(timeout))
+
+    def check(self, interface: type) -> None:
+        """Raise `InterfaceMismatch` if the plugin does not fit *interface*, as far as it is known by now."""
+        if difference := misfit(interface, self._description, SIDES):
+            raise InterfaceMismatch(f"{self._owner.process.name} does not fit {interface.__name__}: {difference}")
 
     def _seconds(self, timeout: float | Default | None) -> float | None:
         return self._owner.process.call_timeout if isinstance(timeout, Default) else timeout
+
+    def set_log_level(self, level: int | str, logger: str) -> None:
+        """See `ProcessHost.set_log_level`."""
+        number = level_number(level)
+        if len(logger) > 256:
+            raise ValueError("the name of a logger has at most 256 characters")
+        self.ready_peer("set_log_level").post(LogLevels({logger: number}))
 
     async def shut_down(self) -> None:
         """Ask the child to end once it has answered what it was asked before."""
@@ -162,7 +202,7 @@ class Conversation:
         return error
 
 
-def _chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[tuple[tuple[Any, ...], ...]]:
+def chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[tuple[tuple[Any, ...], ...]]:
     """Yield *calls* in tuples of *size*; the last may be smaller."""
     rest = iter(calls)
     while chunk := tuple(itertools.islice(rest, size)):

@@ -17,6 +17,10 @@ class Caller(Protocol):
         """Return the peer to call through. `BelljarError` if there is none now."""
         ...
 
+    def check(self, interface: type) -> None:
+        """Raise `InterfaceMismatch` if the plugin does not fit *interface*, as far as it is known by now."""
+        ...
+
 
 class Proxy:
     """The methods of *interface* as calls of *target* of one child; *timeout* in seconds for each call."""
@@ -32,6 +36,8 @@ class Proxy:
         method = self._methods.get(name)
         if method is None:
             raise UnknownMethod(f"{self._interface.__name__} has no method {name!r}")
+        if self._target == 0:
+            self._caller.check(self._interface)
         made = _MAKERS[method.kind](self._caller, method, self._target, self._timeout)
         self.__dict__[name] = made
         return made
@@ -39,7 +45,7 @@ class Proxy:
 
 def _call(caller: Caller, method: Declared, target: int, timeout: float | None) -> Callable[..., Any]:
     async def call(*arguments: Any, **keywords: Any) -> Any:
-        bound = _bind(method, arguments, keywords)
+        bound = bind(method, arguments, keywords)
         return await caller.ready_peer(method.name).call(target, method, bound, timeout)
 
     return call
@@ -47,7 +53,7 @@ def _call(caller: Caller, method: Declared, target: int, timeout: float | None) 
 
 def _stream(caller: Caller, method: Declared, target: int, timeout: float | None) -> Callable[..., Any]:
     def stream(*arguments: Any, **keywords: Any) -> Any:
-        bound = _bind(method, arguments, keywords)
+        bound = bind(method, arguments, keywords)
         return caller.ready_peer(method.name).stream(target, method, bound, timeout)
 
     return stream
@@ -55,7 +61,7 @@ def _stream(caller: Caller, method: Declared, target: int, timeout: float | None
 
 def _notify(caller: Caller, method: Declared, target: int, timeout: float | None) -> Callable[..., Any]:
     async def notify(*arguments: Any, **keywords: Any) -> None:
-        bound = _bind(method, arguments, keywords)
+        bound = bind(method, arguments, keywords)
         await caller.ready_peer(method.name).notify(target, method, bound)
 
     return notify
@@ -64,7 +70,8 @@ def _notify(caller: Caller, method: Declared, target: int, timeout: float | None
 _MAKERS = {"call": _call, "stream": _stream, "notify": _notify}
 
 
-def _bind(method: Declared, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, ...]:
+def bind(method: Declared, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the arguments in order; `ArgumentError` if they do not fit the interface."""
     try:
         return method.bind(arguments, keywords)
     except ArgumentsUnfit as error:

@@ -26,6 +26,8 @@ from ..ipc.channel.base import Channel, EndOfChannel
 from ..ipc.channel.over_socket import SocketChannel
 from ..ipc.errors import HelloError, PeerProtocolError
 from ..ipc.hello import Expected, Facts, judge_hello, judge_sender
+from ..ipc.interface import ValueUnfit
+from ..ipc.interface.fitting import unpack
 from ..ipc.messages import (
     Configure,
     FromChild,
@@ -62,6 +64,7 @@ from .config.place import Place, printable
 from .config.process_type import Process, plan_of
 from .connection import Connection
 from .errors import LaunchError, PlanError, ProtectionError
+from .log_records import initial_level
 from .plan.check import check_plan, surroundings
 from .plan.plan import Plan
 from .plan.watch import StepWatch
@@ -84,7 +87,6 @@ class Launching:
         self.listener: int | None = None
         self.landlock: Landlock | None = None
         self.pidfd: int | None = None
-        self.is_ready = False
         self.steps = StepWatch(process, Plan(), self.timeline)
 
     @contextmanager
@@ -259,6 +261,7 @@ class Launching:
                 early=early,
                 max_payload=process.max_payload,
                 endpoint=self.meeting.endpoint if self.meeting is not None else "",
+                log_level=initial_level(process.name, process.log_level),
             )
             self.steps.look_before(self.connection.sender_pid)
             await self.connection.send(message, [self.bundle.fd] if early else [])
@@ -354,16 +357,16 @@ class Launching:
                 return
             await anyio.sleep(pause)
 
-    async def load(self, services: tuple[str, ...]) -> None:
+    async def load(self, services: tuple[str, ...], descriptions: tuple[bytes, ...] = ()) -> None:
         """Stage 9: the seal holds; now, and not before, the child gets the plugin's code.
 
         A child that has ended instead may have said why; `await_ready` reads it.
         """
         with self.stage(Stage.LOAD), suppress(EndOfChannel):
             if self.process.load == "early":
-                await self.connection.send(Load(None, services))
+                await self.connection.send(Load(None, services, descriptions))
             else:
-                await self.connection.send(Load(self._plugin(), services), [self.bundle.fd])
+                await self.connection.send(Load(self._plugin(), services, descriptions), [self.bundle.fd])
 
     async def await_ready(self, refusals: Callable[[], tuple[str, ...]]) -> Ready:
         """Stage 10: the plugin is loaded, calls may flow. *refusals* returns what the seal has refused so far."""
@@ -381,7 +384,10 @@ class Launching:
                 raise failed(message, refusals())
             if not isinstance(message, Ready):
                 raise PeerProtocolError(f"the child sent {type(message).__name__} instead of being ready")
-        self.is_ready = True
+            try:
+                unpack(message.description)
+            except ValueUnfit as error:
+                raise PeerProtocolError(f"the child describes its plugin wrongly: {error}") from None
         if (took := message.took.get(Stage.LOAD.label)) is not None:  # and nothing else: the plugin may have said it
             self.timeline[Stage.LOAD.label] = took
         return message

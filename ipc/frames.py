@@ -174,8 +174,12 @@ class Unshare(_Frame, frozen=True, tag="unshare"):
     generation: Natural
 
 
+class Trim(_Frame, frozen=True, tag="trim"):
+    """Host only: give memory back that is kept for later."""
+
+
 class Log(_Frame, frozen=True, tag="log"):
-    """Child only: one record of the child's ``logging``, all of it text and numbers."""
+    """Child only: one record of the child's ``logging``, all of it text and numbers. Level 0: only what was dropped."""
 
     logger: Name
     level: Annotated[int, msgspec.Meta(ge=0, le=100)]
@@ -195,7 +199,7 @@ class LogLevels(_Frame, frozen=True, tag="log-levels"):
 
 _Both: TypeAlias = Call | Notify | Reply | Failed | Cancel | Items | Credit | End | Release | Unshare
 ChildFrame: TypeAlias = _Both | Log | Attached
-HostFrame: TypeAlias = _Both | Share | LogLevels | Shutdown
+HostFrame: TypeAlias = _Both | Share | Trim | LogLevels | Shutdown
 Frame: TypeAlias = ChildFrame | HostFrame
 
 _MANY = msgspec.Meta(min_length=1, max_length=MAX_FRAMES)
@@ -209,6 +213,8 @@ def weight(frame: Frame) -> int:
     """Return about how many bytes *frame* takes beyond `FRAME_SPACE`; never too few."""
     if isinstance(frame, Items):
         return sum(map(len, frame.payloads)) + 5 * len(frame.payloads)
+    if type(frame) is Reply and frame.payload is not None and not frame.refused:  # nearly all are
+        return len(frame.payload)
     size = 0
     if isinstance(frame, (Call, Notify, Reply)) and frame.payload is not None:
         size = len(frame.payload)
@@ -221,6 +227,11 @@ def weight(frame: Frame) -> int:
     if isinstance(frame, (End, Release, Log, LogLevels)):
         size = len(_encoder.encode(frame))
     return size
+
+
+def fit(frames: Sequence[Frame]) -> bool:
+    """Whether *frames* surely go into one datagram."""
+    return len(frames) <= MAX_FRAMES and sum(FRAME_SPACE + weight(frame) for frame in frames) <= MAX_DATAGRAM
 
 
 def encode(frames: Sequence[Frame]) -> bytes:
@@ -276,4 +287,5 @@ __all__ = [
     "decode_from_child",
     "decode_from_host",
     "encode",
+    "fit",
 ]

@@ -27,6 +27,7 @@ Text = Annotated[str, msgspec.Meta(max_length=4096)]
 Long = Annotated[str, msgspec.Meta(max_length=16384)]
 Names = Annotated[tuple[Annotated[str, msgspec.Meta(max_length=128)], ...], msgspec.Meta(max_length=64)]
 Inline = Annotated[bytes, msgspec.Meta(max_length=MAX_INLINE)]
+Described = Annotated[bytes, msgspec.Meta(max_length=32 << 10)]
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Millis = Annotated[float, msgspec.Meta(ge=0, le=2**53)]
 StepNumber = Annotated[int, msgspec.Meta(ge=0, lt=MAX_STEPS)]
@@ -117,11 +118,15 @@ class Sealed(_Message, frozen=True, tag="sealed"):
 
 
 class Ready(_Message, frozen=True, tag="ready"):
-    """The plugin is loaded and calls may flow. ``concurrent``: it answers several at the same time, on an event loop."""
+    """The plugin is loaded and calls may flow. ``concurrent``: it answers several at the same time, on a loop.
+
+    ``description`` is what the plugin declares (`belljar.ipc.interface.describe`); empty if it does not say.
+    """
 
     methods: Names
     took: Timings
     concurrent: bool = False
+    description: Described = b""
 
 
 class RunStep(_Message, frozen=True):
@@ -150,6 +155,7 @@ class Configure(_Message, frozen=True, tag="configure"):
     """The host has accepted the hello. With ``early`` the message carries the bundle of a trusted plugin.
 
     ``endpoint`` is where the child connects for the channel zmq; empty for another channel.
+    ``log_level`` is that of the child's root logger.
     """
 
     outer_pid: Natural
@@ -159,16 +165,19 @@ class Configure(_Message, frozen=True, tag="configure"):
     early: Plugin | None = None
     max_payload: Natural = 64 << 20
     endpoint: Text = ""
+    log_level: Annotated[int, msgspec.Meta(ge=0, le=100)] = 30
 
 
 class Load(_Message, frozen=True, tag="load"):
     """The host has verified the seal. Carries the bundle, unless the plugin was loaded early (``plugin`` None).
 
-    ``services`` are the names of the interfaces that the host offers to this child.
+    ``services`` are the names of the interfaces that the host offers to this child, and ``descriptions`` say what
+    each declares.
     """
 
     plugin: Plugin | None
     services: Names = ()
+    descriptions: Annotated[tuple[Described, ...], msgspec.Meta(max_length=64)] = ()
 
 
 class Shutdown(_Message, frozen=True, tag="shutdown"):

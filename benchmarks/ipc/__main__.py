@@ -35,7 +35,7 @@ def measure(works: Sequence[Work], *, rounds: int, seconds: float, both_modes: b
         for work, mode in runs:
             progress.update(task, description=f"{work.title}, {mode}")
             os.sched_setaffinity(0, cores if mode == "free" else {min(cores)})  # drivers and children inherit it
-            results[work.name, mode] = _turns(work, rounds, seconds, lambda: progress.advance(task))
+            results[work.name, mode] = _turns(work, rounds, seconds * work.longer, lambda: progress.advance(task))
             os.sched_setaffinity(0, cores)
     return results
 

@@ -1,7 +1,7 @@
 """The step ``asyncio``: an event loop, made before the seal, on which the child serves afterwards.
 
-With it, a plugin may have ``async def`` methods and asynchronous generators; calls run at the same time, each as a task.
-Plain methods run in the loop, one at a time. Services are awaited: ``await service(Records).read(key)``.
+With it, a plugin may have ``async def`` methods and asynchronous generators; calls run at the same time, each as a
+task. Plain methods run in the loop, one at a time. Services are awaited: ``await service(Records).read(key)``.
 
 Facts (each has a test). A loop takes an epoll instance and a pair of sockets, by which other threads wake it. Both are
 refused to a sealed child that is not granted local channels, so the step makes them; to wait, to be woken and to watch

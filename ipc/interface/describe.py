@@ -7,8 +7,8 @@ every text is short and printable, every list bounded, and a number that refers 
 
 from __future__ import annotations
 
-import hashlib
 import typing
+import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Annotated, Any
@@ -86,11 +86,6 @@ def described(name: str, methods: Mapping[str, Declared]) -> Description:
             return msgspec.msgpack.decode(encoded, type=Description)
     members = tuple(Member(_text(each), 1) for each in methods)
     return Description((Type("interface", _text(name), members=members[:MAX_FIELDS]), Type(_OPEN)))
-
-
-def digest(method: Declared) -> str:
-    """Return the first 16 hexadecimal digits of the SHA-256 of *method*'s description, equal for equal methods."""
-    return hashlib.sha256(msgspec.msgpack.encode(described("", {method.name: method}))).hexdigest()[:16]
 
 
 def check(description: Description) -> None:
@@ -244,8 +239,8 @@ def _name(kind: Any) -> str:
 
 
 def _text(text: str) -> str:
-    """Return *text* as it may stand in a description; what is too long for that is known by its digest."""
+    """Return *text* as it may stand in a description; what is too long for that ends in its checksum."""
     text = ascii(text)[1:-1]
     if len(text) <= MAX_TEXT:
         return text
-    return f"{text[:100]}... {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return f"{text[:100]}... {zlib.crc32(text.encode()):08x}"

@@ -14,8 +14,8 @@ from contextvars import ContextVar
 from typing import Any
 
 from ..channel.base import Channel, EndOfChannel
-from ..datagram import close_all
-from ..errors import CallError, PeerProtocolError, StreamBroken
+from ..datagram import MAX_DATAGRAM, close_all
+from ..errors import PeerProtocolError, StreamBroken
 from ..frames import (
     FRAME_SPACE,
     MAX_BATCH,
@@ -27,6 +27,7 @@ from ..frames import (
     Part,
     Shutdown,
     encode,
+    fit,
     weight,
 )
 from ..interface.codec import Codec
@@ -36,14 +37,17 @@ from ..messages import shorten
 from .attachments import Inbound, Outbound
 from .base import NOTHING, Encoded, Peer, Side
 from .loops import Loop
-from .records import MAX_DEPTH, MAX_UNDER_WAY, Answers, Incoming, Outgoing, Reader, Writer
+from .records import MAX_UNDER_WAY, Answers, Incoming, Outgoing, Reader, Writer
 from .store import CHUNK, Store
 
 BATCH_FROM = 3
 """Calls in flight from which on frames are collected for one turn of the loop."""
 
 MAX_QUEUED = 1 << 20
-"""Bytes that may wait for the channel before callers have to."""
+"""Bytes that may wait for the channel before calls, answers and items have to. An fd counts as much as a datagram."""
+
+MAX_UNREAD = 4 << 20
+"""Bytes that wait, all of them answers, when the other side is taken for one that never reads."""
 
 READS = 64
 """Datagrams that are taken in one turn of the loop."""
@@ -119,8 +123,10 @@ class AsyncPeer(Peer):
         self._queue: deque[tuple[bytes, Sequence[int]]] = deque()
         self._queued = 0
         self._rooms: deque[_Room] = deque()
+        self._held: deque[_Room] = deque()
         self._next_look: float | None = None
         self._notices = 0
+        self._watched: int | None = None
         self._is_paused = False
         self._luck = MOST_LUCK
         self._turn_ends = 0.0
@@ -129,10 +135,24 @@ class AsyncPeer(Peer):
 
     def start(self) -> None:
         """Read the channel from now on."""
-        self._loop.watch(self.channel.fileno(), self._readable)
+        self._watched = self.channel.fileno()
+        self._loop.watch(self._watched, self._readable)
+
+    def _unwatch(self) -> None:
+        """Look no more whether the channel is readable: while nobody reads it, it would always be."""
+        if self._watched is not None:
+            self._loop.unwatch(self._watched)
+            self._watched = None
+
+    @property
+    def queued(self) -> int:
+        """Bytes that wait for room in the channel."""
+        return self._queued
 
     async def close(self) -> None:
         """End all tasks; the channel stays open."""
+        if self.ended is None:
+            self.hear_out()
         self.end(EndOfChannel())
         await self._loop.close()
         while self._queue:
@@ -146,10 +166,12 @@ class AsyncPeer(Peer):
     # Reading.
 
     def _readable(self) -> None:
-        if self.ended is not None or self._is_paused:
+        if self._is_paused:
             return
         try:
             for _ in range(READS):
+                if self.ended is not None:
+                    return
                 received = self.channel.receive()
                 if received is None:
                     break
@@ -158,6 +180,7 @@ class AsyncPeer(Peer):
                     break
                 if self._notices > MAX_NOTICES:
                     self._is_paused = True
+                    self._unwatch()
                     break
             else:
                 self._loop.soon(self._readable)
@@ -168,6 +191,14 @@ class AsyncPeer(Peer):
             self._drain()
         while self.abandoned:
             self._give_up(self.abandoned.popleft())
+        if self.idle is not None:
+            self.idle()
+
+    def _has_ended(self) -> bool:
+        return self.ended is not None
+
+    def _broken(self, error: PeerProtocolError) -> None:
+        self._end_with(error)
 
     def _end_with(self, error: BaseException) -> None:
         if self.ended is None:
@@ -177,10 +208,11 @@ class AsyncPeer(Peer):
     def end(self, error: BaseException) -> None:
         """Nothing more will come: all that wait get *error*, and all that is answered is cancelled."""
         super().end(error)
+        self._unwatch()
         for incoming in list(self._answering.values()):
             if incoming.handle is not None:
                 self._loop.cancel(incoming.handle)
-        for room in self._rooms:
+        for room in (*self._rooms, *self._held):
             self._loop.wake(room.waiter)
 
     def _wake(self, waiter: Any) -> None:
@@ -199,10 +231,13 @@ class AsyncPeer(Peer):
         elif not self._batch and len(self._calls) < BATCH_FROM:
             self._send([frame], None)
         else:
+            size = FRAME_SPACE + weight(frame)
+            if self._batch_size + size > MAX_DATAGRAM:
+                self._flush()
             if not self._batch:
                 self._loop.soon(self._flush)
             self._batch.append(frame)
-            self._batch_size += FRAME_SPACE + weight(frame)
+            self._batch_size += size
             if self._batch_size > MAX_BATCH or len(self._batch) == MAX_FRAMES:
                 self._flush()
 
@@ -213,10 +248,11 @@ class AsyncPeer(Peer):
 
     def _send(self, frames: Sequence[Frame], outbound: Outbound | None) -> None:
         releases = self.store.releases()
-        if releases and outbound is None:
+        if releases and outbound is None and fit([*releases, *frames]):
             frames = [*releases, *frames]
-        elif releases:
-            self._send(releases, None)
+        else:
+            for release in releases:
+                self._send([release], None)
         data = encode(frames)
         fds = outbound.fds if outbound is not None else ()
         try:
@@ -232,7 +268,9 @@ class AsyncPeer(Peer):
         if not self._queue and self.channel.writable_fd is not None:
             self._loop.watch_writable(self.channel.writable_fd, self._drain)
         self._queue.append((data, fds))
-        self._queued += len(data)
+        self._queued += len(data) + MAX_DATAGRAM * len(fds)
+        if self._queued > MAX_UNREAD:
+            self._end_with(PeerProtocolError("it does not read what it asks for"))
 
     def _drain(self) -> bool:
         """Send what waits; return whether nothing waits any more."""
@@ -242,11 +280,13 @@ class AsyncPeer(Peer):
                 if not self.channel.send(data, fds):
                     break
                 self._queue.popleft()
-                self._queued -= len(data)
+                self._queued -= len(data) + MAX_DATAGRAM * len(fds)
                 close_all(fds)
         except EndOfChannel:
             self._drop_queue()
         self._offer_room()
+        while self._held and self._queued <= MAX_QUEUED:
+            self._loop.wake(self._held.popleft().waiter)
         return not self._queue
 
     def _drop_queue(self) -> None:
@@ -258,16 +298,26 @@ class AsyncPeer(Peer):
         return self._queued < MAX_QUEUED and len(self._calls) + len(self._given_up) < MAX_UNDER_WAY
 
     async def _await_room(self) -> None:
+        """Wait until one more call may be sent."""
         while not self._has_room() and self.ended is None:
-            room = _Room()
-            self._rooms.append(room)
-            try:
-                await self._loop.park(room)
-            finally:
-                if room in self._rooms:
-                    self._rooms.remove(room)
+            await self._park_in(self._rooms)
         if self.ended is not None:
             raise NotSent from self.ended
+        self._offer_room()  # who was woken before is the one to wake the next
+
+    async def _await_queue(self) -> None:
+        """Wait until one more answer or item may be sent: else what is not read would fill the memory."""
+        while self._queued > MAX_QUEUED and self.ended is None:
+            await self._park_in(self._held)
+
+    async def _park_in(self, rooms: deque[_Room]) -> None:
+        room = _Room()
+        rooms.append(room)
+        try:
+            await self._loop.park(room)
+        finally:
+            if room in rooms:
+                rooms.remove(room)
 
     def _offer_room(self) -> None:
         if self._rooms and self._has_room():
@@ -430,10 +480,12 @@ class AsyncPeer(Peer):
         *,
         many: int = 0,
     ) -> Outgoing:
+        if self.ended is not None:  # since there was room
+            if encoded[1] is not None:
+                encoded[1].discard()
+            raise NotSent from self.ended
         chain = _answered.get()
         runs = next((incoming for peer, incoming in reversed(chain) if peer is self), None) if chain else None
-        if runs is not None and runs.depth >= MAX_DEPTH:
-            raise CallError(f"could not call {method.name!r}: calls are nested more than {MAX_DEPTH} deep")
         call, frame = self._begin(target, method, encoded, timeout, runs, many=many)
         call.chain = chain
         self._post(frame, call.outbound)
@@ -492,13 +544,11 @@ class AsyncPeer(Peer):
         self._post(End(call.call_id, position + 1, text))
 
     async def _write(self, writer: Writer, codec: Codec, item: Any, call_id: int, stream: int) -> None:
-        while writer.credit <= 0 or self._queued > MAX_QUEUED:
-            if self.ended is not None:
-                raise self.ended
-            if writer.credit > 0:
-                await self._loop.pause()
-            else:
-                await self._loop.park(writer)
+        while writer.credit <= 0 and self.ended is None:
+            await self._loop.park(writer)
+        await self._await_queue()
+        if self.ended is not None:
+            raise self.ended
         payload, outbound = self._encode(codec.encode, item, ValueUnfit, plain=codec.plain)
         writer.credit -= 1
         parts: tuple[Part, ...] = ()
@@ -540,22 +590,24 @@ class AsyncPeer(Peer):
 
     def _noticed(self) -> None:
         self._notices -= 1
-        if self._is_paused and self._notices <= MAX_NOTICES // 2:
+        if self._is_paused and self.ended is None and self._notices <= MAX_NOTICES // 2:
             self._is_paused = False
+            self.start()
             self._loop.soon(self._readable)
 
     async def _answer(self, incoming: Incoming) -> Encoded:
         """Run the method; return its encoded result, if it has one."""
         frame, method, function = incoming.frame, incoming.answer.declared, incoming.answer.function
-        payload = self._payload(incoming)
+        arguments = self._arguments(incoming)
         if frame.many:
-            results = [await _result(function(*arguments)) for arguments in method.decode_many(payload)]
+            results = [await _result(function(*each)) for each in arguments]
+            await self._await_queue()
             return self._encode(method.result.encode_many, results, ValueUnfit, plain=method.plain)
-        arguments = method.decode_arguments(payload, incoming.inbound)
         if incoming.readers:
             arguments = self._with_uploads(incoming, arguments)
         result = await _result(function(*arguments))
         if method.kind == "call":
+            await self._await_queue()
             encoded = self._encode(method.result.encode, result, ValueUnfit, plain=method.plain)
             if encoded[1] is not None:
                 await self._fill(encoded[1])

@@ -15,9 +15,9 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
-from ..channel.base import Channel
+from ..channel.base import Channel, EndOfChannel
 from ..datagram import Datagram
-from ..errors import CallTimeout, PeerProtocolError
+from ..errors import CallError, CallTimeout, PeerProtocolError
 from ..frames import (
     Attached,
     Call,
@@ -34,7 +34,9 @@ from ..frames import (
     Release,
     Reply,
     Share,
+    Trim,
     Unshare,
+    encode,
     weight,
 )
 from ..interface.codec import Codec
@@ -43,14 +45,19 @@ from ..interface.errors import ArgumentsUnfit
 from ..memory.arena import Arena
 from ..messages import MAX_INLINE, shorten
 from .attachments import Inbound, Outbound, TooMuch
-from .records import MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, Reader, Writer, window_of
+from .records import MAX_DEPTH, MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, PeerUse, Reader, Writer, window_of
 from .store import Store, TooLarge
 
 Encoded: TypeAlias = tuple[bytes | None, Outbound | None]
 """A payload, None if it is the first attachment, and the attachments, if there are any."""
 
 
+NO_DATAGRAM = Datagram(b"", [], (), None)
 NOTHING: Encoded = (b"\xc0", None)
+
+
+MAX_LAST = 1024
+"""Datagrams that are read of one that has ended."""
 
 
 class Side(Protocol):
@@ -89,12 +96,16 @@ class Side(Protocol):
 class Peer(ABC):
     """One of two equals. Owns *channel* and *store*; the subclasses wait."""
 
+    idle: Callable[[], None] | None = None
+    """Called once there is nothing to do but to wait, in the thread that reads."""
+
     gradually = False
     """Whether large buffers are copied by and by, so that others can run in between."""
 
     def __init__(self, channel: Channel, side: Side, store: Store, offers: Mapping[int, Answers]) -> None:
         self.channel = channel
         self.side = side
+        self._decode = side.decode
         self.store = store
         store.share = self.share
         self.ended: BaseException | None = None
@@ -106,6 +117,7 @@ class Peer(ABC):
         self._calls: dict[int, Outgoing] = {}
         self._given_up: dict[int, Outgoing] = {}
         self._answering: dict[int, Incoming] = {}
+        self._others: set[type[Frame]] = set()
         self._takers: dict[type, Callable[[Any, Datagram], None]] = {
             Call: self._take_call,
             Notify: self._take_notify,
@@ -119,7 +131,26 @@ class Peer(ABC):
             Unshare: self._take_unshare,
             Attached: self._take_attached,
             Share: self._take_share,
+            Trim: self._take_trim,
         }
+
+    @property
+    def queued(self) -> int:
+        """Bytes that wait for room in the channel."""
+        return 0
+
+    @property
+    def use(self) -> PeerUse:
+        """What this peer has done and does now."""
+        return PeerUse(
+            calls=self._newest_call,
+            under_way=len(self._calls),
+            given_up=len(self._given_up),
+            asked=self._last_call,
+            answering=len(self._answering),
+            queued=self.queued,
+            memory=self.store.use,
+        )
 
     # What the engines do.
 
@@ -139,12 +170,49 @@ class Peer(ABC):
     def _cancelled(self, incoming: Incoming) -> None:
         """The caller of one that is being answered has given it up."""
 
+    @abstractmethod
+    def _broken(self, error: PeerProtocolError) -> None:
+        """The other side broke a rule where nobody reads the channel: this is the end."""
+
+    # What others than the engines need.
+
+    def on(self, kind: type[Frame], taker: Callable[[Any], None]) -> None:
+        """Have *taker* called with each frame of a *kind* that means nothing to the peer itself."""
+        self._takers[kind] = lambda frame, received: taker(frame)
+        self._others.add(kind)
+
+    def post(self, frame: Frame) -> None:
+        """Send *frame* soon, in order."""
+        self._post(frame)
+
+    def tell(self, frame: Frame, *, wait: bool = False) -> bool:
+        """Send *frame* at once, whatever else waits, from any thread; False if there is no room, or nobody to hear it.
+
+        This never blocks, unless it is told to *wait* for room.
+        """
+        data = encode([frame])
+        try:
+            return self.channel.wait_send(data, (), None) if wait else self.channel.send(data)
+        except EndOfChannel:
+            return False
+
+    def hear_out(self) -> None:
+        """Take what the other side, which has ended, said at last to those that `on` named. For the rest it is too late."""
+        with suppress(EndOfChannel, PeerProtocolError):
+            for _ in range(MAX_LAST):
+                if (received := self.channel.receive()) is None:
+                    break
+                received.close()
+                for frame in self.side.decode(received.data):
+                    if type(frame) in self._others:
+                        self._takers[type(frame)](frame, received)
+
     # What comes in.
 
     def take(self, received: Datagram) -> None:
         """Act on one datagram; takes its fds over. `PeerProtocolError` if it breaks a rule; the fds are closed."""
         try:
-            frames = self.side.decode(received.data)
+            frames = self._decode(received.data)
             if received.fds and len(frames) != 1:
                 raise PeerProtocolError(f"{len(received.fds)} fds came with {len(frames)} frames")
             for frame in frames:
@@ -163,6 +231,10 @@ class Peer(ABC):
             return None
         return Inbound(self.store, parts, received, self._proxy, lent=lent)
 
+    def _unattached(self, answer: Answer) -> Inbound | None:
+        """References to objects need no part, but something to make proxies."""
+        return None if answer.declared.plain else Inbound(self.store, (), NO_DATAGRAM, self._proxy, lent=True)
+
     def _take_call(self, frame: Call, received: Datagram) -> None:
         inbound = self._inbound(frame.parts, received, lent=True) if frame.parts or received.fds else None
         if frame.call_id <= self._last_call:
@@ -178,6 +250,8 @@ class Peer(ABC):
             kind, text = self._not_there(frame.target)
             self._post(Failed(frame.call_id, kind, "", text))
             return
+        if inbound is None and not answer.declared.plain:
+            inbound = self._unattached(answer)
         incoming = Incoming(frame, answer, inbound)
         if frame.within and (outer := self._calls.get(frame.within)) is not None:
             incoming.depth = outer.depth + 1
@@ -205,7 +279,7 @@ class Peer(ABC):
             _close(inbound)  # by rule: whoever notifies does not hear of it either
             return
         call = Call(0, frame.target, frame.method, frame.payload, frame.parts)
-        self._start(Incoming(call, answer, inbound))
+        self._start(Incoming(call, answer, inbound or self._unattached(answer)))
 
     def _take_answer(self, frame: Reply | Failed, received: Datagram) -> None:
         inbound = None
@@ -333,6 +407,14 @@ class Peer(ABC):
         if readable:
             self._post(Attached(frame.generation))
 
+    def _take_trim(self, frame: Trim, received: Datagram) -> None:
+        self._unshare(self.store.trim())
+
+    def trim(self) -> None:
+        """Give memory back, on both sides, that is kept for later."""
+        self._unshare(self.store.trim())
+        self._post(Trim())
+
     def _unshare(self, generations: list[int]) -> None:
         for generation in generations:
             self._post(Unshare(generation))
@@ -345,13 +427,21 @@ class Peer(ABC):
 
     # What is answered.
 
-    def _payload(self, incoming: Incoming) -> bytes | memoryview:
-        payload = incoming.frame.payload
-        if payload is not None:
-            return payload
-        if incoming.inbound is None:
-            raise ArgumentsUnfit("the call has no payload")
-        return incoming.inbound.payload()
+    def _arguments(self, incoming: Incoming) -> Any:
+        """Return the arguments of *incoming*; where it is many calls, a list of theirs."""
+        method, frame = incoming.answer.declared, incoming.frame
+        try:
+            payload: bytes | memoryview | None = frame.payload
+            if payload is None:
+                if incoming.inbound is None:
+                    raise PeerProtocolError(f"call {frame.call_id} has no arguments")
+                payload = incoming.inbound.payload()
+            if frame.many:
+                return method.decode_many(payload)
+            return method.decode_arguments(payload, incoming.inbound)
+        except PeerProtocolError as error:
+            self._broken(error)
+            raise
 
     def _reply(self, incoming: Incoming, encoded: Encoded) -> None:
         """Send the result. By now nothing of ours may refer to the arguments: who still does, keeps them."""
@@ -412,6 +502,10 @@ class Peer(ABC):
     ) -> tuple[Outgoing, Call]:
         """Return a new call and its frame; *runs* is the call that asks for it."""
         payload, outbound = encoded
+        if runs is not None and runs.depth >= MAX_DEPTH:
+            if outbound is not None:
+                outbound.discard()
+            raise CallError(f"could not call {method.name!r}: calls are nested more than {MAX_DEPTH} deep")
         call = Outgoing(next(self._call_numbers), method, timeout, runs)
         parts: tuple[Part, ...] = ()
         if outbound is not None:
@@ -478,7 +572,11 @@ class Peer(ABC):
         entry = reader.take()
         if count := reader.to_grant():
             self._post(Credit(call_id, stream, count))
-        return decode_item(codec.decode, entry)
+        try:
+            return decode_item(codec.decode, entry)
+        except PeerProtocolError as error:
+            self._broken(error)
+            raise
 
     def _encode(self, encoder: Callable[..., bytes], value: Any, unfit: type[Exception], *, plain: bool) -> Encoded:
         """Return *value* as a payload with its attachments; a payload that is too large is one itself, the first.
@@ -585,7 +683,9 @@ def answers_of(interface: type, behind: object) -> dict[str, Answer]:
 
 def _fitting(frame: Reply | Failed) -> Reply | Failed:
     """Return *frame*, without what the seal refused if that does not fit: it is only advice."""
-    return msgspec.structs.replace(frame, refused=()) if frame.refused and weight(frame) > MAX_INLINE else frame
+    if not frame.refused or weight(frame) <= MAX_INLINE:
+        return frame
+    return msgspec.structs.replace(frame, refused=())
 
 
 def _close(inbound: Inbound | None) -> None:

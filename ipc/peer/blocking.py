@@ -13,10 +13,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from ..channel.base import Channel, EndOfChannel
+from ..datagram import MAX_DATAGRAM
 from ..errors import CallTimeout, PeerProtocolError, StreamBroken
 from ..frames import (
     FRAME_SPACE,
@@ -29,6 +29,7 @@ from ..frames import (
     Part,
     Shutdown,
     encode,
+    fit,
     weight,
 )
 from ..interface.declared import Declared
@@ -60,6 +61,7 @@ class BlockingPeer(Peer):
         self._takers[Shutdown] = self._take_shutdown
         self._executor = threading.get_ident() if executor else None
         self._reading = threading.Lock()
+        self._sending = threading.RLock()
         self._changed = threading.Condition()
         self._followers = 0
         self._todo: deque[Incoming] = deque()
@@ -83,6 +85,8 @@ class BlockingPeer(Peer):
                 try:
                     if self._out:
                         self._flush()
+                    if self.idle is not None and self._executes():
+                        self.idle()
                     self._read(end)
                 finally:
                     reading.release()
@@ -118,6 +122,9 @@ class BlockingPeer(Peer):
             finally:
                 self._followers -= 1
 
+    def _broken(self, error: PeerProtocolError) -> None:
+        self.end(error)
+
     def _check_cancelled(self) -> None:
         if self._running and self._running[-1].cancelled and self._executes():
             raise Cancelled
@@ -126,9 +133,11 @@ class BlockingPeer(Peer):
         return self._executor is None or threading.get_ident() == self._executor
 
     def checkpoint(self) -> None:
-        """Look at what has come. Raises `Cancelled` if the caller of the call that runs has given up."""
+        """Look at what has come. Raises `Cancelled` if the caller of the call that runs has given up, or is gone."""
         if self._executes():
             self._take_what_came()
+            if self.ended is not None:
+                raise Cancelled
         self._check_cancelled()
 
     def _take_what_came(self) -> None:
@@ -173,9 +182,10 @@ class BlockingPeer(Peer):
     def _next(self) -> Incoming | None:
         """Return the call to answer now: the oldest, or within another call the oldest one that belongs there."""
         if not self._running or self._executor is None:
-            with suppress(IndexError):  # another thread took it
+            try:
                 return self._todo.popleft()
-            return None
+            except IndexError:  # another thread took it
+                return None
         within = self._running[-1].asks
         for incoming in self._todo:
             if within and incoming.frame.within == within:
@@ -210,11 +220,10 @@ class BlockingPeer(Peer):
     def _answer(self, incoming: Incoming) -> Encoded | None:
         """Run the method; return its encoded result, if it has one now."""
         frame, method, function = incoming.frame, incoming.answer.declared, incoming.answer.function
-        payload = self._payload(incoming)
+        arguments = self._arguments(incoming)
         if frame.many:
-            results = [function(*arguments) for arguments in method.decode_many(payload)]
+            results = [function(*each) for each in arguments]
             return self._encode(method.result.encode_many, results, ValueUnfit, plain=method.plain)
-        arguments = method.decode_arguments(payload, incoming.inbound)
         if incoming.readers:
             arguments = self._with_uploads(incoming, arguments)
         result = function(*arguments)
@@ -342,11 +351,7 @@ class BlockingPeer(Peer):
     def call(self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None = None) -> Any:
         """Call *method* of *target* and return its result; a stream is an iterator. See `Side.heard` for errors."""
         call = self._send_call(target, method, arguments, timeout)
-        if method.kind == "stream":
-            return ItemsOut(self, call)
-        if not call.done:
-            self._await(call, call.is_done, call.deadline)
-        return self._outcome(call)
+        return ItemsOut(self, call) if method.kind == "stream" else self.finish(call)
 
     def notify(self, target: int, method: Declared, arguments: tuple[Any, ...]) -> None:
         """Tell *target* something, without an answer."""
@@ -355,19 +360,49 @@ class BlockingPeer(Peer):
             outbound.lend()
         self._post(Notify(target, method.name, payload, tuple(outbound.parts) if outbound else ()), outbound)
 
-    def _send_call(self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None) -> Outgoing:
+    def call_many(
+        self, target: int, method: Declared, calls: tuple[tuple[Any, ...], ...], timeout: float | None = None
+    ) -> Outgoing:
+        """Send several calls of *method* as one; `finish` it."""
+        return self._send_call(target, method, calls, timeout, many=True)
+
+    def finish(self, call: Outgoing) -> Any:
+        """Wait for the outcome of *call* and return it."""
+        if not call.done:
+            self._await(call, call.is_done, call.deadline)
+        return self._outcome(call)
+
+    def give_up(self, call: Outgoing) -> None:
+        """Nobody waits for *call* any more; nothing, if it is done."""
+        self._give_up(call)
+
+    def shut_down(self) -> None:
+        """Ask the other side to end once it has answered what it was asked before."""
+        self._post(Shutdown())
+
+    def _send_call(
+        self,
+        target: int,
+        method: Declared,
+        arguments: tuple[Any, ...],
+        timeout: float | None,
+        *,
+        many: bool = False,
+    ) -> Outgoing:
         if self.ended is not None:
             raise self.ended
         runs = self._running[-1] if self._running and self._executes() else None
-        call, frame = self._begin(target, method, self._encoded(method, arguments), timeout, runs)
-        if timeout is not None:
-            call.deadline = time.monotonic() + timeout
+        end = None if timeout is None else time.monotonic() + timeout
+        encoded = self._encoded(method, arguments, many=many)
+        with self._sending:  # calls are sent in the order of their numbers
+            call, frame = self._begin(target, method, encoded, timeout, runs, many=len(arguments) if many else 0)
+            call.deadline = end
+            self._post(frame, call.outbound, end)
         for position in method.uploads:
             writer = call.writers[position]
             producer = Producer(iter(arguments[position]), method.upload[position], writer, call.call_id, position + 1)
             call.uploads = [*call.uploads, producer]
             self._producing.append(producer)
-        self._post(frame, call.outbound, call.deadline)
         return call
 
     def _await(self, call: Outgoing, done: Callable[[], Any], end: float | None) -> None:
@@ -389,40 +424,50 @@ class BlockingPeer(Peer):
     # Sending.
 
     def _post(self, frame: Frame, outbound: Outbound | None = None, end: float | None = None) -> None:
-        if outbound is not None or self._executor != threading.get_ident():
+        with self._sending:
+            if outbound is None and self._executor == threading.get_ident():
+                size = FRAME_SPACE + weight(frame)
+                if self._out_size + size > MAX_DATAGRAM:
+                    self._flush()
+                self._out.append(frame)
+                self._out_size += size
+                if self._out_size > MAX_BATCH or len(self._out) == MAX_FRAMES:
+                    self._flush()
+                return
             self._flush()
             self._send([frame], outbound, end)
-            return
-        self._out.append(frame)
-        self._out_size += FRAME_SPACE + weight(frame)
-        if self._out_size > MAX_BATCH or len(self._out) == MAX_FRAMES:
-            self._flush()
 
     def _flush(self) -> None:
-        if self._out and self._executor == threading.get_ident():
-            frames, self._out, self._out_size = self._out, [], 0
-            self._send(frames, None, None)
+        with self._sending:
+            if self._out:
+                frames, self._out, self._out_size = self._out, [], 0
+                self._send(frames, None, None)
 
     def _send(self, frames: Sequence[Frame], outbound: Outbound | None, end: float | None) -> None:
         """Send one datagram. A host that has no room to write reads meanwhile: the child may wait for it to do so."""
         fds = outbound.fds if outbound is not None else ()
         try:
-            releases = self.store.releases()
-            if releases and outbound is None:
-                frames = [*releases, *frames]
-            elif releases:
-                self._send(releases, None, end)
+            if releases := self.store.releases():
+                if outbound is None and fit([*releases, *frames]):
+                    frames = [*releases, *frames]
+                else:
+                    for release in releases:
+                        self._send([release], None, end)
             data = encode(frames)
-            seconds = None if self._executor is not None else 0.01
-            while not self.channel.wait_send(data, fds, seconds):
-                if end is not None and time.monotonic() >= end:
-                    raise CallTimeout("the other side did not read")
-                self._peek()
+            if not self.channel.send(data, fds):
+                self._send_slowly(data, fds, end)
         except EndOfChannel as error:
             self.end(error)
         finally:
             if outbound is not None:
                 outbound.sent()
+
+    def _send_slowly(self, data: bytes, fds: Sequence[int], end: float | None) -> None:
+        seconds = None if self._executor is not None else 0.01
+        while not self.channel.wait_send(data, fds, seconds):
+            if end is not None and time.monotonic() >= end:
+                raise CallTimeout("the other side did not read")
+            self._peek()
 
 
 _OVER = object()

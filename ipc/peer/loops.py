@@ -28,7 +28,11 @@ class Loop(Protocol):
     """One event loop, for one peer."""
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
-        """Call *callback* whenever *fd* is readable, until `close`."""
+        """Call *callback* whenever *fd* is readable, until `unwatch` or `close`."""
+        ...
+
+    def unwatch(self, fd: int) -> None:
+        """End `watch`."""
         ...
 
     def watch_writable(self, fd: int, callback: Callable[[], bool]) -> None:
@@ -83,6 +87,11 @@ class AsyncioLoop:
         self._watched.add(fd)
         self._loop.add_reader(fd, callback)
 
+    def unwatch(self, fd: int) -> None:
+        """See `Loop.unwatch`."""
+        self._watched.discard(fd)
+        self._loop.remove_reader(fd)
+
     def watch_writable(self, fd: int, callback: Callable[[], bool]) -> None:
         """See `Loop.watch_writable`."""
 
@@ -129,7 +138,7 @@ class AsyncioLoop:
         return task
 
     def cancel(self, task: Any) -> None:
-        """See `Loop.cancel`. A task that has not begun does so first: else it could not even say that it was cancelled."""
+        """See `Loop.cancel`. A task that has not begun does so first: else it could not answer."""
         if inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:
             self._loop.call_soon(task.cancel)
         else:
@@ -145,6 +154,8 @@ class AsyncioLoop:
             self._loop.remove_reader(fd)
         for fd in self._written:
             self._loop.remove_writer(fd)
+        self._watched.clear()  # other fds may have these numbers by the time of a second close
+        self._written.clear()
         for timer in self._timers:
             timer.cancel()
         tasks = list(self._tasks)
@@ -172,6 +183,7 @@ class TrioLoop:
         self._trio = trio
         self._start = start
         self._scopes: set[trio.CancelScope] = set()
+        self._watching: dict[int, trio.CancelScope] = {}
         self._ended = trio.Event()
         self._token = trio.lowlevel.current_trio_token()
 
@@ -184,7 +196,11 @@ class TrioLoop:
                 await wait(fd)
                 callback()
 
-        self.spawn(watching)
+        self._watching[fd] = self.spawn(watching)
+
+    def unwatch(self, fd: int) -> None:
+        """See `Loop.unwatch`."""
+        self._watching.pop(fd).cancel()
 
     def watch_writable(self, fd: int, callback: Callable[[], bool]) -> None:
         """See `Loop.watch_writable`."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
-import select
+import threading
 import time
 from collections.abc import Callable
+from typing import cast
 
 from belljar.child import services
 from belljar.ipc import datagram, messages
 from belljar.ipc.channel.over_socket import SocketChannel
 from belljar.ipc.frames import (
     MAX_FRAMES,
+    Attached,
     Call,
     Cancel,
     Credit,
@@ -31,6 +33,7 @@ from belljar.ipc.frames import (
     Sealed,
     Share,
     Shutdown,
+    Unshare,
     decode_from_host,
     encode,
 )
@@ -50,8 +53,7 @@ def peer() -> BlockingPeer:
     """Return what this process talks to its host through."""
     found = services._services
     assert found is not None
-    assert found.peer is not None
-    return found.peer
+    return cast(BlockingPeer, found.peer)
 
 
 def running() -> int:
@@ -85,14 +87,20 @@ def answer_large(*fds: int) -> None:
     answer(None, *fds, parts=(Sealed(100),))
 
 
-ABUSES: dict[str, Callable[[], None]] = {
+def count_down() -> None:
+    """Make calls with falling numbers, and wait for what comes of it."""
+    say(Call(8, 9, "m", NIL), Call(7, 9, "m", NIL))
+    threading.Event().wait()
+
+
+ABUSES: dict[str, Callable[[], object]] = {
     "answer to another call": lambda: answer(NIL, offset=1),
     "failure of another call": lambda: say(Failed(running() + 1, "exception")),
     "garbage": lambda: send(b"\xff\x00garbage"),
     "empty message": lambda: send(b""),
     "no frames": lambda: send(b"\x90"),
     "a frame without its array": lambda: send(encode([Cancel(1)])[1:]),
-    "too many frames": lambda: say(*[Release(())] * (MAX_FRAMES + 1)),
+    "too many frames": lambda: say(*[Release(1, (0,))] * (MAX_FRAMES + 1)),
     "text that is not UTF-8": lambda: send(b"\x91\x95\xa5reply\x01\xc4\x01\xc0\x90\x91\xa2\xc3\x28"),
     "second hello": lambda: send(messages.encode(messages.Hello(messages.VERSION, 1))),
     "second seal": lambda: send(messages.encode(messages.Sealed({}))),
@@ -104,7 +112,7 @@ ABUSES: dict[str, Callable[[], None]] = {
     "stuffed with fds": lambda: answer(NIL, *[2] * 250),
     "one fd too many": lambda: answer(NIL, 2),
     "an fd with two frames": lambda: say(Cancel(1), Reply(running(), NIL, (Handle("file"),)), fd=2),
-    "an fd with a frame that has no parts": lambda: say(Release(()), fd=2),
+    "an fd with a frame that has no parts": lambda: say(Credit(1, 0, 1), fd=2),
     "more fds than parts": lambda: answer(NIL, 2, 2, parts=(Handle("file"),)),
     "payload without its fd": lambda: answer_large(),
     "payload that is not there at all": lambda: answer(None),
@@ -116,14 +124,16 @@ ABUSES: dict[str, Callable[[], None]] = {
     "payload that can be written": lambda: answer_large(unsealed(100, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)),
     "payload of nothing": lambda: answer_large(make_sealed(b"")),
     "payload over the limit": lambda: answer_large(make_sealed(NIL * (2 << 20))),
-    "release of what it does not hold": lambda: say(Release(((1, 0),))),
+    "release of what it does not hold": lambda: say(Release(1, (0,))),
+    "word of an arena that is not there": lambda: say(Attached(77)),
+    "taking back an arena that is not there": lambda: say(Unshare(77)),
     "items of no stream": lambda: say(Items(running(), 0, (NIL,))),
     "items of a call to come": lambda: say(Items(running() + 1, 0, (NIL,))),
     "end of results": lambda: say(End(running(), 0)),
     "end of a stream of a call to come": lambda: say(End(999, 1)),
     "credit of a call to come": lambda: say(Credit(running() + 1, 1, 1)),
     "cancellation of a call to come": lambda: say(Cancel(999)),
-    "calls that count down": lambda: say(Call(8, 9, "m", NIL), Call(7, 9, "m", NIL)),
+    "calls that count down": lambda: count_down(),
 }
 
 
@@ -153,7 +163,7 @@ def answer_within(offset: int) -> None:
     say(Reply(call.call_id + offset, NIL))
 
 
-SERVICE_ABUSES: dict[str, Callable[[], None]] = {
+SERVICE_ABUSES: dict[str, Callable[[], object]] = {
     "fd beside what is asked": lambda: send(ask(1), 2),
     "asked without its fd": lambda: ask_large(),
     "asked with two fds": lambda: ask_large(2, 2),
@@ -174,28 +184,29 @@ class Abuser:
     def abuse(self, name: str) -> None:
         (ABUSES | SERVICE_ABUSES)[name]()
 
-    def ask_and_leave(self) -> None:
-        """Ask, and do not wait for the answer, so that the call is answered before it comes."""
-        last = peer()._last_call
-        send(ask(2 * last))
-        send(ask(2 * last + 1))
+    def asks(self, target: int, method: str, payload: bytes) -> str:
+        """Make a call of the host and return the kind of its failure."""
+        say(Call(next(peer()._call_numbers), target, method, payload))
+        received = peer().channel.wait_receive(None)
+        assert received is not None
+        (answer,) = decode_from_host(received.data)
+        assert isinstance(answer, Failed)
+        return answer.kind
 
     def wait_for_nothing(self, count: int) -> None:
-        """Ask for as many services as may be under way, and leave them alone."""
+        """Ask for as many services that never answer."""
         ask_to_wait(count)
 
     def flood(self, seconds: float) -> int:
-        """Keep the host busy with service calls, one always waiting; return how many datagrams it has answered with."""
-        channel, call_id, count, until = peer().channel, 0, 0, time.monotonic() + seconds
-        poll = select.poll()
-        poll.register(channel.fileno(), select.POLLIN | select.POLLOUT)
+        """Keep the host busy with as many calls as may be under way; return how many it has answered."""
+        channel, asked, answered, until = peer().channel, 0, 0, time.monotonic() + seconds
         while time.monotonic() < until:
-            ((_, events),) = poll.poll()
-            while events & select.POLLIN and channel.receive() is not None:
-                count += 1
-            while events & select.POLLOUT and channel.send(ask(call_id + 1)):
-                call_id += 1
-        return count
+            while asked - answered < MAX_UNDER_WAY and channel.send(ask(asked + 1)):
+                asked += 1
+            received = channel.wait_receive(None)
+            assert received is not None
+            answered += len(decode_from_host(received.data))
+        return answered
 
     def flood_and_never_read(self, target: int, method: str, payload: bytes) -> None:
         """Call, and call again, without a look at the answers."""

@@ -15,8 +15,10 @@ from belljar.host.errors import ChildEnded
 from belljar.host.process_host import ProcessHost
 from belljar.host.services import Services
 from belljar.ipc.errors import CallTimeout, PeerProtocolError, RemoteError, ServiceRefused
+from belljar.ipc.frames import FailureKind
+from belljar.ipc.peer.records import MAX_DEPTH, MAX_UNDER_WAY
 
-from ..children.channel_abuser import SERVICE_ABUSES
+from ..children.channel_abuser import FIRST, SERVICE_ABUSES, SHELF
 from ..children.served.interfaces import Shelf
 from ..helpers import launch, nothing_left, on_all, process, require, resident
 
@@ -84,17 +86,18 @@ async def test_a_plugin_calls_what_the_host_offers(backend: str) -> None:
     assert memory.kept["copied"] == memory.kept["large"]
 
 
-async def test_calls_and_services_nest() -> None:
-    """Call, service, call, service...: none waits for one that waits for it; too deep is a protocol error."""
+async def test_calls_and_services_nest(caplog: pytest.LogCaptureFixture) -> None:
+    """Call, service, call, service...: none waits for what waits for it; what is too deep is refused, and no more."""
     async with served(Memory()) as host:
-        assert await host.call("deeper", 7, returns=int) == 7
-    with nothing_left(), pytest.raises(ChildEnded, match=r"broke the protocol: .* nested more than 16 deep"):
-        async with served(Memory()) as host:
-            await host.call("deeper", 40)
+        assert await host.call("deeper", MAX_DEPTH // 2, returns=int) == MAX_DEPTH // 2
+        with pytest.raises(RemoteError, match="ServiceError"):
+            await host.call("deeper", MAX_DEPTH // 2 + 1)
+        assert await host.call("deeper", 1, returns=int) == 1
+    assert "nested more than 16 deep" in caplog.text
 
 
 async def test_a_service_may_call_from_several_tasks() -> None:
-    """Their calls take turns within the call that asked for the service."""
+    """Their calls are answered within the call that asked for the service."""
     async with served(Memory()) as host:
         assert await host.call("burst", 5, returns=list[int]) == [0, 2, 4, 6, 8]
 
@@ -117,7 +120,7 @@ async def test_what_a_service_raises_stays_with_the_host(caplog: pytest.LogCaptu
     """The plugin learns that a service failed, or the words of a refusal; the log has the traceback."""
     async with served(Memory()) as host:
         assert await host.call("why_not", "secret", returns=str) == "the secret is not for you"
-        assert await host.call("why_not", "nothing", returns=str) == "Shelf.read failed in the host"
+        assert await host.call("why_not", "nothing", returns=str) == "read failed in the host"
         assert "KeyError: 'nothing'" in caplog.text
         assert await host.call("copy", "first", "second", returns=int) == 7
 
@@ -131,11 +134,13 @@ async def test_arguments_and_answers_are_checked_on_both_sides() -> None:
             await host.call("copy", "first", "x" * 17)
 
 
-async def test_only_the_thread_of_a_call_can_ask() -> None:
-    """Another thread of the plugin is told why not, and the channel stays in order."""
+async def test_any_thread_of_the_plugin_can_ask() -> None:
+    """A thread asks while the call goes on, asks too, or has ended: each gets its own answers."""
     async with served(Memory()) as host:
-        assert "by the thread that runs it" in await host.call("from_a_thread", returns=str)
-        assert await host.call("copy", "first", "second", returns=int) == 7
+        assert await host.call("from_two_threads", 50, returns=int) == 51
+    async with served(Memory()) as host:
+        await host.call("ask_in_thread", "first")
+        assert await host.call("found_in_thread", returns=list[bytes]) == [b"content"]
 
 
 async def test_what_is_not_offered_cannot_be_had() -> None:
@@ -147,18 +152,23 @@ async def test_what_is_not_offered_cannot_be_had() -> None:
         await launch("served:Plug").__aenter__()
 
 
-async def test_a_timeout_ends_a_call_whose_service_hangs() -> None:
-    """The deadline of a call covers the services that it asks for; the service is cancelled."""
+async def test_the_deadline_of_a_call_is_that_of_its_services() -> None:
+    """A call that waits in a service when its time is over ends there: so does the service, and the child lives on."""
+    ended = anyio.Event()
 
     class Hanging(Memory):
         async def read(self, key: str) -> bytes:
-            await anyio.sleep_forever()
+            try:
+                await anyio.sleep_forever()
+            finally:
+                ended.set()
             raise AssertionError
 
     async with served(Hanging()) as host:
-        with pytest.raises(CallTimeout, match="the child was killed"):
-            await host.call("copy", "first", "second", timeout=0.3)
-        assert (await host.wait()).signal == "SIGKILL"
+        with pytest.raises(CallTimeout):
+            await host.call("copy", "first", "second", timeout=0.1)
+        await ended.wait()
+        assert await host.call("double", 2, returns=int) == 4
 
 
 async def test_all_calls_end_when_one_is_cancelled_in_a_service() -> None:
@@ -194,11 +204,9 @@ async def test_all_calls_end_when_one_is_cancelled_in_a_service() -> None:
 
 async def test_a_child_cannot_fill_the_log_with_services_that_fail(caplog: pytest.LogCaptureFixture) -> None:
     """The first failures are logged, each with its traceback; one line says that no more are."""
-    services = Services({Shelf: Memory()}, 1 << 20)
-    for number in range(MAX_LOGGED + 50):
-        answer = await services.answer(number, "Shelf", "read", b"\x91\xa4none")
-        assert isinstance(answer, ServiceFailed)
-        assert answer.kind == "failed"
+    async with served(Memory()) as host:
+        caplog.clear()
+        assert await host.call("asks_in_vain", MAX_LOGGED + 50, returns=int) == MAX_LOGGED + 50
     assert len(caplog.records) == MAX_LOGGED + 1
     assert "failed too often" in caplog.messages[-1]
 
@@ -247,25 +255,27 @@ def test_an_offer_that_cannot_be_held_is_refused_at_once(offered: dict[type, obj
         Services(offered)
 
 
-@pytest.mark.parametrize(
-    ("service", "method", "payload", "kind"),
-    [
-        ("Shelf", "missing", b"\x90", "not-offered"),
-        ("Other", "read", b"\x90", "not-offered"),
-        ("Shelf", "__class__", b"\x90", "not-offered"),
-        ("Shelf", "host", b"\x90", "not-offered"),
-        ("Shelf", "read", b"\x90", "argument"),
-        ("Shelf", "read", b"\x91\x07", "argument"),
-        ("Shelf", "read", b"", "argument"),
-        ("Shelf", "read", b"\xc1\xff", "argument"),
-        ("Shelf", "read", b"\x91" * 100_000, "argument"),
-    ],
-)
-async def test_what_a_hostile_child_asks_is_refused(service: str, method: str, payload: bytes, kind: str) -> None:
-    """Names beyond the offer and arguments of any other shape give a refusal and nothing else."""
-    answer = await Services({Shelf: Memory()}, 1 << 20).answer(1, service, method, payload)
-    assert isinstance(answer, ServiceFailed)
-    assert answer.kind == kind
+HOSTILE: list[tuple[int, str, bytes, FailureKind]] = [
+    (SHELF, "missing", b"\x90", "unknown-method"),
+    (SHELF, "__class__", b"\x90", "unknown-method"),
+    (SHELF, "host", b"\x90", "unknown-method"),
+    (0, "read", b"\x90", "not-offered"),
+    (2, "read", b"\x90", "not-offered"),
+    (2**31, "read", b"\x90", "not-offered"),
+    (SHELF, "read", b"\x90", "argument"),
+    (SHELF, "read", b"\x91\x07", "argument"),
+    (SHELF, "read", b"", "argument"),
+    (SHELF, "read", b"\xc1\xff", "argument"),
+    (SHELF, "read", b"\x91" * 60_000, "argument"),
+    (SHELF, "read", b"\xdd\xff\xff\xff\xff", "argument"),
+]
+
+
+async def test_what_a_hostile_child_asks_is_refused() -> None:
+    """Numbers and names beyond the offer and arguments of any other shape give a refusal and nothing else."""
+    async with served(Memory(), "channel_abuser.py:Abuser") as host:
+        for target, method, payload, kind in HOSTILE:
+            assert await host.call("asks", target, method, payload) == kind
 
 
 @pytest.mark.parametrize("name", SERVICE_ABUSES)
@@ -278,15 +288,8 @@ async def test_a_child_that_asks_against_the_rules_is_killed(name: str) -> None:
             assert "broke the protocol" in str(await host.wait())
 
 
-async def test_an_answer_that_nobody_waits_for_does_no_harm() -> None:
-    """Two questions at once are answered one after the other, also if the call ends meanwhile."""
-    async with served(Memory(), "channel_abuser.py:Abuser") as host:
-        for _ in range(3):
-            await host.call("ask_and_leave")
-
-
 async def test_a_flood_of_service_calls_starves_nobody() -> None:
-    """The host's loop turns after each of them, its memory stays, and the timeout ends the call."""
+    """The host's loop turns all the time, its memory stays, and the timeout ends the call."""
     answered: list[int] = [0]
 
     class Counting(Memory):
@@ -300,13 +303,46 @@ async def test_a_flood_of_service_calls_starves_nobody() -> None:
             if answered[-1]:
                 answered.append(0)
 
-    async with served(Counting(), "channel_abuser.py:Abuser") as host:
+    async with served(Counting(), "channel_abuser.py:Abuser", cancel_grace=0.1) as host:
         before = resident()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(turn)
-            with pytest.raises(CallTimeout, match="the child was killed"):
+            with pytest.raises(CallTimeout):
                 await host.call("flood", 5.0, timeout=0.5)
+            await host.wait()
             tasks.cancel_scope.cancel()
     assert sum(answered) > 100
-    assert max(answered) <= 2
+    assert max(answered) <= 4 * MAX_UNDER_WAY
     assert resident() - before < 16 << 20
+
+
+@pytest.mark.parametrize(("target", "method"), [(SHELF, "read"), (SHELF, "missing"), (2, "not offered")])
+async def test_a_child_that_never_reads_is_disconnected(target: int, method: str) -> None:
+    """Calls without a look at the answers end with a reason, before the answers fill the host's memory."""
+    memory = Memory()
+    memory.kept["first"] = b"x" * 50_000
+    with nothing_left():
+        async with served(memory, "channel_abuser.py:Abuser") as host:
+            before = resident()
+            with pytest.raises(PeerProtocolError):
+                await host.call("flood_and_never_read", target, method, FIRST)
+            assert "broke the protocol" in str(await host.wait())
+            assert resident() - before < 32 << 20
+
+
+async def test_calls_under_way_end_with_the_child() -> None:
+    """Services that wait for ever are cancelled when their child is gone."""
+    cancelled: list[int] = []
+
+    class Waiting(Memory):
+        async def wait(self) -> None:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                cancelled.append(1)
+
+    async with served(Waiting(), "channel_abuser.py:Abuser") as host:
+        await host.call("wait_for_nothing", MAX_UNDER_WAY)
+        host.kill()
+        await host.wait()
+    assert len(cancelled) == MAX_UNDER_WAY

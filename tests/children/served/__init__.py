@@ -14,6 +14,7 @@ class Plug:
 
     def __init__(self) -> None:
         self.shelf = service(Shelf)  # names are known as soon as the plugin is loaded
+        self.found: list[bytes] = []
 
     def copy(self, source: str, target: str) -> int:
         return self.shelf.write(target, self.shelf.read(source))
@@ -25,6 +26,10 @@ class Plug:
         except ServiceError as error:
             return str(error)
         return ""
+
+    def asks_in_vain(self, count: int) -> int:
+        """Read what is not there, *count* times; return how often that failed."""
+        return sum(map(bool, map(self.why_not, ["nothing"] * count)))
 
     def wrong(self) -> str:
         try:
@@ -53,13 +58,23 @@ class Plug:
     def burst(self, count: int) -> list[int]:
         return self.shelf.burst(count)
 
-    def from_a_thread(self) -> str:
-        words: list[str] = []
+    def ask_in_thread(self, key: str) -> None:
+        """Let another thread read, and do not wait for it."""
+        self.thread = threading.Thread(target=self._read, args=[key])
+        self.thread.start()
 
-        def read() -> None:
-            words.append(self.why_not("any"))
+    def _read(self, key: str) -> None:
+        self.found.append(self.shelf.read(key))
 
-        thread = threading.Thread(target=read)
-        thread.start()
-        thread.join()
-        return words[0]
+    def found_in_thread(self) -> list[bytes]:
+        self.thread.join()
+        return self.found
+
+    def from_two_threads(self, count: int) -> int:
+        """Copy back and forth in this thread and in another one at once; return how often both have done so."""
+        self.ask_in_thread("first")
+        for number in range(count):
+            self.shelf.write("here", b"%d" % number)
+            assert self.shelf.read("here") == b"%d" % number
+            self._read("first")
+        return len(self.found_in_thread())

@@ -25,8 +25,8 @@ from belljar.ipc.interface.describe import (
     check,
     describe,
     described,
-    digest,
 )
+from belljar.ipc.interface.digest import digest
 from belljar.ipc.interface.fd import Fd
 from belljar.ipc.memory.buffer import Buffer
 
