@@ -15,12 +15,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn, TextIO, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
 
 from ..ipc.channel.base import Channel, EndOfChannel
 from ..ipc.channel.over_socket import SocketChannel
 from ..ipc.datagram import Datagram, close_all
 from ..ipc.errors import PeerProtocolError
+from ..ipc.frames import LogLevels
 from ..ipc.interface.adapters import load_adapters
 from ..ipc.interface.fitting import pack
 from ..ipc.messages import (
@@ -48,14 +49,19 @@ from ..sandbox.seccomp.install import install
 from ..sandbox.steps import StepFailed
 from . import warm
 from .bundle import BundleImporter, load_attribute
-from .dispatch import NO_LOOP, make_peer, plugin_answers
+from .dispatch import NO_LOOP, BlockingChild, make_peer, plugin_answers
 from .early_init import EarlyInit
 from .link import HostGone, Link
+from .log_records import LogRecords, set_levels
 from .refused import RefusedImports
-from .services import Asking, Services, offer
+from .services import Services, offer
 from .step import CHANNEL_ZMQ, StepError, handed, scene
 
-P = TypeVar("P", bound=Asking)
+P = TypeVar("P", BlockingChild, "ChildOnLoop")
+
+
+if TYPE_CHECKING:
+    from .on_loop import ChildOnLoop
 
 
 class StageError(Exception):
@@ -137,6 +143,7 @@ class Child:
         self.half = half
         self.took: dict[str, float] = {}
         self.refused = RefusedImports()
+        self.log = LogRecords(self.refused)
         self.methods: dict[str, Answer] = {}
 
     def take_stages(self) -> None:
@@ -165,7 +172,9 @@ class Child:
         services = self.load()
         channel: Channel = handed(CHANNEL_ZMQ) if configuration.endpoint else SocketChannel(self.link.sock)
         services.peer = peer = make(channel, self.methods, self.refused, services, configuration.max_payload)
+        peer.on(LogLevels, set_levels)
         self.ready()
+        self.log.flow(peer)
         return peer
 
     @contextmanager
@@ -188,6 +197,7 @@ class Child:
 
     def report(self, error: StageError) -> None:
         """Tell the host which stage failed. It may be gone."""
+        self.log.print_kept()
         message = StageFailed(error.stage, error.errno, shorten(str(error), 4096), self.refused.take())
         try:
             self.link.send(message)
@@ -220,6 +230,7 @@ class Child:
         """Stage 6: what needs files, devices or threads, while this process is still trusted."""
         with self.stage(Stage.EARLY_INIT):
             warm.standard_library()
+            self.log.install(configuration.log_level)
             scene.endpoint, scene.control = configuration.endpoint, self.link.sock
             self.steps = EarlyInit(self.link, configuration.steps, self.birth.policy)
             self.steps.run()

@@ -13,6 +13,7 @@ import sniffio
 
 from ..ipc.channel.base import Channel, EndOfChannel
 from ..ipc.errors import ArgumentError, InterfaceMismatch, PeerProtocolError, ResultError
+from ..ipc.frames import Log, LogLevels
 from ..ipc.interface import ArgumentsUnfit, ValueUnfit
 from ..ipc.interface.compare import Sides
 from ..ipc.interface.fitting import misfit
@@ -25,6 +26,7 @@ from .calls import HostSide, untyped
 from .config.process_type import Process
 from .ended import Ended
 from .errors import ChildEnded
+from .log_records import ChildLog, level_number
 from .proxy import Proxy
 
 log = logging.getLogger("belljar.host")
@@ -45,6 +47,7 @@ class Owner(Protocol):
     """What a conversation needs of its host."""
 
     process: Process
+    child_log: ChildLog
 
     def kill(self, why: str) -> None:
         """Kill the child."""
@@ -87,6 +90,7 @@ class Conversation:
             grace=process.cancel_grace,
             concurrent=ready.concurrent,
         )
+        self._peer.on(Log, self._owner.child_log.take)
         self._peer.start()
 
     def ready_peer(self, method: str) -> AsyncPeer:
@@ -136,6 +140,13 @@ class Conversation:
 
     def _seconds(self, timeout: float | Default | None) -> float | None:
         return self._owner.process.call_timeout if isinstance(timeout, Default) else timeout
+
+    def set_log_level(self, level: int | str, logger: str) -> None:
+        """See `ProcessHost.set_log_level`."""
+        number = level_number(level)
+        if len(logger) > 256:
+            raise ValueError("the name of a logger has at most 256 characters")
+        self.ready_peer("set_log_level").post(LogLevels({logger: number}))
 
     async def shut_down(self) -> None:
         """Ask the child to end once it has answered what it was asked before."""

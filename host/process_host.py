@@ -31,6 +31,7 @@ from .conversation import DEFAULT, Conversation, Default
 from .denials import Denials
 from .ended import Ended, ended_from
 from .errors import LaunchError
+from .log_records import ChildLog
 from .output import Output
 from .plan.at_seal import AtSeal
 from .plan.compare import StepReport
@@ -92,6 +93,7 @@ class ProcessHost:
         self._outputs: list[Output] = []
         self._denials: Denials | None = None
         self._services = Services(services or {})
+        self.child_log = ChildLog(process.name)
         self._conversation: Conversation = Conversation(self)
         self._context: AbstractAsyncContextManager[None] | None = None
 
@@ -164,6 +166,7 @@ class ProcessHost:
                         await self._conversation.close()
                     tasks.cancel_scope.cancel()
         finally:
+            self.child_log.close()
             self._fds.close()
         if failure is not None:
             raise failure
@@ -192,6 +195,7 @@ class ProcessHost:
         launched = await self._start(tasks)
         hello = await launching.accept_hello(launched)
         self.child_pid, self.claimed_pid = launching.connection.sender_pid, hello.claimed_pid
+        self.child_log.pid = self.child_pid
         log.debug("%s: child pid %d, which claims %d", self.process.name, self.child_pid, self.claimed_pid)
         self._move(State.CONNECTED, Stage.CONFIGURE)
         await launching.configure()
@@ -241,7 +245,7 @@ class ProcessHost:
     def _open_output(self, write_ends: ExitStack, stream: str, level: int) -> int:
         reader, writer = os.pipe2(os.O_CLOEXEC)
         write_ends.callback(os.close, writer)
-        output = Output(reader, f"{self.process.name}.{stream}", level)
+        output = Output(reader, self.child_log, stream, level)
         self._fds.callback(output.close)
         self._outputs.append(output)
         return writer
@@ -361,6 +365,17 @@ class ProcessHost:
         *timeout* is for each call, in seconds; for a stream, for each wait for an item. Errors are those of `call`.
         """
         return cast(T, self._conversation.proxy(cast(type, interface), 0, timeout))
+
+    def set_log_level(self, level: int | str, logger: str = "") -> None:
+        """Set the level of a *logger* of the child (by default its root) once it reads this, so not during a call.
+
+        What is below it the child does not even make a text of. The application's own levels count too, here.
+
+        Raises:
+            ValueError: there is no such level.
+            RuntimeError: the child is not ready.
+        """
+        self._conversation.set_log_level(level, logger)
 
     async def hung_up(self) -> Ended:
         """The channel is closed: the child has ended, or else it is killed. Nobody could talk to it any more."""

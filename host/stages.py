@@ -64,6 +64,7 @@ from .config.place import Place, printable
 from .config.process_type import Process, plan_of
 from .connection import Connection
 from .errors import LaunchError, PlanError, ProtectionError
+from .log_records import initial_level
 from .plan.check import check_plan, surroundings
 from .plan.plan import Plan
 from .plan.watch import StepWatch
@@ -260,6 +261,7 @@ class Launching:
                 early=early,
                 max_payload=process.max_payload,
                 endpoint=self.meeting.endpoint if self.meeting is not None else "",
+                log_level=initial_level(process.name, process.log_level),
             )
             self.steps.look_before(self.connection.sender_pid)
             await self.connection.send(message, [self.bundle.fd] if early else [])

@@ -175,7 +175,7 @@ class Unshare(_Frame, frozen=True, tag="unshare"):
 
 
 class Log(_Frame, frozen=True, tag="log"):
-    """Child only: one record of the child's ``logging``, all of it text and numbers."""
+    """Child only: one record of the child's ``logging``, all of it text and numbers. Level 0: only what was dropped."""
 
     logger: Name
     level: Annotated[int, msgspec.Meta(ge=0, le=100)]
@@ -221,6 +221,11 @@ def weight(frame: Frame) -> int:
     if isinstance(frame, (End, Release, Log, LogLevels)):
         size = len(_encoder.encode(frame))
     return size
+
+
+def fit(frames: Sequence[Frame]) -> bool:
+    """Whether *frames* surely go into one datagram."""
+    return len(frames) <= MAX_FRAMES and sum(FRAME_SPACE + weight(frame) for frame in frames) <= MAX_DATAGRAM
 
 
 def encode(frames: Sequence[Frame]) -> bytes:
@@ -276,4 +281,5 @@ __all__ = [
     "decode_from_child",
     "decode_from_host",
     "encode",
+    "fit",
 ]

@@ -155,6 +155,7 @@ class Configure(_Message, frozen=True, tag="configure"):
     """The host has accepted the hello. With ``early`` the message carries the bundle of a trusted plugin.
 
     ``endpoint`` is where the child connects for the channel zmq; empty for another channel.
+    ``log_level`` is that of the child's root logger.
     """
 
     outer_pid: Natural
@@ -164,6 +165,7 @@ class Configure(_Message, frozen=True, tag="configure"):
     early: Plugin | None = None
     max_payload: Natural = 64 << 20
     endpoint: Text = ""
+    log_level: Annotated[int, msgspec.Meta(ge=0, le=100)] = 30
 
 
 class Load(_Message, frozen=True, tag="load"):

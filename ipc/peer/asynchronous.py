@@ -27,6 +27,7 @@ from ..frames import (
     Part,
     Shutdown,
     encode,
+    fit,
     weight,
 )
 from ..interface.codec import Codec
@@ -145,6 +146,8 @@ class AsyncPeer(Peer):
 
     async def close(self) -> None:
         """End all tasks; the channel stays open."""
+        if self.ended is None:
+            self.hear_out()
         self.end(EndOfChannel())
         await self._loop.close()
         while self._queue:
@@ -183,6 +186,11 @@ class AsyncPeer(Peer):
             self._drain()
         while self.abandoned:
             self._give_up(self.abandoned.popleft())
+        if self.idle is not None:
+            self.idle()
+
+    def _has_ended(self) -> bool:
+        return self.ended is not None
 
     def _broken(self, error: PeerProtocolError) -> None:
         self._end_with(error)
@@ -235,10 +243,11 @@ class AsyncPeer(Peer):
 
     def _send(self, frames: Sequence[Frame], outbound: Outbound | None) -> None:
         releases = self.store.releases()
-        if releases and outbound is None:
+        if releases and outbound is None and fit([*releases, *frames]):
             frames = [*releases, *frames]
-        elif releases:
-            self._send(releases, None)
+        else:
+            for release in releases:
+                self._send([release], None)
         data = encode(frames)
         fds = outbound.fds if outbound is not None else ()
         try:
@@ -466,6 +475,10 @@ class AsyncPeer(Peer):
         *,
         many: int = 0,
     ) -> Outgoing:
+        if self.ended is not None:  # since there was room
+            if encoded[1] is not None:
+                encoded[1].discard()
+            raise NotSent from self.ended
         chain = _answered.get()
         runs = next((incoming for peer, incoming in reversed(chain) if peer is self), None) if chain else None
         call, frame = self._begin(target, method, encoded, timeout, runs, many=many)

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
-from ..channel.base import Channel
+from ..channel.base import Channel, EndOfChannel
 from ..datagram import Datagram
 from ..errors import CallError, CallTimeout, PeerProtocolError
 from ..frames import (
@@ -35,6 +35,7 @@ from ..frames import (
     Reply,
     Share,
     Unshare,
+    encode,
     weight,
 )
 from ..interface.codec import Codec
@@ -52,6 +53,10 @@ Encoded: TypeAlias = tuple[bytes | None, Outbound | None]
 
 NO_DATAGRAM = Datagram(b"", [], (), None)
 NOTHING: Encoded = (b"\xc0", None)
+
+
+MAX_LAST = 1024
+"""Datagrams that are read of one that has ended."""
 
 
 class Side(Protocol):
@@ -90,6 +95,9 @@ class Side(Protocol):
 class Peer(ABC):
     """One of two equals. Owns *channel* and *store*; the subclasses wait."""
 
+    idle: Callable[[], None] | None = None
+    """Called once there is nothing to do but to wait, in the thread that reads."""
+
     gradually = False
     """Whether large buffers are copied by and by, so that others can run in between."""
 
@@ -107,6 +115,7 @@ class Peer(ABC):
         self._calls: dict[int, Outgoing] = {}
         self._given_up: dict[int, Outgoing] = {}
         self._answering: dict[int, Incoming] = {}
+        self._others: set[type[Frame]] = set()
         self._takers: dict[type, Callable[[Any, Datagram], None]] = {
             Call: self._take_call,
             Notify: self._take_notify,
@@ -143,6 +152,39 @@ class Peer(ABC):
     @abstractmethod
     def _broken(self, error: PeerProtocolError) -> None:
         """The other side broke a rule where nobody reads the channel: this is the end."""
+
+    # What others than the engines need.
+
+    def on(self, kind: type[Frame], taker: Callable[[Any], None]) -> None:
+        """Have *taker* called with each frame of a *kind* that means nothing to the peer itself."""
+        self._takers[kind] = lambda frame, received: taker(frame)
+        self._others.add(kind)
+
+    def post(self, frame: Frame) -> None:
+        """Send *frame* soon, in order."""
+        self._post(frame)
+
+    def tell(self, frame: Frame, *, wait: bool = False) -> bool:
+        """Send *frame* at once, whatever else waits, from any thread; False if there is no room, or nobody to hear it.
+
+        This never blocks, unless it is told to *wait* for room.
+        """
+        data = encode([frame])
+        try:
+            return self.channel.wait_send(data, (), None) if wait else self.channel.send(data)
+        except EndOfChannel:
+            return False
+
+    def hear_out(self) -> None:
+        """Take what the other side, which has ended, said at last to those that `on` named. For the rest it is too late."""
+        with suppress(EndOfChannel, PeerProtocolError):
+            for _ in range(MAX_LAST):
+                if (received := self.channel.receive()) is None:
+                    break
+                received.close()
+                for frame in self.side.decode(received.data):
+                    if type(frame) in self._others:
+                        self._takers[type(frame)](frame, received)
 
     # What comes in.
 
@@ -428,9 +470,11 @@ class Peer(ABC):
         many: int = 0,
     ) -> tuple[Outgoing, Call]:
         """Return a new call and its frame; *runs* is the call that asks for it."""
-        if runs is not None and runs.depth >= MAX_DEPTH:
-            raise CallError(f"could not call {method.name!r}: calls are nested more than {MAX_DEPTH} deep")
         payload, outbound = encoded
+        if runs is not None and runs.depth >= MAX_DEPTH:
+            if outbound is not None:
+                outbound.discard()
+            raise CallError(f"could not call {method.name!r}: calls are nested more than {MAX_DEPTH} deep")
         call = Outgoing(next(self._call_numbers), method, timeout, runs)
         parts: tuple[Part, ...] = ()
         if outbound is not None:

@@ -30,6 +30,7 @@ from ..frames import (
     Part,
     Shutdown,
     encode,
+    fit,
     weight,
 )
 from ..interface.declared import Declared
@@ -85,6 +86,8 @@ class BlockingPeer(Peer):
                 try:
                     if self._out:
                         self._flush()
+                    if self.idle is not None and self._executes():
+                        self.idle()
                     self._read(end)
                 finally:
                     reading.release()
@@ -388,8 +391,8 @@ class BlockingPeer(Peer):
             raise self.ended
         runs = self._running[-1] if self._running and self._executes() else None
         end = None if timeout is None else time.monotonic() + timeout
+        encoded = self._encoded(method, arguments, many=many)
         with self._sending:  # calls are sent in the order of their numbers
-            encoded = self._encoded(method, arguments, many=many)
             call, frame = self._begin(target, method, encoded, timeout, runs, many=len(arguments) if many else 0)
             call.deadline = end
             self._post(frame, call.outbound, end)
@@ -443,10 +446,11 @@ class BlockingPeer(Peer):
         fds = outbound.fds if outbound is not None else ()
         try:
             releases = self.store.releases()
-            if releases and outbound is None:
+            if releases and outbound is None and fit([*releases, *frames]):
                 frames = [*releases, *frames]
-            elif releases:
-                self._send(releases, None, end)
+            else:
+                for release in releases:
+                    self._send([release], None, end)
             data = encode(frames)
             seconds = None if self._executor is not None else 0.01
             while not self.channel.wait_send(data, fds, seconds):
