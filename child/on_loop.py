@@ -113,6 +113,8 @@ class ChildOnLoop(AsyncPeer):
             return  # that is its answer, as in a child without loop, and no end of the loop
         finally:
             self._under_way.discard(incoming)
+            if self.idle is not None:
+                self.idle()
             self._end_if_idle()
 
 

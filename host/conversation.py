@@ -13,7 +13,7 @@ import sniffio
 
 from ..ipc.channel.base import Channel, EndOfChannel
 from ..ipc.errors import ArgumentError, InterfaceMismatch, PeerProtocolError, ResultError
-from ..ipc.frames import Log, LogLevels
+from ..ipc.frames import Log
 from ..ipc.interface import ArgumentsUnfit, ValueUnfit
 from ..ipc.interface.compare import Sides
 from ..ipc.interface.fitting import misfit
@@ -27,7 +27,7 @@ from .calls import HostSide, untyped
 from .config.process_type import Process
 from .ended import Ended
 from .errors import ChildEnded
-from .log_records import ChildLog, level_number
+from .log_records import ChildLog, levels
 from .proxy import Proxy
 
 log = logging.getLogger("belljar.host")
@@ -158,10 +158,8 @@ class Conversation:
 
     def set_log_level(self, level: int | str, logger: str) -> None:
         """See `ProcessHost.set_log_level`."""
-        number = level_number(level)
-        if len(logger) > 256:
-            raise ValueError("the name of a logger has at most 256 characters")
-        self.ready_peer("set_log_level").post(LogLevels({logger: number}))
+        frame = levels(level, logger)
+        self.ready_peer("set_log_level").post(frame)
 
     async def shut_down(self) -> None:
         """Ask the child to end once it has answered what it was asked before."""

@@ -3,7 +3,8 @@
 Host and child are equals here: each calls what the other offers. A datagram is a msgpack array of frames, so that many
 small ones cost one system call; one that carries fds holds a single frame. A *call id* is drawn by the caller, counts
 up from 1, and names the call in both directions. Every container has a longest length, and what does not fit its type
-is a `PeerProtocolError`, before anything is made of it.
+is a `PeerProtocolError`, before anything is made of it; so is a field too many, unlike in `messages`: by now both sides
+have agreed on a version.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 
 from .datagram import MAX_DATAGRAM, MAX_FDS
 from .errors import LocalProtocolError, PeerProtocolError
-from .messages import MAX_INLINE, UNDECODABLE, Inline, Long, Name, Names, Natural, Shutdown, Text
+from .messages import MAX_INLINE, UNDECODABLE, Inline, Long, Name, Names, Natural, Text
 
 MAX_FRAMES = 256
 """The most frames in one datagram."""
@@ -195,6 +196,10 @@ class LogLevels(_Frame, frozen=True, tag="log-levels"):
     """Host only: the levels of the child's loggers by name; "" is the root."""
 
     levels: Annotated[dict[Name, Annotated[int, msgspec.Meta(ge=0, le=100)]], msgspec.Meta(max_length=64)]
+
+
+class Shutdown(_Frame, frozen=True, tag="shutdown"):
+    """Host only: answer what was asked before, and exit with code 0."""
 
 
 _Both: TypeAlias = Call | Notify | Reply | Failed | Cancel | Items | Credit | End | Release | Unshare

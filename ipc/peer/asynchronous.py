@@ -191,9 +191,6 @@ class AsyncPeer(Peer):
             self._drain()
         while self.abandoned:
             self._give_up(self.abandoned.popleft())
-        if self.idle is not None:
-            self.idle()
-
     def _has_ended(self) -> bool:
         return self.ended is not None
 

@@ -94,10 +94,11 @@ class Side(Protocol):
 
 
 class Peer(ABC):
-    """One of two equals. Owns *channel* and *store*; the subclasses wait."""
+    """One of two equals. Owns *channel* and *store*; the subclasses wait.
 
-    idle: Callable[[], None] | None = None
-    """Called once there is nothing to do but to wait, in the thread that reads."""
+    Attributes:
+        idle: Called where a child that answers calls has nothing else to do.
+    """
 
     gradually = False
     """Whether large buffers are copied by and by, so that others can run in between."""
@@ -109,6 +110,7 @@ class Peer(ABC):
         self.store = store
         store.share = self.share
         self.ended: BaseException | None = None
+        self.idle: Callable[[], None] | None = None
         self._targets: dict[int, Answers] = dict(offers)
         self._target_numbers = itertools.count(1024)
         self._call_numbers = itertools.count(1)
@@ -197,7 +199,7 @@ class Peer(ABC):
             return False
 
     def hear_out(self) -> None:
-        """Take what the other side, which has ended, said at last to those that `on` named. For the rest it is too late."""
+        """Take what the other side, which has ended, said at last to those that `on` named; the rest is too late."""
         with suppress(EndOfChannel, PeerProtocolError):
             for _ in range(MAX_LAST):
                 if (received := self.channel.receive()) is None:
