@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any
 
@@ -533,8 +534,9 @@ class AsyncPeer(Peer):
         writer, text = call.writers[position], ""
         codec = call.declared.upload[position]
         try:
-            async for item in _asynchronously(items):
-                await self._write(writer, codec, item, call.call_id, position + 1)
+            async with aclosing(_asynchronously(items)) as each:
+                async for item in each:
+                    await self._write(writer, codec, item, call.call_id, position + 1)
         except Exception as error:  # noqa: BLE001 - the edge of foreign code: the caller gets it, see _outcome
             call.broken = call.broken or error
             text = shorten(f"{type(error).__name__}: {error}", 1024)
@@ -610,8 +612,9 @@ class AsyncPeer(Peer):
                 await self._fill(encoded[1])
             return encoded
         if method.item is not None:
-            async for item in _asynchronously(result):
-                await self._write(incoming.writer, method.item, item, incoming.call_id, 0)
+            async with aclosing(_asynchronously(result)) as items:
+                async for item in items:
+                    await self._write(incoming.writer, method.item, item, incoming.call_id, 0)
         return NOTHING
 
     def _with_uploads(self, incoming: Incoming, arguments: Sequence[Any]) -> tuple[Any, ...]:
@@ -713,13 +716,20 @@ async def _result(value: Any) -> Any:
     return await value if inspect.isawaitable(value) else value
 
 
-def _asynchronously(items: Any) -> AsyncIterator[Any]:
-    return items.__aiter__() if hasattr(items, "__aiter__") else _from_iterable(items)
-
-
-async def _from_iterable(items: Iterable[Any]) -> AsyncIterator[Any]:
-    for item in items:
-        yield item
+async def _asynchronously(items: Any) -> AsyncGenerator[Any]:
+    """Yield *items*, asynchronous or not; what is behind them is closed too, so that its finally blocks run."""
+    try:
+        if hasattr(items, "__aiter__"):
+            async for item in items:
+                yield item
+        else:
+            for item in items:
+                yield item
+    finally:
+        if hasattr(items, "aclose"):
+            await items.aclose()
+        elif hasattr(items, "close"):
+            items.close()
 
 
 def _duplicated(fds: Sequence[int]) -> Sequence[int]:
