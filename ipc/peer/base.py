@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -41,7 +41,7 @@ from ..frames import (
 )
 from ..interface.codec import Codec
 from ..interface.declared import Declared, declared
-from ..interface.errors import ArgumentsUnfit
+from ..interface.errors import ArgumentsUnfit, ValueUnfit
 from ..memory.arena import Arena
 from ..messages import MAX_INLINE, shorten
 from .attachments import Inbound, Outbound, TooMuch
@@ -215,6 +215,14 @@ class Peer(ABC):
         """Act on one datagram; takes its fds over. `PeerProtocolError` if it breaks a rule; the fds are closed."""
         try:
             frames = self._decode(received.data)
+        except PeerProtocolError:
+            received.close()
+            raise
+        self._take_frames(frames, received)
+
+    def _take_frames(self, frames: Sequence[Frame], received: Datagram) -> None:
+        """Act on the *frames* of one datagram, one after the other; takes its fds over."""
+        try:
             if received.fds and len(frames) != 1:
                 raise PeerProtocolError(f"{len(received.fds)} fds came with {len(frames)} frames")
             for frame in frames:
@@ -460,6 +468,15 @@ class Peer(ABC):
         else:
             outbound.lend()
             self._post(_fitting(Reply(incoming.call_id, payload, tuple(outbound.parts), refused)), outbound)
+
+    def _reply_with(self, incoming: Incoming, payload: bytes) -> None:
+        """Send a result that needs nothing attached but, if it is large, itself."""
+        try:
+            encoded = self._encode(lambda value, _: value, payload, ValueUnfit, plain=True)
+        except ValueUnfit as error:
+            self._fail(incoming, error)
+        else:
+            self._reply(incoming, encoded)
 
     def _fail(self, incoming: Incoming, error: BaseException) -> None:
         with suppress(BufferError):
