@@ -15,19 +15,17 @@ from contextvars import ContextVar
 from typing import Any
 
 from ..channel.base import Channel, EndOfChannel
-from ..datagram import MAX_DATAGRAM, Datagram, close_all
+from ..datagram import MAX_DATAGRAM, close_all
 from ..errors import PeerProtocolError, StreamBroken
 from ..frames import (
     FRAME_SPACE,
     MAX_BATCH,
     MAX_FRAMES,
-    Call,
     End,
     Frame,
     Items,
     Notify,
     Part,
-    Reply,
     Shutdown,
     encode,
     fit,
@@ -370,24 +368,19 @@ class AsyncPeer(Peer):
 
         A short way, in one piece, for what `_send_call` and `_post` do for all calls: see `BlockingChild`.
         """
-        if not method.plain or method.kind != "call" or method.uploads or self._batch or self._queue:
+        if not method.is_simple or self._batch or self._queue or self._given_up or self.ended is not None:
             return None
-        if self._given_up or self.ended is not None or self.store.is_read or _answered.get():
+        if self.store.is_read or _answered.get():
             return None
         payload = method.encode_arguments(arguments)
         if len(payload) > MAX_INLINE:
             return None
-        self._newest_call = number = next(self._call_numbers)
-        call = self._calls[number] = Outgoing(number, method, timeout, None)
-        call.is_quick = True
-        data = encode(
-            [Call(number, target, method.name, payload, (), None if timeout is None else int(timeout * 1000))]
-        )
+        call, data = self._begin_at_once(target, method, payload, timeout)
         try:
             if not self.channel.send(data):
                 self._enqueue(data, ())
-        except EndOfChannel:  # what it said at last can still be read, and then comes the end
-            pass
+        except EndOfChannel:
+            pass  # what it said at last can still be read, and then comes the end
         if timeout is not None:
             call.deadline = time.monotonic() + timeout
             if self._next_look is None or call.deadline < self._next_look:
@@ -395,23 +388,10 @@ class AsyncPeer(Peer):
         self._try_luck()
         return call
 
-    def take(self, received: Datagram) -> None:
-        """See `Peer.take`. Here too is a short way, for the answer that comes alone."""
-        try:
-            frames = self._decode(received.data)
-        except PeerProtocolError:
-            received.close()
-            raise
-        frame = frames[0]
-        if type(frame) is Reply and len(frames) == 1 and not (frame.parts or received.fds or self._rooms):
-            call = self._calls.get(frame.call_id)
-            if call is not None and call.is_quick:
-                del self._calls[frame.call_id]
-                call.answer, call.done = frame, True
-                if call.waiter is not None:
-                    self._loop.wake(call.waiter)
-                return
-        self._take_frames(frames, received)
+    def _settle_at_once(self, call: Outgoing) -> None:
+        super()._settle_at_once(call)
+        if self._rooms:
+            self._offer_room()
 
     async def _prepared(self, method: Declared, arguments: tuple[Any, ...], *, many: bool = False) -> Encoded:
         encoded = self._encoded(method, arguments, many=many)

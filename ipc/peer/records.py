@@ -154,7 +154,7 @@ class Answer:
         self.declared = declared
         self.function = function
         self.took = 1.0
-        self.is_plain = declared.kind == "call" and declared.plain and not declared.uploads
+        self.is_plain = declared.is_simple
         self.decode = declared.decode_arguments
         self.encode = declared.result.encode
 
