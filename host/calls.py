@@ -98,7 +98,9 @@ class HostSide:
         return "failed", "", f"{declared.name} failed in the host", ""
 
     def lost(self, incoming: Incoming, error: BaseException) -> None:
-        """Log the error, unless there were too many: each has a traceback."""
+        """Log the error, unless there were too many: each has a traceback. One that was cancelled has not failed."""
+        if not isinstance(error, Exception):
+            return
         self._failures += 1
         if self._failures <= MAX_LOGGED:
             log.error("%s: the service %s failed", self._name, incoming.answer.declared.name, exc_info=error)
@@ -122,7 +124,7 @@ class Untyped(Declared):
         self.raises = {}
         self.item: Codec | None = None
         self.result = codec(returns)
-        self.plain = True
+        self.plain = self.is_simple = True
 
     def bind(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, ...]:
         """Any arguments fit."""

@@ -175,6 +175,10 @@ class Unshare(_Frame, frozen=True, tag="unshare"):
     generation: Natural
 
 
+class Trim(_Frame, frozen=True, tag="trim"):
+    """Host only: give memory back that is kept for later."""
+
+
 class Log(_Frame, frozen=True, tag="log"):
     """Child only: one record of the child's ``logging``, all of it text and numbers. Level 0: only what was dropped."""
 
@@ -200,7 +204,7 @@ class Shutdown(_Frame, frozen=True, tag="shutdown"):
 
 _Both: TypeAlias = Call | Notify | Reply | Failed | Cancel | Items | Credit | End | Release | Unshare
 ChildFrame: TypeAlias = _Both | Log | Attached
-HostFrame: TypeAlias = _Both | Share | LogLevels | Shutdown
+HostFrame: TypeAlias = _Both | Share | Trim | LogLevels | Shutdown
 Frame: TypeAlias = ChildFrame | HostFrame
 
 _MANY = msgspec.Meta(min_length=1, max_length=MAX_FRAMES)
@@ -214,6 +218,8 @@ def weight(frame: Frame) -> int:
     """Return about how many bytes *frame* takes beyond `FRAME_SPACE`; never too few."""
     if isinstance(frame, Items):
         return sum(map(len, frame.payloads)) + 5 * len(frame.payloads)
+    if type(frame) is Reply and frame.payload is not None and not frame.refused:  # nearly all are
+        return len(frame.payload)
     size = 0
     if isinstance(frame, (Call, Notify, Reply)) and frame.payload is not None:
         size = len(frame.payload)

@@ -13,7 +13,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from ..channel.base import Channel, EndOfChannel
@@ -76,28 +75,35 @@ class BlockingPeer(Peer):
 
     def _wait(self, done: Callable[[], Any], end: float | None = None) -> bool:
         """Read, and answer what may be answered, until *done* says so or until the time *end*; return whether done."""
-        reading = self._reading
         while not done():
             if (self._todo or self._producing) and self._work():
                 continue
             if end is not None and time.monotonic() >= end:
                 return False
-            if reading.acquire(False):
-                try:
-                    if self._out:
-                        self._flush()
-                    if self.idle is not None and self._executes():
-                        self.idle()
-                    self._read(end)
-                finally:
-                    reading.release()
-                    if self._followers:
-                        self._tell_followers()
-            else:
-                self._follow(done, end)
+            self._read_or_follow(done, end)
             if self._running:
                 self._check_cancelled()
         return True
+
+    def _read_or_follow(self, done: Callable[[], Any], end: float | None) -> None:
+        """Wait for news: by reading, if no other thread does."""
+        if not self._reading.acquire(False):
+            self._follow(done, end)
+            return
+        try:
+            self._rest()
+            self._read(end)
+        finally:
+            self._reading.release()
+            if self._followers:
+                self._tell_followers()
+
+    def _rest(self) -> None:
+        """There is nothing to do but to wait: send what was collected."""
+        if self._out:
+            self._flush()
+        if self.idle is not None and self._executes():
+            self.idle()
 
     def _read(self, end: float | None) -> None:
         """Read one datagram, or find out that there will be none; give up at the time *end*."""
@@ -134,9 +140,11 @@ class BlockingPeer(Peer):
         return self._executor is None or threading.get_ident() == self._executor
 
     def checkpoint(self) -> None:
-        """Look at what has come. Raises `Cancelled` if the caller of the call that runs has given up."""
+        """Look at what has come. Raises `Cancelled` if the caller of the call that runs has given up, or is gone."""
         if self._executes():
             self._take_what_came()
+            if self.ended is not None:
+                raise Cancelled
         self._check_cancelled()
 
     def _take_what_came(self) -> None:
@@ -181,9 +189,10 @@ class BlockingPeer(Peer):
     def _next(self) -> Incoming | None:
         """Return the call to answer now: the oldest, or within another call the oldest one that belongs there."""
         if not self._running or self._executor is None:
-            with suppress(IndexError):  # another thread took it
+            try:
                 return self._todo.popleft()
-            return None
+            except IndexError:  # another thread took it
+                return None
         within = self._running[-1].asks
         for incoming in self._todo:
             if within and incoming.frame.within == within:
@@ -445,23 +454,27 @@ class BlockingPeer(Peer):
         """Send one datagram. A host that has no room to write reads meanwhile: the child may wait for it to do so."""
         fds = outbound.fds if outbound is not None else ()
         try:
-            releases = self.store.releases()
-            if releases and outbound is None and fit([*releases, *frames]):
-                frames = [*releases, *frames]
-            else:
-                for release in releases:
-                    self._send([release], None, end)
+            if releases := self.store.releases():
+                if outbound is None and fit([*releases, *frames]):
+                    frames = [*releases, *frames]
+                else:
+                    for release in releases:
+                        self._send([release], None, end)
             data = encode(frames)
-            seconds = None if self._executor is not None else 0.01
-            while not self.channel.wait_send(data, fds, seconds):
-                if end is not None and time.monotonic() >= end:
-                    raise CallTimeout("the other side did not read")
-                self._peek()
+            if not self.channel.send(data, fds):
+                self._send_slowly(data, fds, end)
         except EndOfChannel as error:
             self.end(error)
         finally:
             if outbound is not None:
                 outbound.sent()
+
+    def _send_slowly(self, data: bytes, fds: Sequence[int], end: float | None) -> None:
+        seconds = None if self._executor is not None else 0.01
+        while not self.channel.wait_send(data, fds, seconds):
+            if end is not None and time.monotonic() >= end:
+                raise CallTimeout("the other side did not read")
+            self._peek()
 
 
 _OVER = object()
