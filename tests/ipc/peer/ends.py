@@ -25,6 +25,7 @@ from belljar.host.calls import HostSide
 from belljar.host.config.process_type import Process
 from belljar.host.conversation import Conversation
 from belljar.host.ended import Ended
+from belljar.host.log_records import ChildLog
 from belljar.host.services import Services
 from belljar.ipc.channel.base import EndOfChannel
 from belljar.ipc.channel.over_socket import SocketChannel
@@ -85,6 +86,10 @@ class Works(Protocol):
 
     def other_total(self, count: int) -> int:
         """Let the other side add up what is sent to it."""
+        ...
+
+    def other_reversed(self, size: int) -> int:
+        """Return how many bytes come back from the other side."""
         ...
 
     @notify
@@ -167,6 +172,9 @@ class Plain:
     def other_total(self, count: int) -> int:
         return int(self.other.total(iter(range(count))))
 
+    def other_reversed(self, size: int) -> int:
+        return len(self.other.reversed(bytes(size)))
+
     def note(self, text: str) -> None:
         self.notes.append(text)
 
@@ -236,6 +244,9 @@ class Awaiting(Plain):
     async def other_total(self, count: int) -> int:  # type: ignore[override]
         return int(await self.other.total(iter(range(count))))
 
+    async def other_reversed(self, size: int) -> int:  # type: ignore[override]
+        return len(await self.other.reversed(bytes(size)))
+
     async def watched(self, progress: Any, steps: int) -> int:  # type: ignore[override]
         return sum([await progress.at(step) for step in range(steps)])
 
@@ -269,6 +280,7 @@ class Owner:
 
     def __init__(self, **fields: Any) -> None:
         self.process = Process(plugin="ends.py:Plain", **fields)
+        self.child_log = ChildLog("ends")
         self.why = ""
 
     def kill(self, why: str) -> None:
