@@ -15,16 +15,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn, TextIO, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
 
 from ..ipc.channel.base import Channel, EndOfChannel
 from ..ipc.channel.over_socket import SocketChannel
 from ..ipc.datagram import Datagram, close_all
 from ..ipc.errors import PeerProtocolError
+from ..ipc.frames import LogLevels
 from ..ipc.interface.adapters import load_adapters
 from ..ipc.interface.fitting import pack
 from ..ipc.messages import (
-    VERSION,
+    HIGHEST,
+    LOWEST,
     Configure,
     Hello,
     Listening,
@@ -48,14 +51,18 @@ from ..sandbox.seccomp.install import install
 from ..sandbox.steps import StepFailed
 from . import warm
 from .bundle import BundleImporter, load_attribute
-from .dispatch import NO_LOOP, make_peer, plugin_answers
+from .dispatch import NO_LOOP, BlockingChild, make_peer, plugin_answers
 from .early_init import EarlyInit
 from .link import HostGone, Link
+from .log_records import LogRecords, set_levels
 from .refused import RefusedImports
-from .services import Asking, Services, offer
+from .services import Services, offer
 from .step import CHANNEL_ZMQ, StepError, handed, scene
 
-P = TypeVar("P", bound=Asking)
+if TYPE_CHECKING:
+    from .on_loop import ChildOnLoop
+
+P = TypeVar("P", bound="BlockingChild | ChildOnLoop")
 
 
 class StageError(Exception):
@@ -137,6 +144,7 @@ class Child:
         self.half = half
         self.took: dict[str, float] = {}
         self.refused = RefusedImports()
+        self.log = LogRecords(self.refused)
         self.methods: dict[str, Answer] = {}
 
     def take_stages(self) -> None:
@@ -149,7 +157,7 @@ class Child:
         if scene.loop is None:
             peer = self.get_ready(make_peer, configuration)
             peer.serve()
-            peer.channel.close()
+            self.leave(peer)
         else:
             scene.loop.run_until_complete(self._serve_on_loop(configuration))
 
@@ -158,6 +166,11 @@ class Child:
 
         peer = self.get_ready(make_peer, configuration)
         await peer.serve()
+        self.leave(peer)
+
+    def leave(self, peer: BlockingChild | ChildOnLoop) -> None:
+        """Send what is still to be sent, and hang up."""
+        self.log.drain(wait=True)
         peer.channel.close()
 
     def get_ready(self, make: Callable[..., P], configuration: Configure) -> P:
@@ -165,7 +178,11 @@ class Child:
         services = self.load()
         channel: Channel = handed(CHANNEL_ZMQ) if configuration.endpoint else SocketChannel(self.link.sock)
         services.peer = peer = make(channel, self.methods, self.refused, services, configuration.max_payload)
+        peer.on(LogLevels, set_levels)
+        peer.idle = partial(self.log.drain, wait=scene.loop is None)
         self.ready()
+        self.log.flow(peer)
+        self.log.drain(wait=True)
         return peer
 
     @contextmanager
@@ -188,6 +205,7 @@ class Child:
 
     def report(self, error: StageError) -> None:
         """Tell the host which stage failed. It may be gone."""
+        self.log.print_kept()
         message = StageFailed(error.stage, error.errno, shorten(str(error), 4096), self.refused.take())
         try:
             self.link.send(message)
@@ -205,7 +223,7 @@ class Child:
 
     def say_hello(self) -> None:
         """Stage 4: only the credentials that the kernel adds count; the pid in it is for the logs."""
-        self.link.send(Hello(VERSION, os.getpid(), self.took))
+        self.link.send(Hello(LOWEST, HIGHEST, os.getpid(), self.took))
 
     def await_configuration(self) -> tuple[Configure, Datagram]:
         """Stage 5: the host has believed the hello and says what to do, and which pid this process has outside."""
@@ -213,6 +231,10 @@ class Child:
             message, received = self.link.receive()
             if not isinstance(message, Configure):
                 raise PeerProtocolError(f"the host sent {type(message).__name__} instead of a configuration")
+            if not LOWEST <= message.version <= HIGHEST:
+                raise PeerProtocolError(
+                    f"the host chose version {message.version} of the protocol, which was not offered"
+                )
             os.environ["BELLJAR_OUTER_PID"] = str(message.outer_pid)
             return message, received
 
@@ -220,6 +242,7 @@ class Child:
         """Stage 6: what needs files, devices or threads, while this process is still trusted."""
         with self.stage(Stage.EARLY_INIT):
             warm.standard_library()
+            self.log.install(configuration.log_level)
             scene.endpoint, scene.control = configuration.endpoint, self.link.sock
             self.steps = EarlyInit(self.link, configuration.steps, self.birth.policy)
             self.steps.run()

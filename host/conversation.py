@@ -13,18 +13,21 @@ import sniffio
 
 from ..ipc.channel.base import Channel, EndOfChannel
 from ..ipc.errors import ArgumentError, InterfaceMismatch, PeerProtocolError, ResultError
+from ..ipc.frames import Log
 from ..ipc.interface import ArgumentsUnfit, ValueUnfit
 from ..ipc.interface.compare import Sides
 from ..ipc.interface.fitting import misfit
+from ..ipc.memory.buffer import SharedBuffer
 from ..ipc.messages import Ready
 from ..ipc.peer.asynchronous import AsyncPeer, NotSent
 from ..ipc.peer.loops import Start, current_loop
-from ..ipc.peer.records import Answers, Outgoing
+from ..ipc.peer.records import Answers, Outgoing, PeerUse
 from ..ipc.peer.store import Store
 from .calls import HostSide, untyped
 from .config.process_type import Process
 from .ended import Ended
 from .errors import ChildEnded
+from .log_records import ChildLog, levels
 from .proxy import Proxy
 
 log = logging.getLogger("belljar.host")
@@ -45,6 +48,7 @@ class Owner(Protocol):
     """What a conversation needs of its host."""
 
     process: Process
+    child_log: ChildLog
 
     def kill(self, why: str) -> None:
         """Kill the child."""
@@ -87,6 +91,7 @@ class Conversation:
             grace=process.cancel_grace,
             concurrent=ready.concurrent,
         )
+        self._peer.on(Log, self._owner.child_log.take)
         self._peer.start()
 
     def ready_peer(self, method: str) -> AsyncPeer:
@@ -94,6 +99,20 @@ class Conversation:
         if self._peer is None:
             raise RuntimeError(f"could not call {method!r}: the child is not ready; enter the host with 'async with'")
         return self._peer
+
+    @property
+    def use(self) -> PeerUse | None:
+        """What was said so far; None before the child is ready."""
+        return self._peer.use if self._peer is not None else None
+
+    def reserve(self, length: int) -> SharedBuffer | None:
+        """See `ProcessHost.reserve`."""
+        return self.ready_peer("reserve").store.reserve(length)
+
+    def trim(self) -> None:
+        """See `ProcessHost.trim`."""
+        if self._peer is not None:
+            self._peer.trim()
 
     async def call(self, method: str, arguments: tuple[Any, ...], returns: Any, timeout: float | Default | None) -> Any:
         """See `ProcessHost.call`."""
@@ -136,6 +155,11 @@ class Conversation:
 
     def _seconds(self, timeout: float | Default | None) -> float | None:
         return self._owner.process.call_timeout if isinstance(timeout, Default) else timeout
+
+    def set_log_level(self, level: int | str, logger: str) -> None:
+        """See `ProcessHost.set_log_level`."""
+        frame = levels(level, logger)
+        self.ready_peer("set_log_level").post(frame)
 
     async def shut_down(self) -> None:
         """Ask the child to end once it has answered what it was asked before."""

@@ -13,6 +13,8 @@ from collections import deque
 
 import anyio
 
+from .log_records import ChildLog
+
 MAX_LINE = 2048
 """Characters of a line that are kept."""
 
@@ -32,14 +34,15 @@ PAUSE = 0.005
 
 
 class Output:
-    """One stream of a child. Owns *fd*, the read end of its pipe."""
+    """One *stream* of a child, whose lines go into its *log*. Owns *fd*, the read end of its pipe."""
 
-    def __init__(self, fd: int, name: str, level: int) -> None:
+    def __init__(self, fd: int, log: ChildLog, stream: str, level: int) -> None:
         os.set_blocking(fd, False)
         self.fd = fd
         self.drained = anyio.Event()
         self.last: deque[str] = deque(maxlen=KEPT_LINES)
-        self._log = logging.getLogger(f"belljar.child.{name}")
+        self._log = log
+        self._stream = stream
         self._level = level
         self._left = MAX_LOGGED
         self._rest = b""
@@ -79,9 +82,10 @@ class Output:
         if self._left <= 0:
             return
         self._left -= max(len(line) + 1, LEAST)
-        self._log.log(self._level, "%s", printable)
+        self._log.write(self._stream, self._level, printable)
         if self._left <= 0:
-            self._log.warning("more output is not logged: the child wrote over %d bytes", MAX_LOGGED)
+            text = f"more output is not logged: the child wrote over {MAX_LOGGED} bytes"
+            self._log.write(self._stream, logging.WARNING, text)
 
     def close(self) -> None:
         """Close the read end."""

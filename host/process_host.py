@@ -23,6 +23,8 @@ import anyio.abc
 
 from ..ipc import datagram, pidfds
 from ..ipc.channel.base import EndOfChannel
+from ..ipc.memory.buffer import SharedBuffer
+from ..ipc.peer.records import PeerUse
 from ..ipc.stage import Stage
 from ..sandbox.launch.wire import Exited, Failed, Launched, receive_report
 from ..sandbox.protection import Protection
@@ -31,6 +33,7 @@ from .conversation import DEFAULT, Conversation, Default
 from .denials import Denials
 from .ended import Ended, ended_from
 from .errors import LaunchError
+from .log_records import ChildLog
 from .output import Output
 from .plan.at_seal import AtSeal
 from .plan.compare import StepReport
@@ -92,6 +95,7 @@ class ProcessHost:
         self._outputs: list[Output] = []
         self._denials: Denials | None = None
         self._services = Services(services or {})
+        self.child_log = ChildLog(process.name)
         self._conversation: Conversation = Conversation(self)
         self._context: AbstractAsyncContextManager[None] | None = None
 
@@ -164,6 +168,7 @@ class ProcessHost:
                         await self._conversation.close()
                     tasks.cancel_scope.cancel()
         finally:
+            self.child_log.close()
             self._fds.close()
         if failure is not None:
             raise failure
@@ -192,6 +197,7 @@ class ProcessHost:
         launched = await self._start(tasks)
         hello = await launching.accept_hello(launched)
         self.child_pid, self.claimed_pid = launching.connection.sender_pid, hello.claimed_pid
+        self.child_log.pid = self.child_pid
         log.debug("%s: child pid %d, which claims %d", self.process.name, self.child_pid, self.claimed_pid)
         self._move(State.CONNECTED, Stage.CONFIGURE)
         await launching.configure()
@@ -241,7 +247,7 @@ class ProcessHost:
     def _open_output(self, write_ends: ExitStack, stream: str, level: int) -> int:
         reader, writer = os.pipe2(os.O_CLOEXEC)
         write_ends.callback(os.close, writer)
-        output = Output(reader, f"{self.process.name}.{stream}", level)
+        output = Output(reader, self.child_log, stream, level)
         self._fds.callback(output.close)
         self._outputs.append(output)
         return writer
@@ -361,6 +367,34 @@ class ProcessHost:
         *timeout* is for each call, in seconds; for a stream, for each wait for an item. Errors are those of `call`.
         """
         return cast(T, self._conversation.proxy(cast(type, interface), 0, timeout))
+
+    @property
+    def use(self) -> PeerUse | None:
+        """Calls made, under way and given up, and how the shared memory is used; None before the child is ready."""
+        return self._conversation.use
+
+    def reserve(self, length: int) -> SharedBuffer | None:
+        """Return *length* bytes of the memory that the child reads, to be filled and then passed as an argument.
+
+        The argument is then not copied on its way. None if there is no room there now: pass any other bytes instead. The
+        first time there is none, for the memory is made when it is first wanted.
+        """
+        return self._conversation.reserve(length)
+
+    def trim(self) -> None:
+        """Give shared and private memory back that is kept for large payloads to come; the next of them is slower."""
+        self._conversation.trim()
+
+    def set_log_level(self, level: int | str, logger: str = "") -> None:
+        """Set the level of a *logger* of the child (by default its root) once it reads this, so not during a call.
+
+        What is below it the child does not even make a text of. The application's own levels count too, here.
+
+        Raises:
+            ValueError: there is no such level.
+            RuntimeError: the child is not ready.
+        """
+        self._conversation.set_log_level(level, logger)
 
     async def hung_up(self) -> Ended:
         """The channel is closed: the child has ended, or else it is killed. Nobody could talk to it any more."""

@@ -25,6 +25,7 @@ import anyio.from_thread
 
 from ..ipc.channel.base import Channel, EndOfChannel
 from ..ipc.errors import ArgumentError, PeerProtocolError, ResultError
+from ..ipc.frames import Log
 from ..ipc.interface import ArgumentsUnfit, Declared, ValueUnfit, declared
 from ..ipc.messages import Ready
 from ..ipc.peer.loops import Start
@@ -36,6 +37,7 @@ from .config.process_type import Process
 from .conversation import DEFAULT, Conversation, Default, chunks
 from .ended import Ended
 from .errors import ChildEnded
+from .log_records import levels
 from .process_host import ProcessHost
 from .proxy import bind
 
@@ -71,6 +73,8 @@ class _HandedOver(Conversation):
 
     async def close(self) -> None:
         """The threads have gone by now."""
+        if self.peer is not None:
+            self.peer.hear_out()
 
 
 class SyncHost:
@@ -163,7 +167,9 @@ class SyncHost:
         store = Store(process.max_payload, arena_limit=process.shared_memory)
         side = HostSide(process.name, host.took_refusals, self._proxy_of)
         self._concurrent = handed.concurrent
-        return SharedPeer(handed.channel, side, store, handed.targets)
+        peer = SharedPeer(handed.channel, side, store, handed.targets)
+        peer.on(Log, host.child_log.take)
+        return peer
 
     # Calls.
 
@@ -245,6 +251,11 @@ class SyncHost:
             return ResultError(f"the result of {method!r} does not fit: {error}")
         self.kill(f"it broke the protocol: {error}")
         return error
+
+    def set_log_level(self, level: int | str, logger: str = "") -> None:
+        """Set the level of a *logger* of the child. See `ProcessHost.set_log_level`."""
+        frame = levels(level, logger)
+        self._ready_peer("set_log_level").post(frame)
 
     # Its end.
 

@@ -31,6 +31,9 @@ LOADS: tuple[str, ...] = ("after-seal", "early")
 ChannelKind: TypeAlias = Literal["socket", "zmq"]
 CHANNELS: tuple[str, ...] = ("socket", "zmq")
 
+LogLevel: TypeAlias = Literal["host", "debug", "info", "warning", "error", "critical"]
+LOG_LEVELS: tuple[str, ...] = ("host", "debug", "info", "warning", "error", "critical")
+
 Unresponsive: TypeAlias = Literal["kill", "warn"]
 UNRESPONSIVE: tuple[str, ...] = ("kill", "warn")
 
@@ -65,6 +68,8 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             None, in TOML ``"none"``: for ever.
         cancel_grace: Seconds that a child has to end a call that was given up.
         unresponsive: What becomes of a child that does not: ``kill`` or ``warn``.
+        log_level: From which level on the child's ``logging`` reaches the host's; ``host`` is the level that the
+            application has set for the logger ``belljar.child.<name>`` by the launch. See docs/logging.md.
         max_payload: Bytes that one argument list, one result or one attachment may have.
         shared_memory: Bytes of shared memory in each direction, at most, through which large ones travel. What does not
             fit takes a slower way. 0: all of them do.
@@ -89,6 +94,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     call_timeout: float | None = 30.0
     cancel_grace: float = 1.0
     unresponsive: Unresponsive = "kill"
+    log_level: LogLevel = "host"
     max_payload: int = 64 << 20
     shared_memory: int = 256 << 20
 
@@ -180,6 +186,7 @@ def _check_values(process: Process, place: Place) -> None:
     _check_backend(process, place)
     if not process.name.isprintable() or "/" in process.name or not 0 < len(process.name) <= 64:
         raise place.error(f"expected a name of 1 to 64 printable characters without '/', got {quoted(process.name)}")
+    choice(place.at("log_level"), "level", process.log_level, LOG_LEVELS)
     choice(place.at("unresponsive"), "answer", process.unresponsive, UNRESPONSIVE)
     for key in ("launch_timeout", "step_timeout", "call_timeout", "cancel_grace"):
         seconds: float | None = getattr(process, key)
@@ -201,6 +208,8 @@ def _check_values(process: Process, place: Place) -> None:
 
 
 def _check_channel(channel: str, place: Place) -> None:
+    if channel == "memory":
+        raise place.error("'memory' would seal nothing, so no process type can have it; a test uses MemoryHost instead")
     choice(place, "channel", channel, CHANNELS)
     if channel == "zmq" and find_spec("zmq") is None:
         raise place.error("'zmq' needs pyzmq: install belljar[zmq]")

@@ -84,7 +84,8 @@ class ZmqChannel:
         self._control = control
         self._events = cast("Callable[[int], int]", socket.getsockopt)
         self._events_of_monitor = cast("Callable[[int], int]", monitor.getsockopt)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._is_inside: Callable[[], bool] = self._lock._is_owned  # type: ignore[attr-defined]  # pyright: ignore
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll = select.epoll()
         self._monitor_fd = _fd(monitor)
@@ -107,6 +108,8 @@ class ZmqChannel:
     def send(self, data: bytes, fds: Sequence[int] = ()) -> bool:
         """Send one datagram if there is room. See `Channel.send`."""
         check_sendable(data, fds)
+        if self._is_inside():
+            return False  # a finalizer sends, which has interrupted a call of this very channel
         with self._lock:
             if self._has_ended:
                 raise EndOfChannel

@@ -145,8 +145,15 @@ class AsyncPeer(Peer):
             self._loop.unwatch(self._watched)
             self._watched = None
 
+    @property
+    def queued(self) -> int:
+        """Bytes that wait for room in the channel."""
+        return self._queued
+
     async def close(self) -> None:
         """End all tasks; the channel stays open."""
+        if self.ended is None:
+            self.hear_out()
         self.end(EndOfChannel())
         await self._loop.close()
         while self._queue:
@@ -170,13 +177,11 @@ class AsyncPeer(Peer):
                 if received is None:
                     break
                 self.take(received)
-                if self._has_ended():
-                    return
-                if self._says_so_again and not self._calls:
-                    break
                 if self._notices > MAX_NOTICES:
                     self._is_paused = True
                     self._unwatch()
+                    break
+                if self._says_so_again and not self._calls:
                     break
             else:
                 self._loop.soon(self._readable)
@@ -187,7 +192,6 @@ class AsyncPeer(Peer):
             self._drain()
         while self.abandoned:
             self._give_up(self.abandoned.popleft())
-
     def _has_ended(self) -> bool:
         return self.ended is not None
 

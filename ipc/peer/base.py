@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
-from ..channel.base import Channel
+from ..channel.base import Channel, EndOfChannel
 from ..datagram import Datagram
 from ..errors import CallError, CallTimeout, PeerProtocolError
 from ..frames import (
@@ -34,7 +34,9 @@ from ..frames import (
     Release,
     Reply,
     Share,
+    Trim,
     Unshare,
+    encode,
     weight,
 )
 from ..interface.codec import Codec
@@ -43,7 +45,7 @@ from ..interface.errors import ArgumentsUnfit
 from ..memory.arena import Arena
 from ..messages import MAX_INLINE, shorten
 from .attachments import Inbound, Outbound, TooMuch
-from .records import MAX_DEPTH, MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, Reader, Writer, window_of
+from .records import MAX_DEPTH, MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, PeerUse, Reader, Writer, window_of
 from .store import Store, TooLarge
 
 Encoded: TypeAlias = tuple[bytes | None, Outbound | None]
@@ -52,6 +54,10 @@ Encoded: TypeAlias = tuple[bytes | None, Outbound | None]
 
 NO_DATAGRAM = Datagram(b"", [], (), None)
 NOTHING: Encoded = (b"\xc0", None)
+
+
+MAX_LAST = 1024
+"""Datagrams that are read of one that has ended."""
 
 
 class Side(Protocol):
@@ -88,7 +94,11 @@ class Side(Protocol):
 
 
 class Peer(ABC):
-    """One of two equals. Owns *channel* and *store*; the subclasses wait."""
+    """One of two equals. Owns *channel* and *store*; the subclasses wait.
+
+    Attributes:
+        idle: Called where a child that answers calls has nothing else to do.
+    """
 
     gradually = False
     """Whether large buffers are copied by and by, so that others can run in between."""
@@ -96,9 +106,11 @@ class Peer(ABC):
     def __init__(self, channel: Channel, side: Side, store: Store, offers: Mapping[int, Answers]) -> None:
         self.channel = channel
         self.side = side
+        self._decode = side.decode
         self.store = store
         store.share = self.share
         self.ended: BaseException | None = None
+        self.idle: Callable[[], None] | None = None
         self._targets: dict[int, Answers] = dict(offers)
         self._target_numbers = itertools.count(1024)
         self._call_numbers = itertools.count(1)
@@ -107,6 +119,7 @@ class Peer(ABC):
         self._calls: dict[int, Outgoing] = {}
         self._given_up: dict[int, Outgoing] = {}
         self._answering: dict[int, Incoming] = {}
+        self._others: set[type[Frame]] = set()
         self._takers: dict[type, Callable[[Any, Datagram], None]] = {
             Call: self._take_call,
             Notify: self._take_notify,
@@ -120,7 +133,26 @@ class Peer(ABC):
             Unshare: self._take_unshare,
             Attached: self._take_attached,
             Share: self._take_share,
+            Trim: self._take_trim,
         }
+
+    @property
+    def queued(self) -> int:
+        """Bytes that wait for room in the channel."""
+        return 0
+
+    @property
+    def use(self) -> PeerUse:
+        """What this peer has done and does now."""
+        return PeerUse(
+            calls=self._newest_call,
+            under_way=len(self._calls),
+            given_up=len(self._given_up),
+            asked=self._last_call,
+            answering=len(self._answering),
+            queued=self.queued,
+            memory=self.store.use,
+        )
 
     # What the engines do.
 
@@ -144,12 +176,45 @@ class Peer(ABC):
     def _broken(self, error: PeerProtocolError) -> None:
         """The other side broke a rule where nobody reads the channel: this is the end."""
 
+    # What others than the engines need.
+
+    def on(self, kind: type[Frame], taker: Callable[[Any], None]) -> None:
+        """Have *taker* called with each frame of a *kind* that means nothing to the peer itself."""
+        self._takers[kind] = lambda frame, received: taker(frame)
+        self._others.add(kind)
+
+    def post(self, frame: Frame) -> None:
+        """Send *frame* soon, in order."""
+        self._post(frame)
+
+    def tell(self, frame: Frame, *, wait: bool = False) -> bool:
+        """Send *frame* at once, whatever else waits, from any thread; False if there is no room, or nobody to hear it.
+
+        This never blocks, unless it is told to *wait* for room.
+        """
+        data = encode([frame])
+        try:
+            return self.channel.wait_send(data, (), None) if wait else self.channel.send(data)
+        except EndOfChannel:
+            return False
+
+    def hear_out(self) -> None:
+        """Take what the other side, which has ended, said at last to those that `on` named; the rest is too late."""
+        with suppress(EndOfChannel, PeerProtocolError):
+            for _ in range(MAX_LAST):
+                if (received := self.channel.receive()) is None:
+                    break
+                received.close()
+                for frame in self.side.decode(received.data):
+                    if type(frame) in self._others:
+                        self._takers[type(frame)](frame, received)
+
     # What comes in.
 
     def take(self, received: Datagram) -> None:
         """Act on one datagram; takes its fds over. `PeerProtocolError` if it breaks a rule; the fds are closed."""
         try:
-            frames = self.side.decode(received.data)
+            frames = self._decode(received.data)
             if received.fds and len(frames) != 1:
                 raise PeerProtocolError(f"{len(received.fds)} fds came with {len(frames)} frames")
             for frame in frames:
@@ -187,7 +252,9 @@ class Peer(ABC):
             kind, text = self._not_there(frame.target)
             self._post(Failed(frame.call_id, kind, "", text))
             return
-        incoming = Incoming(frame, answer, inbound or self._unattached(answer))
+        if inbound is None and not answer.declared.plain:
+            inbound = self._unattached(answer)
+        incoming = Incoming(frame, answer, inbound)
         if frame.within and (outer := self._calls.get(frame.within)) is not None:
             incoming.depth = outer.depth + 1
         if answer.declared.uploads:
@@ -341,6 +408,14 @@ class Peer(ABC):
             return
         if readable:
             self._post(Attached(frame.generation))
+
+    def _take_trim(self, frame: Trim, received: Datagram) -> None:
+        self._unshare(self.store.trim())
+
+    def trim(self) -> None:
+        """Give memory back, on both sides, that is kept for later."""
+        self._unshare(self.store.trim())
+        self._post(Trim())
 
     def _unshare(self, generations: list[int]) -> None:
         for generation in generations:
@@ -613,7 +688,9 @@ def answers_of(interface: type, behind: object) -> dict[str, Answer]:
 
 def _fitting(frame: Reply | Failed) -> Reply | Failed:
     """Return *frame*, without what the seal refused if that does not fit: it is only advice."""
-    return msgspec.structs.replace(frame, refused=()) if frame.refused and weight(frame) > MAX_INLINE else frame
+    if not frame.refused or weight(frame) <= MAX_INLINE:
+        return frame
+    return msgspec.structs.replace(frame, refused=())
 
 
 def _close(inbound: Inbound | None) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from belljar.host.log_records import ChildLog
 from belljar.host.output import KEPT_LINES, MAX_LINE, MAX_LOGGED, Output
 
 
@@ -18,7 +19,7 @@ from belljar.host.output import KEPT_LINES, MAX_LINE, MAX_LOGGED, Output
 def stream() -> Iterator[tuple[Output, int]]:
     """An output and the write end of its pipe."""
     reader, writer = os.pipe()
-    output = Output(reader, "test.stdout", logging.INFO)
+    output = Output(reader, ChildLog("test"), "stdout", logging.INFO)
     yield output, writer
     output.close()
 
@@ -29,7 +30,7 @@ def test_any_bytes_become_printable_lines(chunks: list[bytes]) -> None:
     """Whatever a child writes, what is kept is few lines of printable text, the same however it was cut."""
     reader, writer = os.pipe()
     os.close(writer)
-    whole, pieces = Output(reader, "whole", logging.DEBUG), Output(reader, "pieces", logging.DEBUG)
+    whole, pieces = (Output(reader, ChildLog("test"), stream, logging.DEBUG) for stream in ("whole", "pieces"))
     whole.feed(b"".join(chunks) + b"\n")
     for chunk in chunks:
         pieces.feed(chunk)
