@@ -653,7 +653,10 @@ class Peer(ABC):
             raise call.error
         self.side.answered(call, answer)
         if type(answer) is Failed:
-            raise self.side.heard(call, answer) from call.broken
+            error = self.side.heard(call, answer)
+            if call.broken is not None:
+                error.__cause__ = call.broken
+            raise error
         assert type(answer) is Reply
         if call.inbound is None:
             if answer.payload is None:

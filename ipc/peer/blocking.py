@@ -70,6 +70,7 @@ class BlockingPeer(Peer):
         self._out: list[Frame] = []
         self._out_size = 0
         self._shut = False
+        self.abandoned: deque[Outgoing] = deque()
 
     # Waiting.
 
@@ -99,7 +100,9 @@ class BlockingPeer(Peer):
                 self._tell_followers()
 
     def _rest(self) -> None:
-        """There is nothing to do but to wait: send what was collected."""
+        """There is nothing to do but to wait: give up what nobody holds any more, and send what was collected."""
+        while self.abandoned:
+            self._give_up(self.abandoned.popleft())
         if self._out:
             self._flush()
         if self.idle is not None and self._executes():
@@ -481,11 +484,12 @@ _OVER = object()
 
 
 class ItemsOut(Iterator[Any]):
-    """The results of a stream that was called. Close it, or read it to its end."""
+    """The results of a stream that was called. Read it to its end, or close it; one that is dropped is given up."""
 
     def __init__(self, peer: BlockingPeer, call: Outgoing) -> None:
         assert call.reader is not None
         self._peer, self._call, self._reader = peer, call, call.reader
+        self._is_closed = False
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -503,13 +507,21 @@ class ItemsOut(Iterator[Any]):
             self._peer._await(call, reader.has_news, end)
         if reader.items:
             return self._peer.next_item(call.call_id, 0, reader, call.declared.item)
-        self._peer._outcome(call)
+        if not self._is_closed:
+            self._is_closed = True
+            self._peer._outcome(call)
         raise StopIteration
 
     def close(self) -> None:
         """Give the stream up if it is not over. Idempotent."""
+        self._is_closed = True
         self._reader.close()
+        self._reader.ended = True
         self._peer._give_up(self._call)
+
+    def __del__(self) -> None:
+        if not self._call.done and not self._is_closed:
+            self._peer.abandoned.append(self._call)  # no more than that: this may be any thread
 
 
 class ItemsIn(Iterator[Any]):

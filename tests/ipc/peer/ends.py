@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -85,6 +85,10 @@ class Works(Protocol):
 
     def other_total(self, count: int) -> int:
         """Let the other side add up what is sent to it."""
+        ...
+
+    def other_first(self) -> int:
+        """Return the first of the other side's `numbers`, and forget the rest."""
         ...
 
     @notify
@@ -167,6 +171,9 @@ class Plain:
     def other_total(self, count: int) -> int:
         return int(self.other.total(iter(range(count))))
 
+    def other_first(self) -> int:
+        return int(next(self.other.numbers(10**9)))
+
     def note(self, text: str) -> None:
         self.notes.append(text)
 
@@ -235,6 +242,9 @@ class Awaiting(Plain):
 
     async def other_total(self, count: int) -> int:  # type: ignore[override]
         return int(await self.other.total(iter(range(count))))
+
+    async def other_first(self) -> int:  # type: ignore[override]
+        return int(await anext(self.other.numbers(10**9)))
 
     async def watched(self, progress: Any, steps: int) -> int:  # type: ignore[override]
         return sum([await progress.at(step) for step in range(steps)])
@@ -343,7 +353,15 @@ class _Direct:
 async def two(engines: str, **fields: Any) -> AsyncGenerator[tuple[Side, Side]]:
     """Yield a host and its child, with calls flowing; *fields* are of the host's `Process`."""
     left_kind, _, right_kind = engines.partition("-")
-    ours, theirs = map(SocketChannel, control_pair())
+    async with AsyncExitStack() as stack:
+        ours, theirs = (stack.enter_context(closing(SocketChannel(sock))) for sock in control_pair())
+        yield await stack.enter_async_context(_talking(ours, theirs, left_kind, right_kind, **fields))
+
+
+@asynccontextmanager
+async def _talking(
+    ours: SocketChannel, theirs: SocketChannel, left_kind: str, right_kind: str, **fields: Any
+) -> AsyncGenerator[tuple[Side, Side]]:
     async with anyio.create_task_group() as tasks:
         right = await (_on_loop if right_kind == "loop" else _in_a_thread)(theirs, tasks)
         left = _of_threads(ours) if left_kind == "threads" else _of_loop(ours, tasks, right_kind == "loop", **fields)
@@ -362,10 +380,8 @@ async def two(engines: str, **fields: Any) -> AsyncGenerator[tuple[Side, Side]]:
             with suppress(OSError):  # a test has done so
                 ours.sock.shutdown(socket.SHUT_RDWR)
             tasks.cancel_scope.cancel()
-    ours.close()
     left.peer.store.close()
     right.peer.store.close()
-    theirs.close()
 
 
 def _of_loop(channel: SocketChannel, tasks: anyio.abc.TaskGroup, concurrent: bool, **fields: Any) -> Side:
