@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from enum import Enum
@@ -12,24 +11,21 @@ from typing import Any, Protocol
 import sniffio
 
 from ..ipc.channel.base import Channel, EndOfChannel
-from ..ipc.errors import ArgumentError, InterfaceMismatch, PeerProtocolError, ResultError
-from ..ipc.frames import Log, LogLevels
-from ..ipc.interface import ArgumentsUnfit, ValueUnfit
+from ..ipc.errors import InterfaceMismatch
+from ..ipc.frames import Frame, Log, LogLevels
 from ..ipc.interface.compare import Sides
 from ..ipc.interface.fitting import misfit
 from ..ipc.messages import Ready
-from ..ipc.peer.asynchronous import AsyncPeer, NotSent
+from ..ipc.peer.asynchronous import AsyncPeer
 from ..ipc.peer.loops import Start, current_loop
 from ..ipc.peer.records import Answers, Outgoing
 from ..ipc.peer.store import Store
 from .calls import HostSide, untyped
 from .config.process_type import Process
 from .ended import Ended
-from .errors import ChildEnded
+from .judge import Judge
 from .log_records import ChildLog, level_number
 from .proxy import Proxy
-
-log = logging.getLogger("belljar.host")
 
 
 class Default(Enum):
@@ -68,7 +64,6 @@ class Conversation:
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._peer: AsyncPeer | None = None
-        self._warned: set[int] = set()
         self._description = b""
 
     def start(self, channel: Channel, targets: Mapping[int, Answers], start_soon: Start, ready: Ready) -> None:
@@ -78,14 +73,15 @@ class Conversation:
         """
         self._description = ready.description
         process = self._owner.process
+        self.judge = Judge(process, self._owner.kill)
         self._peer = AsyncPeer(
             channel,
             HostSide(process.name, self._owner.took_refusals, self.proxy),
             Store(process.max_payload, arena_limit=process.shared_memory),
             targets,
             loop=current_loop(sniffio.current_async_library(), start_soon),
-            broke=self._broke,
-            late=self._late,
+            broke=self.judge.broke,
+            late=self.judge.late,
             explain=self._explain,
             grace=process.cancel_grace,
             concurrent=ready.concurrent,
@@ -146,7 +142,10 @@ class Conversation:
         number = level_number(level)
         if len(logger) > 256:
             raise ValueError("the name of a logger has at most 256 characters")
-        self.ready_peer("set_log_level").post(LogLevels({logger: number}))
+        self._post(LogLevels({logger: number}))
+
+    def _post(self, frame: Frame) -> None:
+        self.ready_peer("set_log_level").post(frame)
 
     async def shut_down(self) -> None:
         """Ask the child to end once it has answered what it was asked before."""
@@ -159,32 +158,10 @@ class Conversation:
             await self._peer.close()
             self._peer.store.close()
 
-    def _broke(self, error: BaseException) -> None:
-        if isinstance(error, PeerProtocolError):
-            self._owner.kill(f"it broke the protocol: {error}")
-
-    def _late(self, call: Outgoing) -> None:
-        process = self._owner.process
-        text = f"it did not end {call.declared.name!r}, which was given up, within {process.cancel_grace:g} s"
-        if process.unresponsive == "kill":
-            self._owner.kill(text)
-        elif call.call_id not in self._warned:
-            self._warned.add(call.call_id)
-            log.warning("%s: %s", process.name, text)
-
     async def _explain(self, method: str, error: Exception) -> Exception:
         """Return what the caller of *method* gets to see of *error*."""
-        if isinstance(error, EndOfChannel):
-            ended, name = await self._owner.hung_up(), self._owner.process.name
-            if isinstance(error, NotSent):
-                return ChildEnded(f"could not call {method!r}: {name} has ended: {ended}", ended)
-            return ChildEnded(f"{name} ended during {method!r}: {ended}", ended)
-        if isinstance(error, ArgumentsUnfit):
-            return ArgumentError(f"could not call {method!r}: {error}")
-        if isinstance(error, ValueUnfit):
-            return ResultError(f"the result of {method!r} does not fit: {error}")
-        self._broke(error)
-        return error
+        ended = await self._owner.hung_up() if isinstance(error, EndOfChannel) else None
+        return self.judge.explain(method, error, ended)
 
 
 def chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[tuple[tuple[Any, ...], ...]]:
