@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .ipc.interface.markers import notify as notify
     from .ipc.interface.markers import raises as raises
     from .ipc.memory.buffer import Buffer as Buffer
+    from .ipc.memory.buffer import SealedBuffer as SealedBuffer
     from .ipc.memory.buffer import SharedBuffer as SharedBuffer
     from .ipc.peer.blocking import Cancelled as Cancelled
     from .ipc.stage import Stage as Stage
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from .sandbox.policy import Policy as Policy
     from .sandbox.probe import probe as probe
     from .sandbox.protection import Protection as Protection
+    from .testing import MemoryHost as MemoryHost
 
 __version__ = "0.1.0"
 
@@ -80,6 +82,7 @@ _HOMES = {
     "LaunchError": "host.errors",
     "Layer": "sandbox.layers",
     "Limits": "sandbox.policy",
+    "MemoryHost": "testing",
     "PeerProtocolError": "ipc.errors",
     "PlanError": "host.errors",
     "Policy": "sandbox.policy",
@@ -91,6 +94,7 @@ _HOMES = {
     "RemoteError": "ipc.errors",
     "ResultError": "ipc.errors",
     "SandboxError": "sandbox.errors",
+    "SealedBuffer": "ipc.memory.buffer",
     "ServiceError": "ipc.errors",
     "ServiceRefused": "ipc.errors",
     "SharedBuffer": "ipc.memory.buffer",
@@ -133,6 +137,7 @@ __all__ = [
     "LaunchError",
     "Layer",
     "Limits",
+    "MemoryHost",
     "PeerProtocolError",
     "PlanError",
     "Policy",
@@ -144,6 +149,7 @@ __all__ = [
     "RemoteError",
     "ResultError",
     "SandboxError",
+    "SealedBuffer",
     "ServiceError",
     "ServiceRefused",
     "SharedBuffer",

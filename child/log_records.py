@@ -3,8 +3,8 @@
 A handler at the root, from early init on. To log never waits, neither for the host nor for another thread's record, and
 never fails. What finds no room, or comes before the child is ready, is kept until the child waits for its host anyway.
 What is too much (`belljar.ipc.allowance`), cannot be made into text, or was logged while a record of the same thread is
-on its way is dropped, and the next record says how many were. (``logging`` itself costs nothing here: ``concurrent.futures``, which
-is warmed for all children, has loaded it.)
+on its way is dropped, and the host is told how many were. (To import ``logging`` costs nothing here: all children have
+it already, from ``concurrent.futures``, which is warmed for them.)
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 import threading
+from collections import deque
 
 import msgspec
 
@@ -34,7 +35,7 @@ class LogRecords(logging.Handler):
         super().__init__()
         self._refused = refused
         self._peer: Peer | None = None
-        self._kept: list[Log] = []
+        self._kept: deque[Log] = deque()
         self._dropped = 0
         self._allowance = Allowance(LOG_BURST, LOG_RATE)
         self._passing = threading.Lock()
@@ -69,39 +70,43 @@ class LogRecords(logging.Handler):
                 frame = msgspec.structs.replace(frame, dropped=self._dropped)
             if not self._allowance.take(log_size(frame)) or not self._sent(frame):
                 self._dropped += 1
-                if self._peer is not None:
-                    self._peer.idle = self.drain
             else:
                 self._dropped -= frame.dropped
 
     def _sent(self, frame: Log) -> bool:
-        if self._peer is not None and not self._kept and self._peer.tell(frame):
+        """Send *frame* or keep it; False if neither can be."""
+        if self._peer is not None and self._send_kept(self._peer) and self._peer.tell(frame):
             return True
         if len(self._kept) >= MAX_KEPT:
             return False
         self._kept.append(frame)
-        if self._peer is not None:
-            self._peer.idle = self.drain
         return True
+
+    def _send_kept(self, peer: Peer) -> bool:
+        """Send what was kept, as far as there is room; return whether that was all."""
+        while self._kept and peer.tell(self._kept[0]):
+            self._kept.popleft()
+        return not self._kept
 
     def flow(self, peer: Peer) -> None:
         """The host listens from now on, over *peer*."""
         self._peer = peer
-        peer.idle = self.drain
 
-    def drain(self) -> None:
-        """Send what was kept, and wait for room for it. Call it in a thread that has nothing else to do."""
-        if self._peer is not None:
-            self._peer.idle = None
-        while self._kept and self._peer is not None:
+    def drain(self, *, wait: bool) -> None:
+        """Send what was kept, and with *wait* all of it; that is for a thread that has nothing else to do."""
+        peer = self._peer
+        if peer is None or not (self._kept or self._dropped):
+            return
+        while True:
             with self._passing:
-                kept, self._kept = self._kept, []
-            for frame in kept:
-                self._peer.tell(frame, wait=True)
-        if self._dropped and self._peer is not None:
-            with self._passing:
-                if self._peer.tell(Log("", 0, "", 0.0, dropped=self._dropped)):
-                    self._dropped = 0
+                if self._send_kept(peer) or not wait:
+                    break
+                frame = self._kept.popleft()
+            if not peer.tell(frame, wait=True):  # the host is gone
+                return
+        with self._passing:
+            if self._dropped and peer.tell(Log("", 0, "", 0.0, dropped=self._dropped)):
+                self._dropped = 0
 
     def print_kept(self) -> None:
         """The child will not be ready: write what was kept to stderr, so that it is not lost."""

@@ -84,7 +84,7 @@ class ChildOnLoop(AsyncPeer):
         if threading.get_ident() == self._thread:
             self._readable()
         call = current_call()
-        if call is not None and call.cancelled:
+        if self.ended is not None or (call is not None and call.cancelled):
             raise Cancelled
 
     def _is_over(self, error: BaseException) -> None:
@@ -113,6 +113,8 @@ class ChildOnLoop(AsyncPeer):
             return  # that is its answer, as in a child without loop, and no end of the loop
         finally:
             self._under_way.discard(incoming)
+            if self.idle is not None:
+                self.idle()
             self._end_if_idle()
 
 

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
 
 from ..ipc.channel.base import Channel, EndOfChannel
@@ -25,7 +26,8 @@ from ..ipc.frames import LogLevels
 from ..ipc.interface.adapters import load_adapters
 from ..ipc.interface.fitting import pack
 from ..ipc.messages import (
-    VERSION,
+    HIGHEST,
+    LOWEST,
     Configure,
     Hello,
     Listening,
@@ -57,11 +59,10 @@ from .refused import RefusedImports
 from .services import Services, offer
 from .step import CHANNEL_ZMQ, StepError, handed, scene
 
-P = TypeVar("P", BlockingChild, "ChildOnLoop")
-
-
 if TYPE_CHECKING:
     from .on_loop import ChildOnLoop
+
+P = TypeVar("P", bound="BlockingChild | ChildOnLoop")
 
 
 class StageError(Exception):
@@ -156,7 +157,7 @@ class Child:
         if scene.loop is None:
             peer = self.get_ready(make_peer, configuration)
             peer.serve()
-            peer.channel.close()
+            self.leave(peer)
         else:
             scene.loop.run_until_complete(self._serve_on_loop(configuration))
 
@@ -165,6 +166,11 @@ class Child:
 
         peer = self.get_ready(make_peer, configuration)
         await peer.serve()
+        self.leave(peer)
+
+    def leave(self, peer: BlockingChild | ChildOnLoop) -> None:
+        """Send what is still to be sent, and hang up."""
+        self.log.drain(wait=True)
         peer.channel.close()
 
     def get_ready(self, make: Callable[..., P], configuration: Configure) -> P:
@@ -173,8 +179,10 @@ class Child:
         channel: Channel = handed(CHANNEL_ZMQ) if configuration.endpoint else SocketChannel(self.link.sock)
         services.peer = peer = make(channel, self.methods, self.refused, services, configuration.max_payload)
         peer.on(LogLevels, set_levels)
+        peer.idle = partial(self.log.drain, wait=scene.loop is None)
         self.ready()
         self.log.flow(peer)
+        self.log.drain(wait=True)
         return peer
 
     @contextmanager
@@ -215,7 +223,7 @@ class Child:
 
     def say_hello(self) -> None:
         """Stage 4: only the credentials that the kernel adds count; the pid in it is for the logs."""
-        self.link.send(Hello(VERSION, os.getpid(), self.took))
+        self.link.send(Hello(LOWEST, HIGHEST, os.getpid(), self.took))
 
     def await_configuration(self) -> tuple[Configure, Datagram]:
         """Stage 5: the host has believed the hello and says what to do, and which pid this process has outside."""
@@ -223,6 +231,10 @@ class Child:
             message, received = self.link.receive()
             if not isinstance(message, Configure):
                 raise PeerProtocolError(f"the host sent {type(message).__name__} instead of a configuration")
+            if not LOWEST <= message.version <= HIGHEST:
+                raise PeerProtocolError(
+                    f"the host chose version {message.version} of the protocol, which was not offered"
+                )
             os.environ["BELLJAR_OUTER_PID"] = str(message.outer_pid)
             return message, received
 

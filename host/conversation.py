@@ -12,19 +12,21 @@ import sniffio
 
 from ..ipc.channel.base import Channel, EndOfChannel
 from ..ipc.errors import InterfaceMismatch
-from ..ipc.frames import Frame, Log, LogLevels
+from ..ipc.frames import Log
 from ..ipc.interface.compare import Sides
 from ..ipc.interface.fitting import misfit
+from ..ipc.memory.buffer import SharedBuffer
 from ..ipc.messages import Ready
 from ..ipc.peer.asynchronous import AsyncPeer
+from ..ipc.peer.base import Peer
 from ..ipc.peer.loops import Start, current_loop
-from ..ipc.peer.records import Answers, Outgoing
+from ..ipc.peer.records import Answers, Outgoing, PeerUse
 from ..ipc.peer.store import Store
 from .calls import HostSide, untyped
 from .config.process_type import Process
 from .ended import Ended
 from .judge import Judge
-from .log_records import ChildLog, level_number
+from .log_records import ChildLog, levels
 from .proxy import Proxy
 
 
@@ -95,6 +97,27 @@ class Conversation:
             raise RuntimeError(f"could not call {method!r}: the child is not ready; enter the host with 'async with'")
         return self._peer
 
+    @property
+    def peer(self) -> Peer | None:
+        """What calls go through, of whatever kind; None before the child is ready."""
+        return self._peer
+
+    @property
+    def use(self) -> PeerUse | None:
+        """What was said so far; None before the child is ready."""
+        return self.peer.use if self.peer is not None else None
+
+    def reserve(self, length: int) -> SharedBuffer | None:
+        """See `ProcessHost.reserve`."""
+        if self.peer is None:
+            raise RuntimeError("could not reserve memory: the child is not ready")
+        return self.peer.reserve(length)
+
+    def trim(self) -> None:
+        """See `ProcessHost.trim`."""
+        if self.peer is not None:
+            self.peer.trim()
+
     async def call(self, method: str, arguments: tuple[Any, ...], returns: Any, timeout: float | Default | None) -> Any:
         """See `ProcessHost.call`."""
         return await self.ready_peer(method).call(0, untyped(method, returns), arguments, self._seconds(timeout))
@@ -139,13 +162,10 @@ class Conversation:
 
     def set_log_level(self, level: int | str, logger: str) -> None:
         """See `ProcessHost.set_log_level`."""
-        number = level_number(level)
-        if len(logger) > 256:
-            raise ValueError("the name of a logger has at most 256 characters")
-        self._post(LogLevels({logger: number}))
-
-    def _post(self, frame: Frame) -> None:
-        self.ready_peer("set_log_level").post(frame)
+        frame = levels(level, logger)
+        if self.peer is None:
+            raise RuntimeError("could not set a level: the child is not ready")
+        self.peer.post(frame)
 
     async def shut_down(self) -> None:
         """Ask the child to end once it has answered what it was asked before."""

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..ipc.channel.base import Channel
-from ..ipc.frames import Frame, Log
+from ..ipc.frames import Log
 from ..ipc.messages import Ready
 from ..ipc.peer.loops import Start
 from ..ipc.peer.records import Answers
@@ -28,7 +28,7 @@ MAX_RECORDS = 1024
 
 
 class HandedOver(Conversation):
-    """Calls in both directions, made and answered by threads. From `start` on there are a ``shared`` peer and a ``pump``.
+    """Calls in both directions, made and answered by threads. From `start` on there are ``shared`` and ``pump``.
 
     Attributes:
         over: Set when the channel is at its end, or is to be brought there.
@@ -36,6 +36,7 @@ class HandedOver(Conversation):
 
     shared: SharedPeer
     pump: Pump
+    _is_ready = False
 
     def __init__(self, owner: Owner, make_proxy: Callable[[type, int], object]) -> None:
         super().__init__(owner)
@@ -62,10 +63,13 @@ class HandedOver(Conversation):
             rouse=lambda: self.pump.rouse(),
         )
         self.shared.on(Log, self._record)
+        self._is_ready = True
         self.pump = Pump(self.shared, f"belljar {process.name} pump")
 
-    def _post(self, frame: Frame) -> None:
-        self.shared.post(frame)
+    @property
+    def peer(self) -> SharedPeer | None:
+        """See `Conversation.peer`."""
+        return self.shared if self._is_ready else None
 
     async def shut_down(self) -> None:
         """See `Conversation.shut_down`."""
@@ -73,7 +77,7 @@ class HandedOver(Conversation):
 
     async def close(self) -> None:
         """End all calls. The child has ended, so the threads that are in the channel leave it at once."""
-        if hasattr(self, "shared"):
+        if self._is_ready:
             self.shared.close()
             self._log()
 

@@ -16,7 +16,7 @@ import textwrap
 import time
 
 from ..ipc.allowance import LOG_BURST, LOG_RATE, Allowance, log_size
-from ..ipc.frames import Log
+from ..ipc.frames import Log, LogLevels
 from .config.place import printable
 
 ROOT = "belljar.child"
@@ -112,6 +112,13 @@ def initial_level(process_name: str, level: str) -> int:
     if level == "host":
         return min(logging.getLogger(f"{ROOT}.{process_name}").getEffectiveLevel(), 100)
     return level_number(level)
+
+
+def levels(level: int | str, logger: str) -> LogLevels:
+    """Return the frame that sets the *level* of a *logger*. `ValueError` if there is no such level."""
+    if len(logger) > 256:
+        raise ValueError("the name of a logger has at most 256 characters")
+    return LogLevels({logger: level_number(level)})
 
 
 def level_number(level: int | str) -> int:

@@ -25,7 +25,7 @@ from ..ipc import datagram, pidfds
 from ..ipc.channel.base import Channel, EndOfChannel
 from ..ipc.channel.over_socket import SocketChannel
 from ..ipc.errors import HelloError, PeerProtocolError
-from ..ipc.hello import Expected, Facts, judge_hello, judge_sender
+from ..ipc.hello import Expected, Facts, choose_version, judge_hello, judge_sender
 from ..ipc.interface import ValueUnfit
 from ..ipc.interface.fitting import unpack
 from ..ipc.messages import (
@@ -215,6 +215,7 @@ class Launching:
             self.sender = sender
             self.connection.trust_only(sender.sender_pid)
             hello = judge_hello(facts)
+            self.version = choose_version(hello)
         self.timeline |= hello.took
         return hello
 
@@ -254,6 +255,7 @@ class Launching:
             if self.meeting is not None:
                 self.meeting.open(self.sender)
             message = Configure(
+                version=self.version,
                 outer_pid=self.connection.sender_pid,
                 bpf=bind_pid(self.bpf, self.connection.sender_pid),
                 listener=self._awaits_listener(),

@@ -24,8 +24,9 @@ from typing import Any, NoReturn, Self, TypeVar, cast
 
 from ..ipc.channel.base import EndOfChannel
 from ..ipc.interface import Declared, declared
+from ..ipc.memory.buffer import SharedBuffer
 from ..ipc.peer.asynchronous import EXPLAINED
-from ..ipc.peer.records import Outgoing
+from ..ipc.peer.records import Outgoing, PeerUse
 from ..ipc.peer.shared import SharedPeer
 from .calls import untyped
 from .config.process_type import Process
@@ -138,7 +139,7 @@ class SyncHost:
         return self.invoke(0, untyped(method, returns), arguments, self._seconds(timeout))
 
     def proxy(self, interface: Callable[..., T], *, timeout: float | Default | None = DEFAULT) -> T:
-        """Return an object with the methods of *interface*, which declares them with ``def``. See `ProcessHost.proxy`."""
+        """Return an object with the methods of *interface*, declared with ``def``. See `ProcessHost.proxy`."""
         self.check(cast(type, interface))
         return cast(T, SyncProxy(self, cast(type, interface), 0, self._seconds(timeout)))
 
@@ -173,7 +174,7 @@ class SyncHost:
                     self._calls.shared.give_up(call)
 
     def invoke(self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None) -> Any:
-        """Call *method* of *target*, with arguments that fit it. A stream is called when its first item is asked for."""
+        """Call *method* of *target*, with arguments that fit it; a stream, when its first item is asked for."""
         calls = self._calls or self._not_ready(method)
         if method.kind == "stream":
             return self._stream(target, method, arguments, timeout)
@@ -232,8 +233,21 @@ class SyncHost:
         return self._calls.judge.explain(method.name, error, ended)
 
     def set_log_level(self, level: int | str, logger: str = "") -> None:
-        """See `ProcessHost.set_log_level`."""
+        """Set the level of a *logger* of the child. See `ProcessHost.set_log_level`."""
         self.host.set_log_level(level, logger)
+
+    @property
+    def use(self) -> PeerUse | None:
+        """See `ProcessHost.use`."""
+        return self.host.use
+
+    def reserve(self, length: int) -> SharedBuffer | None:
+        """See `ProcessHost.reserve`."""
+        return self.host.reserve(length)
+
+    def trim(self) -> None:
+        """See `ProcessHost.trim`."""
+        self.host.trim()
 
     # Its end.
 

@@ -144,6 +144,11 @@ class AsyncPeer(Peer):
             self._loop.unwatch(self._watched)
             self._watched = None
 
+    @property
+    def queued(self) -> int:
+        """Bytes that wait for room in the channel."""
+        return self._queued
+
     async def close(self) -> None:
         """End all tasks; the channel stays open."""
         if self.ended is None:
@@ -171,11 +176,11 @@ class AsyncPeer(Peer):
                 if received is None:
                     break
                 self.take(received)
-                if self._says_so_again and not self._calls:
-                    break
                 if self._notices > MAX_NOTICES:
                     self._is_paused = True
                     self._unwatch()
+                    break
+                if self._says_so_again and not self._calls:
                     break
             else:
                 self._loop.soon(self._readable)
@@ -186,8 +191,6 @@ class AsyncPeer(Peer):
             self._drain()
         while self.abandoned:
             self._give_up(self.abandoned.popleft())
-        if self.idle is not None:
-            self.idle()
 
     def _has_ended(self) -> bool:
         return self.ended is not None

@@ -34,6 +34,7 @@ from ..frames import (
     Release,
     Reply,
     Share,
+    Trim,
     Unshare,
     encode,
     weight,
@@ -42,9 +43,10 @@ from ..interface.codec import Codec
 from ..interface.declared import Declared, declared
 from ..interface.errors import ArgumentsUnfit
 from ..memory.arena import Arena
+from ..memory.buffer import SharedBuffer
 from ..messages import MAX_INLINE, shorten
 from .attachments import Inbound, Outbound, TooMuch
-from .records import MAX_DEPTH, MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, Reader, Writer, window_of
+from .records import MAX_DEPTH, MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, PeerUse, Reader, Writer, window_of
 from .store import Store, TooLarge
 
 Encoded: TypeAlias = tuple[bytes | None, Outbound | None]
@@ -93,10 +95,11 @@ class Side(Protocol):
 
 
 class Peer(ABC):
-    """One of two equals. Owns *channel* and *store*; the subclasses wait."""
+    """One of two equals. Owns *channel* and *store*; the subclasses wait.
 
-    idle: Callable[[], None] | None = None
-    """Called once there is nothing to do but to wait, in the thread that reads."""
+    Attributes:
+        idle: Called where a child that answers calls has nothing else to do.
+    """
 
     gradually = False
     """Whether large buffers are copied by and by, so that others can run in between."""
@@ -104,9 +107,11 @@ class Peer(ABC):
     def __init__(self, channel: Channel, side: Side, store: Store, offers: Mapping[int, Answers]) -> None:
         self.channel = channel
         self.side = side
+        self._decode = side.decode
         self.store = store
         store.share = self.share
         self.ended: BaseException | None = None
+        self.idle: Callable[[], None] | None = None
         self._targets: dict[int, Answers] = dict(offers)
         self._target_numbers = itertools.count(1024)
         self._call_numbers = itertools.count(1)
@@ -129,7 +134,26 @@ class Peer(ABC):
             Unshare: self._take_unshare,
             Attached: self._take_attached,
             Share: self._take_share,
+            Trim: self._take_trim,
         }
+
+    @property
+    def queued(self) -> int:
+        """Bytes that wait for room in the channel."""
+        return 0
+
+    @property
+    def use(self) -> PeerUse:
+        """What this peer has done and does now."""
+        return PeerUse(
+            calls=self._newest_call,
+            under_way=len(self._calls),
+            given_up=len(self._given_up),
+            asked=self._last_call,
+            answering=len(self._answering),
+            queued=self.queued,
+            memory=self.store.use,
+        )
 
     # What the engines do.
 
@@ -176,7 +200,7 @@ class Peer(ABC):
             return False
 
     def hear_out(self) -> None:
-        """Take what the other side, which has ended, said at last to those that `on` named. For the rest it is too late."""
+        """Take what the other side, which has ended, said at last to those that `on` named; the rest is too late."""
         with suppress(EndOfChannel, PeerProtocolError):
             for _ in range(MAX_LAST):
                 if (received := self.channel.receive()) is None:
@@ -191,7 +215,7 @@ class Peer(ABC):
     def take(self, received: Datagram) -> None:
         """Act on one datagram; takes its fds over. `PeerProtocolError` if it breaks a rule; the fds are closed."""
         try:
-            frames = self.side.decode(received.data)
+            frames = self._decode(received.data)
             if received.fds and len(frames) != 1:
                 raise PeerProtocolError(f"{len(received.fds)} fds came with {len(frames)} frames")
             for frame in frames:
@@ -229,7 +253,9 @@ class Peer(ABC):
             kind, text = self._not_there(frame.target)
             self._post(Failed(frame.call_id, kind, "", text))
             return
-        incoming = Incoming(frame, answer, inbound or self._unattached(answer))
+        if inbound is None and not answer.declared.plain:
+            inbound = self._unattached(answer)
+        incoming = Incoming(frame, answer, inbound)
         if frame.within and (outer := self._calls.get(frame.within)) is not None:
             incoming.depth = outer.depth + 1
         if answer.declared.uploads:
@@ -383,6 +409,18 @@ class Peer(ABC):
             return
         if readable:
             self._post(Attached(frame.generation))
+
+    def _take_trim(self, frame: Trim, received: Datagram) -> None:
+        self._unshare(self.store.trim())
+
+    def reserve(self, length: int) -> SharedBuffer | None:
+        """See `Store.reserve`."""
+        return self.store.reserve(length)
+
+    def trim(self) -> None:
+        """Give memory back, on both sides, that is kept for later."""
+        self._unshare(self.store.trim())
+        self._post(Trim())
 
     def _unshare(self, generations: list[int]) -> None:
         for generation in generations:
@@ -652,7 +690,9 @@ def answers_of(interface: type, behind: object) -> dict[str, Answer]:
 
 def _fitting(frame: Reply | Failed) -> Reply | Failed:
     """Return *frame*, without what the seal refused if that does not fit: it is only advice."""
-    return msgspec.structs.replace(frame, refused=()) if frame.refused and weight(frame) > MAX_INLINE else frame
+    if not frame.refused or weight(frame) <= MAX_INLINE:
+        return frame
+    return msgspec.structs.replace(frame, refused=())
 
 
 def _close(inbound: Inbound | None) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
 from typing import Any
 
@@ -54,6 +54,9 @@ class Cancelled(BaseException):
 
 class BlockingPeer(Peer):
     """A peer for threads. With *executor*, calls are answered by the thread that runs `serve` and by no other."""
+
+    _unsent: Sized = ()
+    """What waits for room, if anything can."""
 
     def __init__(
         self, channel: Channel, side: Side, store: Store, offers: Mapping[int, Answers], *, executor: bool
@@ -134,9 +137,11 @@ class BlockingPeer(Peer):
         return self._executor is None or threading.get_ident() == self._executor
 
     def checkpoint(self) -> None:
-        """Look at what has come. Raises `Cancelled` if the caller of the call that runs has given up."""
+        """Look at what has come. Raises `Cancelled` if the caller of the call that runs has given up, or is gone."""
         if self._executes():
             self._take_what_came()
+            if self.ended is not None:
+                raise Cancelled
         self._check_cancelled()
 
     def _take_what_came(self) -> None:
@@ -181,9 +186,10 @@ class BlockingPeer(Peer):
     def _next(self) -> Incoming | None:
         """Return the call to answer now: the oldest, or within another call the oldest one that belongs there."""
         if not self._running or self._executor is None:
-            with suppress(IndexError):  # another thread took it
+            try:
                 return self._todo.popleft()
-            return None
+            except IndexError:  # another thread took it
+                return None
         within = self._running[-1].asks
         for incoming in self._todo:
             if within and incoming.frame.within == within:
@@ -456,20 +462,25 @@ class BlockingPeer(Peer):
         """Send one datagram."""
         fds = outbound.fds if outbound is not None else ()
         try:
-            releases = self.store.releases()
-            if releases and outbound is None and fit([*releases, *frames]):
-                frames = [*releases, *frames]
-            else:
-                for release in releases:
-                    self._send([release], None)
-            self._transmit(encode(frames), fds)
+            if releases := self.store.releases():
+                if outbound is None and fit([*releases, *frames]):
+                    frames = [*releases, *frames]
+                else:
+                    for release in releases:
+                        self._send([release], None)
+            data = encode(frames)
+            if self._unsent or not self.channel.send(data, fds):
+                self._send_slowly(data, fds)
         except EndOfChannel as error:
-            self.end(error)
+            self._cannot_send(error)
         finally:
             if outbound is not None:
                 outbound.sent()
 
-    def _transmit(self, data: bytes, fds: Sequence[int]) -> None:
+    def _cannot_send(self, error: EndOfChannel) -> None:
+        self.end(error)
+
+    def _send_slowly(self, data: bytes, fds: Sequence[int]) -> None:
         self.channel.wait_send(data, fds, None)
 
 

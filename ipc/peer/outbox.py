@@ -15,6 +15,7 @@ class Outbox:
     """The datagrams that wait for room in *channel*. Owns their fds. For one thread at a time.
 
     Attributes:
+        waiting: They, with their fds.
         size: Bytes that wait. An fd counts as much as a datagram.
         put: How many datagrams had to wait so far.
         sent: How many of them do no longer.
@@ -22,11 +23,8 @@ class Outbox:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._waiting: deque[tuple[bytes, list[int]]] = deque()
+        self.waiting: deque[tuple[bytes, list[int]]] = deque()
         self.size = self.put = self.sent = 0
-
-    def __len__(self) -> int:
-        return len(self._waiting)
 
     def send(self, data: bytes, fds: Sequence[int]) -> bool:
         """Send *data*, after all that waits; return whether it is sent already. The caller keeps *fds*.
@@ -35,28 +33,28 @@ class Outbox:
             EndOfChannel: nobody will read it.
             OSError: *fds* cannot be kept, or be sent.
         """
-        if not self._waiting and self._channel.send(data, fds):
+        if not self.waiting and self._channel.send(data, fds):
             return True
-        self._waiting.append((data, _duplicated(fds)))
+        self.waiting.append((data, _duplicated(fds)))
         self.size += _weight(data, fds)
         self.put += 1
         return False
 
     def drain(self) -> None:
         """Send what there is room for. `EndOfChannel`."""
-        while self._waiting:
-            data, fds = self._waiting[0]
+        while self.waiting:
+            data, fds = self.waiting[0]
             if not self._channel.send(data, fds):
                 return
             self._drop_first()
 
     def clear(self) -> None:
         """Drop all. Idempotent."""
-        while self._waiting:
+        while self.waiting:
             self._drop_first()
 
     def _drop_first(self) -> None:
-        data, fds = self._waiting.popleft()
+        data, fds = self.waiting.popleft()
         self.size -= _weight(data, fds)
         self.sent += 1
         close_all(fds)

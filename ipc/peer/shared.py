@@ -21,6 +21,7 @@ from ..errors import CallTimeout, PeerProtocolError
 from ..frames import Frame
 from ..interface.codec import Codec
 from ..interface.declared import Declared
+from ..memory.buffer import SharedBuffer
 from .asynchronous import MAX_QUEUED, MAX_UNREAD, NotSent
 from .attachments import Outbound
 from .base import Encoded, Side
@@ -61,6 +62,7 @@ class SharedPeer(BlockingPeer):
         self._stack = _Stack()
         self._guard = threading.RLock()
         self._outbox = Outbox(channel)
+        self._unsent = self._outbox.waiting
         self._over, self._gave_up, self._rouse = over, gave_up, rouse
         self._fds = channel.fileno(), channel.writable_fd
         self._is_closed = False
@@ -86,24 +88,20 @@ class SharedPeer(BlockingPeer):
         *,
         many: bool = False,
     ) -> Outgoing:
-        end = None if timeout is None else time.monotonic() + timeout
-        while (call := self._try_to_send(target, method, arguments, timeout, many)) is None:
-            self._await_room(method, timeout, end)
-        call.deadline = end
-        if self._outbox:
+        began = time.monotonic()
+        while True:
+            with self._guard:  # calls are sent in the order of their numbers
+                if self.ended is not None:
+                    raise NotSent from self.ended
+                if len(self._calls) + len(self._given_up) < MAX_UNDER_WAY and self._outbox.size <= MAX_QUEUED:
+                    call = super()._send_call(target, method, arguments, timeout, many=many)
+                    break
+            self._await_room(method, began, timeout)
+        if self._unsent:
             last = self._outbox.put
-            self._await(call, lambda: self._outbox.sent >= last or call.done, end)
+            call.deadline = None if timeout is None else began + timeout
+            self._await(call, lambda: self._outbox.sent >= last or call.done, call.deadline)
         return call
-
-    def _try_to_send(
-        self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None, many: bool
-    ) -> Outgoing | None:
-        with self._guard:  # calls are sent in the order of their numbers
-            if self.ended is not None:
-                raise NotSent from self.ended
-            if not self._has_room():
-                return None
-            return super()._send_call(target, method, arguments, timeout, many=many)
 
     def _await(self, call: Outgoing, done: Callable[[], Any], end: float | None) -> None:
         if call.uploads:
@@ -113,19 +111,19 @@ class SharedPeer(BlockingPeer):
     def notify(self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None = None) -> None:
         """Tell *target* something, without an answer. `CallTimeout` if there is no room for it for so long."""
         if not self._has_room():
-            self._await_room(method, timeout, None if timeout is None else time.monotonic() + timeout)
+            self._await_room(method, time.monotonic(), timeout)
         with self._guard:
             if self.ended is not None:
                 raise NotSent from self.ended
             super().notify(target, method, arguments)
 
     def _has_room(self) -> bool:
-        if self._outbox.size > MAX_QUEUED:
-            return self.ended is not None
-        return len(self._calls) + len(self._given_up) < MAX_UNDER_WAY
+        if self.ended is not None:
+            return True
+        return len(self._calls) + len(self._given_up) < MAX_UNDER_WAY and self._outbox.size <= MAX_QUEUED
 
-    def _await_room(self, method: Declared, timeout: float | None, end: float | None) -> None:
-        if not self._wait(self._has_room, end):
+    def _await_room(self, method: Declared, began: float, timeout: float | None) -> None:
+        if not self._wait(self._has_room, None if timeout is None else began + timeout):
             raise CallTimeout(f"{method.name!r} could not be sent within {timeout:g} s: the child does not keep up")
 
     def _give_up(self, call: Outgoing) -> None:
@@ -133,6 +131,21 @@ class SharedPeer(BlockingPeer):
             with self._guard:
                 super()._give_up(call)
             self._gave_up()
+
+    def reserve(self, length: int) -> SharedBuffer | None:
+        """See `Peer.reserve`."""
+        with self._guard:
+            return super().reserve(length)
+
+    def trim(self) -> None:
+        """See `Peer.trim`."""
+        with self._guard:
+            super().trim()
+
+    @property
+    def queued(self) -> int:
+        """See `Peer.queued`."""
+        return self._outbox.size
 
     def late(self, grace: float, *, concurrent: bool) -> Outgoing | None:
         """See `Peer.overdue`."""
@@ -183,7 +196,7 @@ class SharedPeer(BlockingPeer):
             return found
 
     def _may_produce(self, producer: Producer) -> bool:
-        if self._outbox:
+        if self._unsent:
             return False
         if producer.incoming is not None:
             return not self._running
@@ -215,14 +228,14 @@ class SharedPeer(BlockingPeer):
     # Reading and writing.
 
     def _read(self, end: float | None) -> None:
-        if self._outbox:
+        if self._unsent:
             self._await_channel(end, select.POLLIN)
             end = 0.0
         if self.ended is None:  # else the channel may be closed
             super()._read(end)
 
     def _follow(self, done: Callable[[], Any], end: float | None) -> None:
-        if self._outbox:
+        if self._unsent:
             self._await_channel(end, 0)  # who reads may not know of it
         else:
             super()._follow(done, end)
@@ -238,7 +251,7 @@ class SharedPeer(BlockingPeer):
     def awaited(self, news: int = select.POLLIN) -> dict[int, int]:
         """Return the fds that tell of *news* and of room, if room is needed, with what to poll(2) them for."""
         read_fd, write_fd = self._fds
-        if not self._outbox:
+        if not self._unsent:
             return {read_fd: news}
         if write_fd is None:
             return {read_fd: select.POLLIN}
@@ -264,21 +277,23 @@ class SharedPeer(BlockingPeer):
 
     def _post(self, frame: Frame, outbound: Outbound | None = None) -> None:
         with self._guard:
-            self._send([frame], outbound)
+            if self.ended is None:  # else the channel may be closed
+                self._send([frame], outbound)
+            elif outbound is not None:
+                outbound.sent()
 
-    def _transmit(self, data: bytes, fds: Sequence[int]) -> None:
-        """Send, or leave it to who waits next. What the other side said before it ended can still be read."""
-        try:
-            if self.ended is not None or self._outbox.send(data, fds):
-                return
-        except EndOfChannel:
-            return
+    def _send_slowly(self, data: bytes, fds: Sequence[int]) -> None:
+        """Leave it to who waits next."""
+        self._outbox.send(data, fds)
         if self._outbox.size > MAX_UNREAD:
             self.end(PeerProtocolError("it does not read what it asks for"))
         self._rouse()
 
+    def _cannot_send(self, error: EndOfChannel) -> None:
+        """What the other side said before it ended can still be read; whoever reads will meet the end."""
+
     def _drain(self) -> None:
-        if self._outbox:
+        if self._unsent:
             with self._guard:
                 try:
                     self._outbox.drain()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -52,7 +53,7 @@ def test_a_host_that_does_not_read_blocks_nobody(ends: tuple[SocketChannel, Sock
     for number in range(1, MAX_KEPT + 1000):
         logger.warning("%d", number)
     came = received(ends[0])
-    thread = threading.Thread(target=records.drain)  # waits for room
+    thread = threading.Thread(target=partial(records.drain, wait=True))
     thread.start()
     while thread.is_alive():
         came += received(ends[0])

@@ -102,7 +102,7 @@ ABUSES: dict[str, Callable[[], object]] = {
     "a frame without its array": lambda: send(encode([Cancel(1)])[1:]),
     "too many frames": lambda: say(*[Release(1, (0,))] * (MAX_FRAMES + 1)),
     "text that is not UTF-8": lambda: send(b"\x91\x95\xa5reply\x01\xc4\x01\xc0\x90\x91\xa2\xc3\x28"),
-    "second hello": lambda: send(messages.encode(messages.Hello(messages.VERSION, 1))),
+    "second hello": lambda: send(messages.encode(messages.Hello(messages.LOWEST, messages.HIGHEST, 1))),
     "second seal": lambda: send(messages.encode(messages.Sealed({}))),
     "second ready": lambda: send(messages.encode(messages.Ready((), {}))),
     "shutdown of the host": lambda: say(Shutdown()),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from belljar.child.log_records import MAX_KEPT
 from belljar.host.errors import ConfigError, LaunchError
 from belljar.host.log_records import ChildLog
+from belljar.host.sync_host import SyncHost
 from belljar.ipc.allowance import LEAST, LOG_BURST
 from belljar.ipc.frames import Log
 
@@ -84,7 +85,7 @@ def test_names_of_a_child_make_no_loggers(records: Records) -> None:
 
 
 def test_a_flood_is_cut_and_counted(records: Records) -> None:
-    """So many characters are logged at once and no more; how many records went is said, those that the child dropped too."""
+    """So many characters are logged at once and no more; what is dropped is counted, here and in the child."""
     records.seen.clear()
     log = ChildLog("test")
     most = 2 * LOG_BURST // LEAST
@@ -125,16 +126,27 @@ async def test_records_come_from_every_stage_and_thread(records: Records) -> Non
 
 
 @pytest.mark.anyio
-async def test_a_sealed_child_that_logs_without_end_is_held_back(records: Records) -> None:
+@pytest.mark.parametrize("fields", [{}, {"early_init": ("asyncio",)}, {"channel": "zmq"}], ids=str)
+async def test_a_sealed_child_that_logs_without_end_is_held_back(records: Records, fields: dict[str, Any]) -> None:
     """It drops what is too much itself, its call goes on, and the count is right."""
     records.seen.clear()
-    async with launch("logs.py:Logs", log_level="warning") as host:
+    async with launch("logs.py:Logs", log_level="warning", **fields) as host:
         await host.call("flood", 20_000)
     texts = [record.getMessage() for record in records.seen]
     dropped = sum(int(text.split()[0]) for text in texts if "records were dropped" in text)
     numbers = [text for text in texts if text.startswith("number ")]
     assert MAX_KEPT < len(numbers) < 2 * LOG_BURST // LEAST
     assert dropped == 20_000 - len(numbers)
+
+
+def test_a_sync_host_hears_records_too(records: Records) -> None:
+    """From import to the last call."""
+    records.seen.clear()
+    logging.getLogger("belljar.child.logs").setLevel("INFO")
+    with SyncHost(process("logs.py:Logs", backend="none")) as host:
+        host.set_log_level("info", "codec")
+        host.call("say", logging.INFO, "last")
+    assert [record.getMessage() for record in records.seen] == ["imported as the plugin", "last"]
 
 
 @pytest.mark.anyio

@@ -195,6 +195,15 @@ def test_frames_of_the_host_come_back_equal(frame: Frame) -> None:
     assert decode_from_host(encode([frame])) == [frame]
 
 
+@given(from_both)
+def test_a_field_too_many_is_a_protocol_error(frame: Frame) -> None:
+    """Frames have the fields of the version that both sides chose, and no more."""
+    fields = msgspec.msgpack.decode(encode([frame]))[0]
+    for decode in (decode_from_child, decode_from_host):
+        with pytest.raises(PeerProtocolError):
+            decode(msgspec.msgpack.encode([[*fields, None]]))
+
+
 @given(only_child)
 def test_the_child_cannot_speak_for_the_host(frame: Frame) -> None:
     """A frame that only a child sends is none of the host's."""
