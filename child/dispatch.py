@@ -133,7 +133,7 @@ class BlockingChild(BlockingPeer):
         data = encode([Reply(frame.call_id, payload, (), self.side.refused())])
         try:
             if not self.channel.send(data):
-                self._send_slowly(data, (), None)
+                self._send_slowly(data, ())
         except EndOfChannel as error:
             self.end(error)
 

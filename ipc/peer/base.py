@@ -43,6 +43,7 @@ from ..interface.codec import Codec
 from ..interface.declared import Declared, declared
 from ..interface.errors import ArgumentsUnfit, ValueUnfit
 from ..memory.arena import Arena
+from ..memory.buffer import SharedBuffer
 from ..messages import MAX_INLINE, shorten
 from .attachments import Inbound, Outbound, TooMuch
 from .records import MAX_DEPTH, MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, PeerUse, Reader, Writer, window_of
@@ -432,6 +433,10 @@ class Peer(ABC):
 
     def _take_trim(self, frame: Trim, received: Datagram) -> None:
         self._unshare(self.store.trim())
+
+    def reserve(self, length: int) -> SharedBuffer | None:
+        """See `Store.reserve`."""
+        return self.store.reserve(length)
 
     def trim(self) -> None:
         """Give memory back, on both sides, that is kept for later."""

@@ -12,12 +12,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from contextlib import suppress
 from typing import Any
 
 from ..channel.base import Channel, EndOfChannel
 from ..datagram import MAX_DATAGRAM
-from ..errors import CallTimeout, PeerProtocolError, StreamBroken
+from ..errors import PeerProtocolError, StreamBroken
 from ..frames import (
     FRAME_SPACE,
     MAX_BATCH,
@@ -33,7 +34,7 @@ from ..frames import (
     weight,
 )
 from ..interface.declared import Declared
-from ..interface.errors import ValueUnfit
+from ..interface.errors import ArgumentsUnfit, ValueUnfit
 from ..messages import shorten
 from .attachments import Outbound
 from .base import NOTHING, Encoded, Peer, Side
@@ -53,6 +54,9 @@ class Cancelled(BaseException):
 
 class BlockingPeer(Peer):
     """A peer for threads. With *executor*, calls are answered by the thread that runs `serve` and by no other."""
+
+    _unsent: Sized = ()
+    """What waits for room, if anything can."""
 
     def __init__(
         self, channel: Channel, side: Side, store: Store, offers: Mapping[int, Answers], *, executor: bool
@@ -223,9 +227,13 @@ class BlockingPeer(Peer):
                 incoming.close()
         except BaseException as error:  # noqa: BLE001 - the edge of foreign code: whatever it raises is its answer
             self._fail(incoming, error)
+            self._pass_on(error)
         finally:
             self._running.pop()
             incoming.answer.took = time.perf_counter() - began
+
+    def _pass_on(self, error: BaseException) -> None:
+        """Raise *error*, which a method raised, if it is not for the caller alone."""
 
     def _answer(self, incoming: Incoming) -> Encoded | None:
         """Run the method; return its encoded result, if it has one now."""
@@ -256,7 +264,6 @@ class BlockingPeer(Peer):
 
         Within a call, and in other threads than the executor's, only the streams of own calls go on.
         """
-        all_of_them = self._executes() and not self._running
         for _ in range(len(self._producing)):
             try:
                 producer = self._producing.popleft()
@@ -264,13 +271,17 @@ class BlockingPeer(Peer):
                 return False
             incoming = producer.incoming
             ready = producer.writer.credit > 0 or (incoming is not None and incoming.cancelled)
-            if ready and (all_of_them or incoming is None):
-                if not self._produce(producer):
+            if ready and self._may_produce(producer):
+                if not self._produce(producer) and not producer.over:
                     self._producing.append(producer)
                 self._peek()
                 return True
-            self._producing.append(producer)
+            if not producer.over:
+                self._producing.append(producer)
         return False
+
+    def _may_produce(self, producer: Producer) -> bool:
+        return producer.incoming is None or (self._executes() and not self._running)
 
     def _peek(self) -> None:
         if self._reading.acquire(blocking=False):
@@ -297,6 +308,7 @@ class BlockingPeer(Peer):
                 self._reply(incoming, NOTHING)
         except BaseException as error:  # noqa: BLE001 - the edge of foreign code, as in _run
             self._fail(incoming, error)
+            self._pass_on(error)
             return True
         finally:
             self._running.pop()
@@ -352,6 +364,8 @@ class BlockingPeer(Peer):
 
     def _stop_upload(self, upload: Producer) -> None:
         upload.over = True
+        with suppress(ValueError):  # it is being produced now, and not put back then
+            self._producing.remove(upload)
 
     def _wake(self, waiter: Any) -> None:
         """Whoever waits looks for itself: it reads, or is told by who does."""
@@ -403,14 +417,15 @@ class BlockingPeer(Peer):
             raise self.ended
         runs = self._running[-1] if self._running and self._executes() else None
         end = None if timeout is None else time.monotonic() + timeout
+        iterators = {position: _iterator(method, position, arguments) for position in method.uploads}
         encoded = self._encoded(method, arguments, many=many)
         with self._sending:  # calls are sent in the order of their numbers
             call, frame = self._begin(target, method, encoded, timeout, runs, many=len(arguments) if many else 0)
             call.deadline = end
-            self._post(frame, call.outbound, end)
+            self._post(frame, call.outbound)
         for position in method.uploads:
             writer = call.writers[position]
-            producer = Producer(iter(arguments[position]), method.upload[position], writer, call.call_id, position + 1)
+            producer = Producer(iterators[position], method.upload[position], writer, call.call_id, position + 1)
             call.uploads = [*call.uploads, producer]
             self._producing.append(producer)
         return call
@@ -433,7 +448,7 @@ class BlockingPeer(Peer):
 
     # Sending.
 
-    def _post(self, frame: Frame, outbound: Outbound | None = None, end: float | None = None) -> None:
+    def _post(self, frame: Frame, outbound: Outbound | None = None) -> None:
         with self._sending:
             if outbound is None and self._executor == threading.get_ident():
                 size = FRAME_SPACE + weight(frame)
@@ -445,16 +460,16 @@ class BlockingPeer(Peer):
                     self._flush()
                 return
             self._flush()
-            self._send([frame], outbound, end)
+            self._send([frame], outbound)
 
     def _flush(self) -> None:
         with self._sending:
             if self._out:
                 frames, self._out, self._out_size = self._out, [], 0
-                self._send(frames, None, None)
+                self._send(frames, None)
 
-    def _send(self, frames: Sequence[Frame], outbound: Outbound | None, end: float | None) -> None:
-        """Send one datagram. A host that has no room to write reads meanwhile: the child may wait for it to do so."""
+    def _send(self, frames: Sequence[Frame], outbound: Outbound | None) -> None:
+        """Send one datagram."""
         fds = outbound.fds if outbound is not None else ()
         try:
             if releases := self.store.releases():
@@ -462,22 +477,21 @@ class BlockingPeer(Peer):
                     frames = [*releases, *frames]
                 else:
                     for release in releases:
-                        self._send([release], None, end)
+                        self._send([release], None)
             data = encode(frames)
-            if not self.channel.send(data, fds):
-                self._send_slowly(data, fds, end)
+            if self._unsent or not self.channel.send(data, fds):
+                self._send_slowly(data, fds)
         except EndOfChannel as error:
-            self.end(error)
+            self._cannot_send(error)
         finally:
             if outbound is not None:
                 outbound.sent()
 
-    def _send_slowly(self, data: bytes, fds: Sequence[int], end: float | None) -> None:
-        seconds = None if self._executor is not None else 0.01
-        while not self.channel.wait_send(data, fds, seconds):
-            if end is not None and time.monotonic() >= end:
-                raise CallTimeout("the other side did not read")
-            self._peek()
+    def _cannot_send(self, error: EndOfChannel) -> None:
+        self.end(error)
+
+    def _send_slowly(self, data: bytes, fds: Sequence[int]) -> None:
+        self.channel.wait_send(data, fds, None)
 
 
 _OVER = object()
@@ -515,9 +529,9 @@ class ItemsOut(Iterator[Any]):
     def close(self) -> None:
         """Give the stream up if it is not over. Idempotent."""
         self._is_closed = True
+        self._peer._give_up(self._call)  # first: no more items come then
         self._reader.close()
         self._reader.ended = True
-        self._peer._give_up(self._call)
 
     def __del__(self) -> None:
         if not self._call.done and not self._is_closed:
@@ -545,6 +559,14 @@ class ItemsIn(Iterator[Any]):
         if reader.failure:
             raise StreamBroken(reader.failure)
         raise StopIteration
+
+
+def _iterator(method: Declared, position: int, arguments: tuple[Any, ...]) -> Iterator[Any]:
+    """Return the items of an upload. `ArgumentsUnfit` before anything is sent if there are none to be had."""
+    try:
+        return iter(arguments[position])
+    except TypeError as error:
+        raise ArgumentsUnfit(f"argument {method.parameters[position].name!r}: {error}") from None
 
 
 def _close_iterator(iterator: Iterator[Any]) -> None:
