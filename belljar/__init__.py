@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .ipc.errors import CallCancelled as CallCancelled
     from .ipc.errors import CallError as CallError
     from .ipc.errors import CallTimeout as CallTimeout
+    from .ipc.errors import InterfaceMismatch as InterfaceMismatch
     from .ipc.errors import PeerProtocolError as PeerProtocolError
     from .ipc.errors import RemoteError as RemoteError
     from .ipc.errors import ResultError as ResultError
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from .ipc.interface.markers import notify as notify
     from .ipc.interface.markers import raises as raises
     from .ipc.memory.buffer import Buffer as Buffer
+    from .ipc.memory.buffer import SealedBuffer as SealedBuffer
     from .ipc.memory.buffer import SharedBuffer as SharedBuffer
     from .ipc.peer.blocking import Cancelled as Cancelled
     from .ipc.stage import Stage as Stage
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     from .sandbox.policy import Policy as Policy
     from .sandbox.probe import probe as probe
     from .sandbox.protection import Protection as Protection
+    from .testing import MemoryHost as MemoryHost
 
 __version__ = "0.1.0"
 
@@ -80,9 +83,11 @@ _HOMES = {
     "ConfigError": "host.errors",
     "Ended": "host.ended",
     "Fd": "ipc.interface.fd",
+    "InterfaceMismatch": "ipc.errors",
     "LaunchError": "host.errors",
     "Layer": "sandbox.layers",
     "Limits": "sandbox.policy",
+    "MemoryHost": "testing",
     "PeerProtocolError": "ipc.errors",
     "PlanError": "host.errors",
     "Policy": "sandbox.policy",
@@ -95,6 +100,7 @@ _HOMES = {
     "RemoteError": "ipc.errors",
     "ResultError": "ipc.errors",
     "SandboxError": "sandbox.errors",
+    "SealedBuffer": "ipc.memory.buffer",
     "ServiceError": "ipc.errors",
     "ServiceRefused": "ipc.errors",
     "SharedBuffer": "ipc.memory.buffer",
@@ -137,9 +143,11 @@ __all__ = [
     "ConfigError",
     "Ended",
     "Fd",
+    "InterfaceMismatch",
     "LaunchError",
     "Layer",
     "Limits",
+    "MemoryHost",
     "PeerProtocolError",
     "PlanError",
     "Policy",
@@ -152,6 +160,7 @@ __all__ = [
     "RemoteError",
     "ResultError",
     "SandboxError",
+    "SealedBuffer",
     "ServiceError",
     "ServiceRefused",
     "SharedBuffer",

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..ipc.channel.base import Channel, EndOfChannel
 from ..ipc.datagram import Datagram
-from ..ipc.errors import ServiceError
+from ..ipc.errors import CallError, ServiceError
 from ..ipc.frames import Shutdown
 from ..ipc.interface import Declared
 from ..ipc.peer.asynchronous import AsyncPeer, current_call
@@ -71,14 +71,20 @@ class ChildOnLoop(AsyncPeer):
             return self.stream(target, method, arguments)
         if method.kind == "notify":
             return self.notify(target, method, arguments)
-        return self.call(target, method, arguments)
+        return self._asked(target, method, arguments)
+
+    async def _asked(self, target: int, method: Declared, arguments: tuple[Any, ...]) -> Any:
+        try:
+            return await self.call(target, method, arguments)
+        except CallError as error:  # calls are nested too deep
+            raise ServiceError(str(error)) from None
 
     def checkpoint(self) -> None:
         """Look at what has come, if this is the loop's thread. Raises `Cancelled` if the call was given up."""
         if threading.get_ident() == self._thread:
             self._readable()
         call = current_call()
-        if call is not None and call.cancelled:
+        if self.ended is not None or (call is not None and call.cancelled):
             raise Cancelled
 
     def _is_over(self, error: BaseException) -> None:

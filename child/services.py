@@ -16,12 +16,17 @@ So a service can call back, and nothing waits for something that waits for it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar, cast
 
 from ..ipc.errors import CallError, ServiceError
 from ..ipc.interface import ArgumentsUnfit, Declared, ValueUnfit, declared
+from ..ipc.interface.compare import Sides
+from ..ipc.interface.fitting import misfit
 
 T = TypeVar("T")
+
+_SIDES = Sides("the child", "the host")
 
 
 class Asking(Protocol):
@@ -39,8 +44,9 @@ class Asking(Protocol):
 class Services:
     """The services that the host offers to this child, by name; there is a *peer* once the plugin is loaded."""
 
-    def __init__(self, offered: tuple[str, ...]) -> None:
+    def __init__(self, offered: tuple[str, ...], descriptions: tuple[bytes, ...] = ()) -> None:
         self.offered = offered
+        self.descriptions = descriptions
         self.peer: Asking | None = None
 
     def proxy(self, interface: type, number: int) -> ServiceProxy:
@@ -67,12 +73,22 @@ class Services:
 
 
 _services: Services | None = None
+_services_here: ContextVar[Services | None] = ContextVar("_services_here", default=None)
 
 
 def offer(services: Services) -> None:
     """Make *services* those of this child."""
     global _services  # noqa: PLW0603 - one host a child
     _services = services
+
+
+def offer_here(services: Services) -> None:
+    """Make *services* those of this thread, in a process with children that are threads (`in_memory`)."""
+    _services_here.set(services)
+
+
+def _offered() -> Services | None:
+    return _services_here.get() or _services
 
 
 def service(interface: Callable[..., T]) -> T:
@@ -87,11 +103,16 @@ def service(interface: Callable[..., T]) -> T:
         ServiceError: the application does not offer it to this child.
     """
     wanted = cast(type, interface)
-    offered = _services.offered if _services is not None else ()
-    if _services is None or wanted.__name__ not in offered:
+    services = _offered()
+    offered = services.offered if services is not None else ()
+    if services is None or wanted.__name__ not in offered:
         names = ", ".join(offered) or "no service"
         raise ServiceError(f"the host does not offer {wanted.__name__} to this child; it offers {names}")
-    return cast(T, _services.proxy(wanted, offered.index(wanted.__name__) + 1))
+    number = offered.index(wanted.__name__)
+    if number < len(services.descriptions):
+        if difference := misfit(wanted, services.descriptions[number], _SIDES):
+            raise ServiceError(f"the host means another {wanted.__name__}: {difference}")
+    return cast(T, services.proxy(wanted, number + 1))
 
 
 def checkpoint() -> None:
@@ -100,8 +121,9 @@ def checkpoint() -> None:
     One system call. What waits anyway, for a service or an item of a stream, needs none. With the step ``asyncio`` it
     is for plain code in the loop or in `asyncio.to_thread`; asynchronous code is cancelled where it awaits something.
     """
-    if _services is not None and _services.peer is not None:
-        _services.peer.checkpoint()
+    services = _offered()
+    if services is not None and services.peer is not None:
+        services.peer.checkpoint()
 
 
 class ServiceProxy:

@@ -24,8 +24,10 @@ from ..ipc.datagram import Datagram, close_all
 from ..ipc.errors import PeerProtocolError
 from ..ipc.frames import LogLevels
 from ..ipc.interface.adapters import load_adapters
+from ..ipc.interface.fitting import pack
 from ..ipc.messages import (
-    VERSION,
+    HIGHEST,
+    LOWEST,
     Configure,
     Hello,
     Listening,
@@ -221,7 +223,7 @@ class Child:
 
     def say_hello(self) -> None:
         """Stage 4: only the credentials that the kernel adds count; the pid in it is for the logs."""
-        self.link.send(Hello(VERSION, os.getpid(), self.took))
+        self.link.send(Hello(LOWEST, HIGHEST, os.getpid(), self.took))
 
     def await_configuration(self) -> tuple[Configure, Datagram]:
         """Stage 5: the host has believed the hello and says what to do, and which pid this process has outside."""
@@ -229,6 +231,10 @@ class Child:
             message, received = self.link.receive()
             if not isinstance(message, Configure):
                 raise PeerProtocolError(f"the host sent {type(message).__name__} instead of a configuration")
+            if not LOWEST <= message.version <= HIGHEST:
+                raise PeerProtocolError(
+                    f"the host chose version {message.version} of the protocol, which was not offered"
+                )
             os.environ["BELLJAR_OUTER_PID"] = str(message.outer_pid)
             return message, received
 
@@ -269,7 +275,7 @@ class Child:
                 raise PeerProtocolError(f"the host sent {type(message).__name__} instead of the plugin")
             self.steps.resume()
             self.steps.run(late=True)
-            services = Services(message.services)
+            services = Services(message.services, message.descriptions)
             offer(services)
             if message.plugin is not None:
                 self._load(message.plugin, received)
@@ -278,7 +284,9 @@ class Child:
     def ready(self) -> None:
         """Stage 10: calls may flow."""
         took = {Stage.LOAD.label: self.took.get(Stage.LOAD.label, 0.0)}
-        self.link.send(Ready(tuple(self.methods)[:64], took, concurrent=scene.loop is not None))
+        methods = {name: answer.declared for name, answer in self.methods.items()}
+        description = pack("plugin", methods)
+        self.link.send(Ready(tuple(methods)[:64], took, scene.loop is not None, description))
 
     def _load(self, plugin: Plugin, received: Datagram) -> None:
         importer = BundleImporter(read_sealed(received.take_fd(), 1 << 30))

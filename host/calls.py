@@ -98,7 +98,9 @@ class HostSide:
         return "failed", "", f"{declared.name} failed in the host", ""
 
     def lost(self, incoming: Incoming, error: BaseException) -> None:
-        """Log the error, unless there were too many: each has a traceback."""
+        """Log the error, unless there were too many: each has a traceback. One that was cancelled has not failed."""
+        if not isinstance(error, Exception):
+            return
         self._failures += 1
         if self._failures <= MAX_LOGGED:
             log.error("%s: the service %s failed", self._name, incoming.answer.declared.name, exc_info=error)

@@ -12,12 +12,16 @@ from typing import Any, Protocol
 import sniffio
 
 from ..ipc.channel.base import Channel, EndOfChannel
-from ..ipc.errors import ArgumentError, PeerProtocolError, ResultError
+from ..ipc.errors import ArgumentError, InterfaceMismatch, PeerProtocolError, ResultError
 from ..ipc.frames import Log
 from ..ipc.interface import ArgumentsUnfit, ValueUnfit
+from ..ipc.interface.compare import Sides
+from ..ipc.interface.fitting import misfit
+from ..ipc.memory.buffer import SharedBuffer
+from ..ipc.messages import Ready
 from ..ipc.peer.asynchronous import AsyncPeer, NotSent
 from ..ipc.peer.loops import Start, current_loop
-from ..ipc.peer.records import Answers, Outgoing
+from ..ipc.peer.records import Answers, Outgoing, PeerUse
 from ..ipc.peer.store import Store
 from .calls import HostSide, untyped
 from .config.process_type import Process
@@ -36,6 +40,8 @@ class Default(Enum):
 
 
 DEFAULT = Default.DEFAULT
+
+SIDES = Sides("the interface", "the plugin")
 
 
 class Owner(Protocol):
@@ -64,12 +70,14 @@ class Conversation:
         self._owner = owner
         self._peer: AsyncPeer | None = None
         self._warned: set[int] = set()
+        self._description = b""
 
-    def start(self, channel: Channel, targets: Mapping[int, Answers], start_soon: Start, *, concurrent: bool) -> None:
-        """The child is ready; calls flow over *channel*. *targets* are what it may call.
+    def start(self, channel: Channel, targets: Mapping[int, Answers], start_soon: Start, ready: Ready) -> None:
+        """The child is *ready*; calls flow over *channel*. *targets* are what it may call.
 
-        *concurrent*: it says that it answers several calls at the same time, so each must end in time that is given up.
+        If it says that it answers several calls at the same time, each must end in time that is given up.
         """
+        self._description = ready.description
         process = self._owner.process
         self._peer = AsyncPeer(
             channel,
@@ -81,7 +89,7 @@ class Conversation:
             late=self._late,
             explain=self._explain,
             grace=process.cancel_grace,
-            concurrent=concurrent,
+            concurrent=ready.concurrent,
         )
         self._peer.on(Log, self._owner.child_log.take)
         self._peer.start()
@@ -91,6 +99,20 @@ class Conversation:
         if self._peer is None:
             raise RuntimeError(f"could not call {method!r}: the child is not ready; enter the host with 'async with'")
         return self._peer
+
+    @property
+    def use(self) -> PeerUse | None:
+        """What was said so far; None before the child is ready."""
+        return self._peer.use if self._peer is not None else None
+
+    def reserve(self, length: int) -> SharedBuffer | None:
+        """See `ProcessHost.reserve`."""
+        return self.ready_peer("reserve").store.reserve(length)
+
+    def trim(self) -> None:
+        """See `ProcessHost.trim`."""
+        if self._peer is not None:
+            self._peer.trim()
 
     async def call(self, method: str, arguments: tuple[Any, ...], returns: Any, timeout: float | Default | None) -> Any:
         """See `ProcessHost.call`."""
@@ -122,7 +144,14 @@ class Conversation:
 
     def proxy(self, interface: type, target: int, timeout: float | Default | None = DEFAULT) -> Proxy:
         """Return the methods of *interface* as calls of the child's *target*."""
+        if target == 0:
+            self.check(interface)
         return Proxy(self, interface, target, self._seconds(timeout))
+
+    def check(self, interface: type) -> None:
+        """Raise `InterfaceMismatch` if the plugin does not fit *interface*, as far as it is known by now."""
+        if difference := misfit(interface, self._description, SIDES):
+            raise InterfaceMismatch(f"{self._owner.process.name} does not fit {interface.__name__}: {difference}")
 
     def _seconds(self, timeout: float | Default | None) -> float | None:
         return self._owner.process.call_timeout if isinstance(timeout, Default) else timeout

@@ -23,6 +23,8 @@ import anyio.abc
 
 from ..ipc import datagram, pidfds
 from ..ipc.channel.base import EndOfChannel
+from ..ipc.memory.buffer import SharedBuffer
+from ..ipc.peer.records import PeerUse
 from ..ipc.stage import Stage
 from ..sandbox.launch.wire import Exited, Failed, Launched, receive_report
 from ..sandbox.protection import Protection
@@ -209,11 +211,10 @@ class ProcessHost:
                 level = logging.WARNING if status.asked else logging.INFO
                 log.log(level, "%s: %s is only partly there: %s", self.process.name, status.layer, status.limit)
         self._move(State.SEALED, Stage.LOAD)
-        await launching.load(self._services.names)
+        await launching.load(self._services.names, self._services.descriptions)
         ready = await launching.await_ready(self.took_refusals)
         self.methods = ready.methods
-        targets, concurrent = self._services.targets, ready.concurrent
-        self._conversation.start(launching.channel(), targets, tasks.start_soon, concurrent=concurrent)
+        self._conversation.start(launching.channel(), self._services.targets, tasks.start_soon, ready)
         self._move(State.READY, Stage.READY)
 
     def _move(self, state: State, stage: Stage) -> None:
@@ -366,6 +367,23 @@ class ProcessHost:
         *timeout* is for each call, in seconds; for a stream, for each wait for an item. Errors are those of `call`.
         """
         return cast(T, self._conversation.proxy(cast(type, interface), 0, timeout))
+
+    @property
+    def use(self) -> PeerUse | None:
+        """Calls made, under way and given up, and how the shared memory is used; None before the child is ready."""
+        return self._conversation.use
+
+    def reserve(self, length: int) -> SharedBuffer | None:
+        """Return *length* bytes of the memory that the child reads, to be filled and then passed as an argument.
+
+        The argument is then not copied on its way. None if there is no room there now: pass any other bytes instead. The
+        first time there is none, for the memory is made when it is first wanted.
+        """
+        return self._conversation.reserve(length)
+
+    def trim(self) -> None:
+        """Give shared and private memory back that is kept for large payloads to come; the next of them is slower."""
+        self._conversation.trim()
 
     def set_log_level(self, level: int | str, logger: str = "") -> None:
         """Set the level of a *logger* of the child (by default its root) once it reads this, so not during a call.

@@ -17,6 +17,10 @@ class Caller(Protocol):
         """Return the peer to call through. `BelljarError` if there is none now."""
         ...
 
+    def check(self, interface: type) -> None:
+        """Raise `InterfaceMismatch` if the plugin does not fit *interface*, as far as it is known by now."""
+        ...
+
 
 class Proxy:
     """The methods of *interface* as calls of *target* of one child; *timeout* in seconds for each call."""
@@ -32,6 +36,8 @@ class Proxy:
         method = self._methods.get(name)
         if method is None:
             raise UnknownMethod(f"{self._interface.__name__} has no method {name!r}")
+        if self._target == 0:
+            self._caller.check(self._interface)
         made = _MAKERS[method.kind](self._caller, method, self._target, self._timeout)
         self.__dict__[name] = made
         return made

@@ -17,7 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..ipc.interface import check_closed
+from ..ipc.interface import check_closed, declared
+from ..ipc.interface.describe import MAX_DESCRIPTION
+from ..ipc.interface.fitting import pack
 from ..ipc.peer.base import answers_of
 from ..ipc.peer.records import Answers
 
@@ -35,6 +37,11 @@ class Services:
         self.names = tuple(interface.__name__ for interface in offered)
         if len(set(self.names)) < len(self.names):
             raise TypeError("two interfaces of one name cannot be told apart; rename one")
+        self.descriptions = tuple(pack(each.__name__, declared(each)) for each in offered)
+        if (
+            sum(map(len, self.descriptions)) > MAX_DESCRIPTION
+        ):  # more than a message holds: calls are checked one by one
+            self.descriptions = ()
         self.targets: dict[int, Answers] = {
             number: answers_of(interface, behind) for number, (interface, behind) in enumerate(offered.items(), 1)
         }

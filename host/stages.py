@@ -25,7 +25,9 @@ from ..ipc import datagram, pidfds
 from ..ipc.channel.base import Channel, EndOfChannel
 from ..ipc.channel.over_socket import SocketChannel
 from ..ipc.errors import HelloError, PeerProtocolError
-from ..ipc.hello import Expected, Facts, judge_hello, judge_sender
+from ..ipc.hello import Expected, Facts, choose_version, judge_hello, judge_sender
+from ..ipc.interface import ValueUnfit
+from ..ipc.interface.fitting import unpack
 from ..ipc.messages import (
     Configure,
     FromChild,
@@ -85,7 +87,6 @@ class Launching:
         self.listener: int | None = None
         self.landlock: Landlock | None = None
         self.pidfd: int | None = None
-        self.is_ready = False
         self.steps = StepWatch(process, Plan(), self.timeline)
 
     @contextmanager
@@ -214,6 +215,7 @@ class Launching:
             self.sender = sender
             self.connection.trust_only(sender.sender_pid)
             hello = judge_hello(facts)
+            self.version = choose_version(hello)
         self.timeline |= hello.took
         return hello
 
@@ -253,6 +255,7 @@ class Launching:
             if self.meeting is not None:
                 self.meeting.open(self.sender)
             message = Configure(
+                version=self.version,
                 outer_pid=self.connection.sender_pid,
                 bpf=bind_pid(self.bpf, self.connection.sender_pid),
                 listener=self._awaits_listener(),
@@ -356,16 +359,16 @@ class Launching:
                 return
             await anyio.sleep(pause)
 
-    async def load(self, services: tuple[str, ...]) -> None:
+    async def load(self, services: tuple[str, ...], descriptions: tuple[bytes, ...] = ()) -> None:
         """Stage 9: the seal holds; now, and not before, the child gets the plugin's code.
 
         A child that has ended instead may have said why; `await_ready` reads it.
         """
         with self.stage(Stage.LOAD), suppress(EndOfChannel):
             if self.process.load == "early":
-                await self.connection.send(Load(None, services))
+                await self.connection.send(Load(None, services, descriptions))
             else:
-                await self.connection.send(Load(self._plugin(), services), [self.bundle.fd])
+                await self.connection.send(Load(self._plugin(), services, descriptions), [self.bundle.fd])
 
     async def await_ready(self, refusals: Callable[[], tuple[str, ...]]) -> Ready:
         """Stage 10: the plugin is loaded, calls may flow. *refusals* returns what the seal has refused so far."""
@@ -383,7 +386,10 @@ class Launching:
                 raise failed(message, refusals())
             if not isinstance(message, Ready):
                 raise PeerProtocolError(f"the child sent {type(message).__name__} instead of being ready")
-        self.is_ready = True
+            try:
+                unpack(message.description)
+            except ValueUnfit as error:
+                raise PeerProtocolError(f"the child describes its plugin wrongly: {error}") from None
         if (took := message.took.get(Stage.LOAD.label)) is not None:  # and nothing else: the plugin may have said it
             self.timeline[Stage.LOAD.label] = took
         return message

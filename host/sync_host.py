@@ -27,6 +27,7 @@ from ..ipc.channel.base import Channel, EndOfChannel
 from ..ipc.errors import ArgumentError, PeerProtocolError, ResultError
 from ..ipc.frames import Log
 from ..ipc.interface import ArgumentsUnfit, Declared, ValueUnfit, declared
+from ..ipc.messages import Ready
 from ..ipc.peer.loops import Start
 from ..ipc.peer.records import Answers, Outgoing
 from ..ipc.peer.shared import SharedPeer
@@ -60,9 +61,10 @@ class _HandedOver(Conversation):
         self.peer: SharedPeer | None = None
         self.concurrent = False
 
-    def start(self, channel: Channel, targets: Mapping[int, Answers], start_soon: Start, *, concurrent: bool) -> None:
+    def start(self, channel: Channel, targets: Mapping[int, Answers], start_soon: Start, ready: Ready) -> None:
         """Keep *channel* for the threads."""
-        self.channel, self.targets, self.concurrent = channel, targets, concurrent
+        self.channel, self.targets, self.concurrent = channel, targets, ready.concurrent
+        self._description = ready.description
 
     async def shut_down(self) -> None:
         """Ask the child to end once it has answered what it was asked before."""
@@ -88,6 +90,7 @@ class SyncHost:
         self._services = services
         self._host: ProcessHost | None = None
         self._peer: SharedPeer | None = None
+        self._handed: _HandedOver | None = None
         self._stopping = threading.Event()
         self._busy = False
         self._warned: set[int] = set()
@@ -148,7 +151,7 @@ class SyncHost:
 
     async def _live(self, launched: Future[None]) -> None:
         host = ProcessHost(self._process, services=self._services)
-        handed = host.converse_by(_HandedOver)
+        self._handed = handed = host.converse_by(_HandedOver)
         self._stop = anyio.Event()
         async with anyio.from_thread.BlockingPortal() as self._portal, host:
             self._host = host
@@ -176,6 +179,8 @@ class SyncHost:
 
     def proxy(self, interface: Callable[..., T], *, timeout: float | Default | None = DEFAULT) -> T:
         """Return an object with the methods of *interface*, which declares them with ``def``. See `ProcessHost.proxy`."""
+        if self._handed is not None:
+            self._handed.check(cast(type, interface))
         return cast(T, SyncProxy(self, cast(type, interface), 0, self._seconds(timeout)))
 
     def map(

@@ -27,6 +27,10 @@ class CallError(BelljarError):
     """A call gave no result; the child lives on unless the subclass says otherwise."""
 
 
+class InterfaceMismatch(CallError):
+    """The two sides do not mean the same interface; the text names the first difference."""
+
+
 class UnknownMethod(CallError):
     """The other side has no such public method."""
 

@@ -3,7 +3,8 @@
 Host and child are equals here: each calls what the other offers. A datagram is a msgpack array of frames, so that many
 small ones cost one system call; one that carries fds holds a single frame. A *call id* is drawn by the caller, counts
 up from 1, and names the call in both directions. Every container has a longest length, and what does not fit its type
-is a `PeerProtocolError`, before anything is made of it.
+is a `PeerProtocolError`, before anything is made of it; so is a field too many, unlike in `messages`: by now both sides
+have agreed on a version.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 
 from .datagram import MAX_DATAGRAM, MAX_FDS
 from .errors import LocalProtocolError, PeerProtocolError
-from .messages import MAX_INLINE, UNDECODABLE, Inline, Long, Name, Names, Natural, Shutdown, Text
+from .messages import MAX_INLINE, UNDECODABLE, Inline, Long, Name, Names, Natural, Text
 
 MAX_FRAMES = 256
 """The most frames in one datagram."""
@@ -174,6 +175,10 @@ class Unshare(_Frame, frozen=True, tag="unshare"):
     generation: Natural
 
 
+class Trim(_Frame, frozen=True, tag="trim"):
+    """Host only: give memory back that is kept for later."""
+
+
 class Log(_Frame, frozen=True, tag="log"):
     """Child only: one record of the child's ``logging``, all of it text and numbers. Level 0: only what was dropped."""
 
@@ -193,9 +198,13 @@ class LogLevels(_Frame, frozen=True, tag="log-levels"):
     levels: Annotated[dict[Name, Annotated[int, msgspec.Meta(ge=0, le=100)]], msgspec.Meta(max_length=64)]
 
 
+class Shutdown(_Frame, frozen=True, tag="shutdown"):
+    """Host only: answer what was asked before, and exit with code 0."""
+
+
 _Both: TypeAlias = Call | Notify | Reply | Failed | Cancel | Items | Credit | End | Release | Unshare
 ChildFrame: TypeAlias = _Both | Log | Attached
-HostFrame: TypeAlias = _Both | Share | LogLevels | Shutdown
+HostFrame: TypeAlias = _Both | Share | Trim | LogLevels | Shutdown
 Frame: TypeAlias = ChildFrame | HostFrame
 
 _MANY = msgspec.Meta(min_length=1, max_length=MAX_FRAMES)
@@ -209,6 +218,8 @@ def weight(frame: Frame) -> int:
     """Return about how many bytes *frame* takes beyond `FRAME_SPACE`; never too few."""
     if isinstance(frame, Items):
         return sum(map(len, frame.payloads)) + 5 * len(frame.payloads)
+    if type(frame) is Reply and frame.payload is not None and not frame.refused:  # nearly all are
+        return len(frame.payload)
     size = 0
     if isinstance(frame, (Call, Notify, Reply)) and frame.payload is not None:
         size = len(frame.payload)
@@ -221,6 +232,11 @@ def weight(frame: Frame) -> int:
     if isinstance(frame, (End, Release, Log, LogLevels)):
         size = len(_encoder.encode(frame))
     return size
+
+
+def fit(frames: Sequence[Frame]) -> bool:
+    """Whether *frames* surely go into one datagram."""
+    return len(frames) <= MAX_FRAMES and sum(FRAME_SPACE + weight(frame) for frame in frames) <= MAX_DATAGRAM
 
 
 def encode(frames: Sequence[Frame]) -> bytes:
@@ -276,4 +292,5 @@ __all__ = [
     "decode_from_child",
     "decode_from_host",
     "encode",
+    "fit",
 ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from .credentials import Credentials
 from .errors import HelloError
-from .messages import VERSION, FromChild, Hello
+from .messages import HIGHEST, LOWEST, FromChild, Hello
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +67,29 @@ def judge_sender(facts: Facts, expected: Expected) -> Credentials:
 
 
 def judge_hello(facts: Facts) -> Hello:
-    """Return the hello; `HelloError` if the first message is something else or speaks another version."""
+    """Return the hello; `HelloError` if the first message is something else."""
     if not isinstance(facts.message, Hello):
         raise HelloError(f"the first message is {type(facts.message).__name__} instead of a hello")
-    if facts.message.version != VERSION:
-        raise HelloError(f"the child speaks version {facts.message.version} of the protocol, the host {VERSION}")
     return facts.message
+
+
+def choose_version(hello: Hello, lowest: int = LOWEST, highest: int = HIGHEST) -> int:
+    """Return the highest version that the child and a host of *lowest* to *highest* speak.
+
+    Raises:
+        HelloError: there is none; the text says which side is too old.
+    """
+    if hello.lowest > hello.highest:
+        raise HelloError(f"the child speaks {_versions(hello.lowest, hello.highest)}, which is none")
+    if hello.highest < lowest or hello.lowest > highest:
+        old = "child" if hello.highest < lowest else "host"
+        theirs, ours = _versions(hello.lowest, hello.highest), _versions(lowest, highest)
+        raise HelloError(f"the child speaks {theirs} of the protocol and the host {ours}; update the {old}")
+    return min(hello.highest, highest)
+
+
+def _versions(lowest: int, highest: int) -> str:
+    return f"version {lowest}" if lowest == highest else f"versions {lowest} to {highest}"
 
 
 def _is_launched(sender: Credentials, facts: Facts, expected: Expected) -> bool:

@@ -1,7 +1,8 @@
 """All messages of the control channel, each a tagged msgspec struct of bounded size (docs/protocol.md).
 
 The tag is the first element of a msgpack array, so a message of one side cannot be read as one of the other, an
-unknown tag or a surplus field is an error, and nothing is ever turned into an object by a name that it carries.
+unknown tag is an error, and nothing is ever turned into an object by a name that it carries. Fields at the end that a
+reader does not know are skipped: they come from a younger program. What such a field means, nobody who lacks it may need.
 Times are milliseconds. Payloads are msgpack too, decoded later into the declared type of the call.
 """
 
@@ -14,7 +15,8 @@ import msgspec
 from .datagram import MAX_DATAGRAM
 from .errors import LocalProtocolError, PeerProtocolError
 
-VERSION = 1
+LOWEST, HIGHEST = 1, 1
+"""The versions of the protocol that this program speaks. What a new one is for stands in docs/protocol.md."""
 
 MAX_INLINE = MAX_DATAGRAM - 1024
 """The largest payload that travels in the message itself; a larger one is a sealed memfd."""
@@ -27,6 +29,7 @@ Text = Annotated[str, msgspec.Meta(max_length=4096)]
 Long = Annotated[str, msgspec.Meta(max_length=16384)]
 Names = Annotated[tuple[Annotated[str, msgspec.Meta(max_length=128)], ...], msgspec.Meta(max_length=64)]
 Inline = Annotated[bytes, msgspec.Meta(max_length=MAX_INLINE)]
+Described = Annotated[bytes, msgspec.Meta(max_length=32 << 10)]
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Millis = Annotated[float, msgspec.Meta(ge=0, le=2**53)]
 StepNumber = Annotated[int, msgspec.Meta(ge=0, lt=MAX_STEPS)]
@@ -35,14 +38,18 @@ Option: TypeAlias = str | int | float | bool | tuple[Annotated[str, msgspec.Meta
 Timings = Annotated[dict[Text, Millis], msgspec.Meta(max_length=128)]
 
 
-class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+class _Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The shape of every message."""
 
 
 class Hello(_Message, frozen=True, tag="hello"):
-    """The child's first message. ``claimed_pid`` is for logs; the host never uses it."""
+    """The child's first message. ``claimed_pid`` is for logs; the host never uses it.
 
-    version: Natural
+    The child speaks the versions ``lowest`` to ``highest``. These two fields stay where they are in every version.
+    """
+
+    lowest: Natural
+    highest: Natural
     claimed_pid: int
     took: Timings = {}
 
@@ -117,11 +124,15 @@ class Sealed(_Message, frozen=True, tag="sealed"):
 
 
 class Ready(_Message, frozen=True, tag="ready"):
-    """The plugin is loaded and calls may flow. ``concurrent``: it answers several at the same time, on a loop."""
+    """The plugin is loaded and calls may flow. ``concurrent``: it answers several at the same time, on a loop.
+
+    ``description`` is what the plugin declares (`belljar.ipc.interface.describe`); empty if it does not say.
+    """
 
     methods: Names
     took: Timings
     concurrent: bool = False
+    description: Described = b""
 
 
 class RunStep(_Message, frozen=True):
@@ -149,10 +160,11 @@ class Plugin(_Message, frozen=True):
 class Configure(_Message, frozen=True, tag="configure"):
     """The host has accepted the hello. With ``early`` the message carries the bundle of a trusted plugin.
 
-    ``endpoint`` is where the child connects for the channel zmq; empty for another channel.
+    ``version`` is the one that both speak from now on, and stays where it is in every version. ``endpoint`` is where the child connects for the channel zmq; empty for another channel.
     ``log_level`` is that of the child's root logger.
     """
 
+    version: Natural
     outer_pid: Natural
     bpf: Annotated[bytes, msgspec.Meta(max_length=MAX_INLINE)]
     listener: bool
@@ -166,15 +178,13 @@ class Configure(_Message, frozen=True, tag="configure"):
 class Load(_Message, frozen=True, tag="load"):
     """The host has verified the seal. Carries the bundle, unless the plugin was loaded early (``plugin`` None).
 
-    ``services`` are the names of the interfaces that the host offers to this child.
+    ``services`` are the names of the interfaces that the host offers to this child, and ``descriptions`` say what
+    each declares.
     """
 
     plugin: Plugin | None
     services: Names = ()
-
-
-class Shutdown(_Message, frozen=True, tag="shutdown"):
-    """End the dispatch loop and exit with code 0."""
+    descriptions: Annotated[tuple[Described, ...], msgspec.Meta(max_length=64)] = ()
 
 
 FromChild: TypeAlias = Hello | StageFailed | StepBegan | StepEnded | Listening | Sealed | Ready

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -21,9 +21,11 @@ from belljar.host.config.place import Place
 from belljar.host.config.process_type import Process
 from belljar.host.plan.plan import make_plan
 from belljar.host.process_host import ProcessHost
+from belljar.ipc.credentials import Credentials
 from belljar.ipc.messages import RunStep
 from belljar.ipc.pidfds import ancestors
 from belljar.sandbox.backends import host_half, names
+from belljar.sandbox.landlock import ALL_THREADS_ABI
 from belljar.sandbox.policy import Policy
 from belljar.sandbox.probe import explain, probe
 from belljar.sandbox.user import User
@@ -32,6 +34,9 @@ CHILDREN = Path(__file__).parent / "children"
 
 SOON = 1.0
 """Seconds within which a process must have ended after whatever should end it."""
+
+CHANNEL = os.environ.get("BELLJAR_CHANNEL", "socket")
+"""The channel of tests that do not care: ``BELLJAR_CHANNEL=zmq scripts/test`` runs them over the other one."""
 
 MUST_WORK = os.environ.get("BELLJAR_MUST_WORK", "")
 
@@ -45,7 +50,19 @@ def process(plugin: str = "plain.py:Plain", **fields: Any) -> Process:
     Root's children stay root: pytest's folders are closed to others, and scripts/test runs all once more as nobody.
     """
     run_as = "root" if os.geteuid() == 0 else ""
-    return Process(**{"plugin": str(CHILDREN / plugin), "policy": Policy.compute(), "run_as": run_as, **fields})
+    policy = fields.get("policy", Policy.compute())
+    channel = CHANNEL if _goes_with_threads(fields.get("backend", ""), policy) else "socket"
+    own = {"plugin": str(CHILDREN / plugin), "policy": policy, "run_as": run_as, "channel": channel}
+    return Process(**{**own, **fields})
+
+
+def _goes_with_threads(backend: str, policy: Policy) -> bool:
+    """Whether early init may leave threads, as the channel zmq does: not where landlock alone tells files apart."""
+    named = policy.read_only or policy.read_write or policy.devices
+    return not named or backend not in ("bubblewrap", "landlock") or probe().landlock_abi >= ALL_THREADS_ABI
+
+
+only_over_socket = pytest.mark.skipif(CHANNEL != "socket", reason="counts what early init leaves, with the socket")
 
 
 def launch(plugin: str = "plain.py:Plain", **fields: Any) -> ProcessHost:
@@ -199,10 +216,20 @@ def footprint() -> list[list[str]]:
     return sorted(sorted(kind.split(":")[0] for kind in open_fds(pid).values()) for pid in pids)
 
 
+def _warm_channel() -> None:
+    """Have the context of this process, which stays."""
+    if CHANNEL == "zmq":
+        from belljar.ipc.channel.zmq_ends import Meeting
+
+        with closing(Meeting()) as meeting:
+            meeting.open(Credentials(os.getpid(), os.geteuid(), os.getegid()))
+
+
 @contextmanager
 def nothing_left(backend: str = "namespaces", preload: tuple[str, ...] = ()) -> Iterator[None]:
     """Fail unless the block leaves the processes below this one, and the fds of each, as they were."""
     host_half(backend).warm(preloaded(*preload), User.current())
+    _warm_channel()
     gc.collect()  # what holds an fd in a cycle is garbage of an earlier test
     before: list[list[str]] = footprint()
     settling: list[list[str]] = []

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from belljar.ipc.frames import Share
+from benchmarks.attacks.hostile import damage
 from benchmarks.attacks.table import ATTACKS, PAGE, Attack, row, run
 
 
@@ -21,3 +25,12 @@ def test_the_page_has_no_other_row() -> None:
     """Each row of the page is one of the attacks."""
     rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| ") and "---" not in line]
     assert len(rows) - 1 == len(ATTACKS)
+
+
+def test_memory_without_seals_is_damaged() -> None:
+    """What is tried on an arena works on memory that has no seal."""
+    fd = os.memfd_create("arena")
+    try:
+        assert damage(fd, Share(1, 4096, "host")) == ["taken: host", "shrunk", "grown", "written"]
+    finally:
+        os.close(fd)

@@ -14,6 +14,7 @@ from .on_peers import BOMB_ITEMS, BOMB_MIB, FDS, SECRET
 from .outcome import Outcome, judged, open_fds, peak_mib
 
 HOSTILE = f"{Path(__file__).parent / 'hostile.py'}:Hostile"
+LARGE = 1 << 20
 OWN = "for the child that listens"
 HONEST = f"{Path(__file__).parent / 'honest.py'}:Honest"
 
@@ -63,10 +64,16 @@ async def stolen_arguments() -> Outcome:
 
 
 async def shrunk_memory() -> Outcome:
-    """A child shrinks memory that the host is about to read."""
+    """A child shrinks memory that the host reads: what they share, and what it sends itself."""
+    async with host(HOSTILE) as evil:
+        await evil.call("take_arenas", returns=bytes)
+        done = await evil.call("listen", bytes(LARGE), returns=list[str])
     async with host(HOSTILE) as evil:
         said = await answer(evil.call("shrink"))
-    return judged(said != "PeerProtocolError", f"the host took it: {said!r:.60}", "PeerProtocolError: it has no seal")
+    if {"taken: host", "taken: child"} - set(done):
+        raise RuntimeError(f"not all arenas came: {done}")
+    refused = len(done) == 2 and said == "PeerProtocolError"
+    return judged(not refused, f"{done}; {said!r:.60}", "EPERM at what is shared; PeerProtocolError for its own")
 
 
 async def fd_flood() -> Outcome:

@@ -35,7 +35,7 @@ def measure(works: Sequence[Work], *, rounds: int, seconds: float, both_modes: b
         for work, mode in runs:
             progress.update(task, description=f"{work.title}, {mode}")
             os.sched_setaffinity(0, cores if mode == "free" else {min(cores)})  # drivers and children inherit it
-            results[work.name, mode] = _turns(work, rounds, seconds, lambda: progress.advance(task))
+            results[work.name, mode] = _turns(work, rounds, seconds * work.longer, lambda: progress.advance(task))
             os.sched_setaffinity(0, cores)
     return results
 
@@ -88,7 +88,7 @@ def main() -> int:
     names = [work.name for work in WORKS]
     parser.add_argument("--only", action="append", choices=names, help="one work; may be given several times")
     parser.add_argument("--quick", action="store_true", help="a rough picture in half a minute; writes nothing")
-    parser.add_argument("--rounds", type=int, help="12, or 3 with --quick")
+    parser.add_argument("--rounds", type=int, help="10, or 3 with --quick")
     parser.add_argument(
         "--profile", metavar="ROW", help="say where the host's time goes in a row of the work of --only"
     )
@@ -99,7 +99,7 @@ def main() -> int:
         return _profile(works, options.profile)
     results = measure(
         works,
-        rounds=options.rounds or (3 if options.quick else 12),
+        rounds=options.rounds or (3 if options.quick else 10),
         seconds=0.03 if options.quick else 0.1,
         both_modes=not options.quick,
     )

@@ -17,10 +17,10 @@ import anyio
 import zmq
 import zmq.asyncio
 
-from belljar import ProcessHost
+from belljar import ProcessHost, SyncHost
 
 from .. import peers as start
-from . import ours
+from . import interfaces, ours
 from .peers import dealer, echo_bytes, echo_objects, echo_packets, executor, forked, piped, row_of
 from .work import Loop, Row, Run, Work, in_all, in_all_awaited, per_await, per_call
 
@@ -107,12 +107,12 @@ def _submit(pool: concurrent.futures.ProcessPoolExecutor) -> Run:
 
 
 def _proxy(host: ProcessHost) -> Run:
-    proxy = host.proxy(ours.Echo)
+    proxy = host.proxy(interfaces.Echo)
     return per_await(lambda: proxy.echo(MESSAGE))
 
 
-def _sync(host: Any) -> Run:
-    proxy = host.proxy(ours.Echo)
+def _sync(host: SyncHost) -> Run:
+    proxy = host.proxy(interfaces.PlainEcho)
     return per_call(lambda: proxy.echo(MESSAGE))
 
 
@@ -189,7 +189,7 @@ async def _lane(call: Callable[[bytes], Awaitable[bytes]], count: int) -> None:
 @asynccontextmanager
 async def _lanes() -> AsyncGenerator[Run]:
     async with ours.hosts(CHILDREN, ours.ECHO) as both:
-        proxies = [host.proxy(ours.Echo) for host in both]
+        proxies = [host.proxy(interfaces.Echo) for host in both]
 
         async def do(count: int) -> int:
             each = max(count // (CHILDREN * LANES), 1)

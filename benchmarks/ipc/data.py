@@ -13,10 +13,10 @@ from typing import Any
 import anyio
 import numpy as np
 
-from belljar import ProcessHost
+from belljar import ProcessHost, SyncHost
 
 from .. import peers as start
-from . import ours
+from . import interfaces, ours
 from .calls import ASYNCIO, MESSAGE, SYNC, UVLOOP
 from .peers import (
     echo_bytes,
@@ -69,24 +69,17 @@ def _pool_echo(size: int, pool: concurrent.futures.ProcessPoolExecutor) -> Run:
 
 
 def _bytes_echo(size: int, host: ProcessHost) -> Run:
-    data, proxy = b"x" * size, host.proxy(ours.Echo)
+    data, proxy = b"x" * size, host.proxy(interfaces.Echo)
     return per_await(lambda: proxy.echo(data), 2 * size)
-
-
-def _large() -> Any:
-    """Imported late, for it needs what belljar does not have yet."""
-    from .interfaces import Large
-
-    return Large
 
 
 def _buffer_echo(size: int, host: ProcessHost) -> Run:
-    data, proxy = bytearray(size), host.proxy(_large())
+    data, proxy = bytearray(size), host.proxy(interfaces.Large)
     return per_await(lambda: proxy.echo(data), 2 * size)
 
 
-def _buffer_echo_sync(size: int, host: Any) -> Run:
-    data, proxy = bytearray(size), host.proxy(_large())
+def _buffer_echo_sync(size: int, host: SyncHost) -> Run:
+    data, proxy = bytearray(size), host.proxy(interfaces.PlainLarge)
     return per_call(lambda: proxy.echo(data), 2 * size)
 
 
@@ -139,7 +132,7 @@ def _messages(pipe: Connection) -> Run:
 
 
 def _items(host: ProcessHost) -> Run:
-    proxy = host.proxy(ours.Source)
+    proxy = host.proxy(interfaces.Source)
 
     async def do(count: int) -> int:
         return len([None async for _ in proxy.items(count)])
@@ -147,8 +140,8 @@ def _items(host: ProcessHost) -> Run:
     return in_all_awaited(do)
 
 
-def _items_sync(host: Any) -> Run:
-    proxy = host.proxy(ours.Source)
+def _items_sync(host: SyncHost) -> Run:
+    proxy = host.proxy(interfaces.PlainSource)
 
     def do(count: int) -> int:
         return sum(1 for _ in proxy.items(count))
@@ -218,7 +211,7 @@ def _beside_transfer(children: int) -> Callable[[], Opened]:
     async def open_row() -> AsyncGenerator[Run]:
         async with ours.hosts(children, ours.LARGE) as hosts:
             large = bytearray(LARGE)
-            first, last = (hosts[index].proxy(_large()) for index in (0, -1))
+            first, last = (hosts[index].proxy(interfaces.Large) for index in (0, -1))
             yield _beside(lambda: first.echo(large), per_await(lambda: last.small(MESSAGE)))
 
     return open_row
@@ -236,4 +229,5 @@ BESIDE = Work(
         Row(SAME, _beside_transfer(1), "asyncio"),
         Row(OTHER, _beside_transfer(2), "asyncio"),
     ),
+    longer=5,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cProfile
+import math
 import multiprocessing as mp
 import pstats
 import time
@@ -121,17 +122,22 @@ async def _serve(row: Row, connection: Connection) -> None:
                 seconds = connection.recv()  # the loop has nothing else to do
             except EOFError:
                 return
-            connection.send(await run(max(int(seconds * rate), 1)))
+            samples, rate = await _run(run, max(int(seconds * rate), 1))
+            connection.send(samples)
 
 
 async def _warm_up(run: Run, enough: float = 0.02) -> float:
     """Return the operations a second, once everything has started."""
     await run(1)
-    count = 1
-    while True:
-        began = time.perf_counter()
-        await run(count)
-        took = time.perf_counter() - began
-        if took > enough:
-            return count / took
+    count, rate = 1, math.inf
+    while count < enough * rate:
         count *= 4
+        _, rate = await _run(run, count)
+    return rate
+
+
+async def _run(run: Run, count: int) -> tuple[list[float], float]:
+    """Return the samples, and the operations a second."""
+    began = time.perf_counter()
+    samples = await run(count)
+    return samples, count / (time.perf_counter() - began)

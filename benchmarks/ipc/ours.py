@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from belljar import Policy, Process, ProcessHost
+from belljar import Policy, Process, ProcessHost, SyncHost
 
 from .work import Opened, Run
 
@@ -16,22 +15,6 @@ FOLDER = Path(__file__).parent
 ECHO = f"{FOLDER.parent / 'plugin.py'}:Echo"
 LARGE = f"{FOLDER / 'plugin.py'}:Large"
 SOURCE = f"{FOLDER.parent / 'plugin.py'}:Source"
-
-
-class Echo(Protocol):
-    """What the small plugin can do."""
-
-    async def echo(self, data: bytes) -> bytes:
-        """Return *data*."""
-        ...
-
-
-class Source(Protocol):
-    """What the plugin of streams can do."""
-
-    def items(self, count: int) -> AsyncIterator[bytes]:
-        """Yield *count* items of 1 KiB."""
-        ...
 
 
 def process(plugin: str, **fields: Any) -> Process:
@@ -47,10 +30,9 @@ async def hosts(count: int, plugin: str, **fields: Any) -> AsyncGenerator[list[P
 
 
 @contextmanager
-def sync_host(plugin: str) -> Generator[Any]:
+def sync_host(plugin: str) -> Generator[SyncHost]:
     """Launch a sealed child without an event loop."""
-    belljar: Any = importlib.import_module("belljar")
-    with belljar.SyncHost(process(plugin)) as host:
+    with SyncHost(process(plugin)) as host:
         yield host
 
 

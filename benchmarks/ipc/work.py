@@ -36,7 +36,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Work:
-    """Rows that do the same; *judged* is the mode in which goals are held against them."""
+    """Rows that do the same; *judged* is the mode in which goals are held against them.
+
+    *longer* is how many times longer than others it runs in each round, if its operations are rare.
+    """
 
     name: str
     title: str
@@ -44,6 +47,7 @@ class Work:
     base: str
     judged: Mode
     rows: tuple[Row, ...]
+    longer: int = 1
 
 
 def per_call(call: Callable[[], object], size: int = 1) -> Run:

@@ -208,6 +208,8 @@ def _check_values(process: Process, place: Place) -> None:
 
 
 def _check_channel(channel: str, place: Place) -> None:
+    if channel == "memory":
+        raise place.error("'memory' would seal nothing, so no process type can have it; a test uses MemoryHost instead")
     choice(place, "channel", channel, CHANNELS)
     if channel == "zmq" and find_spec("zmq") is None:
         raise place.error("'zmq' needs pyzmq: install belljar[zmq]")

@@ -20,7 +20,7 @@ from .base import EndOfChannel, check_sendable
 
 _DONTWAIT = int(socket.MSG_DONTWAIT)
 _SEND = _DONTWAIT | int(socket.MSG_NOSIGNAL)
-SCM_CREDENTIALS = int(socket.SCM_CREDENTIALS)
+_CREDENTIALS = int(socket.SCM_CREDENTIALS)
 
 
 class SocketChannel:
@@ -51,9 +51,12 @@ class SocketChannel:
 
     def send(self, data: bytes, fds: Sequence[int] = ()) -> bool:
         """Send one datagram if there is room. See `Channel.send`."""
-        check_sendable(data, fds)
         try:
-            datagram.send(self.sock, data, fds, _DONTWAIT)
+            if not fds and 0 < len(data) <= MAX_DATAGRAM:
+                self._send(data, _SEND)
+            else:
+                check_sendable(data, fds)
+                datagram.send(self.sock, data, fds, _DONTWAIT)
         except BlockingIOError:
             return False
         except (BrokenPipeError, ConnectionResetError):
@@ -87,7 +90,17 @@ class SocketChannel:
             size, ancillary, result, _ = self._recvmsg_into([self._buffer], CONTROL_SPACE, flags | CLOEXEC)
         except ConnectionResetError:  # said once: it ended with a message of ours unread. Its own last words come next
             return self._receive(flags)
-        if size and not result & TRUNCATED and _is_from(self._sender, ancillary):
+        sender = self._sender
+        # What comes with an ordinary message: no more than the credentials of the sender, or nothing at all.
+        if (
+            size
+            and not result & TRUNCATED
+            and (
+                not ancillary
+                if sender is None
+                else len(ancillary) == 1 and ancillary[0][2] == sender and ancillary[0][1] == _CREDENTIALS
+            )
+        ):
             self._plain.data = self._view[:size]
             return self._plain
         received = datagram.sort(self._view[:size], ancillary, result)
@@ -100,13 +113,6 @@ class SocketChannel:
     def close(self) -> None:
         """Close the socket."""
         self.sock.close()
-
-
-def _is_from(sender: bytes | None, ancillary: list[tuple[int, int, bytes]]) -> bool:
-    """Whether *ancillary* is what comes with an ordinary message: no more than the credentials of *sender*."""
-    if sender is None:
-        return not ancillary
-    return len(ancillary) == 1 and ancillary[0][2] == sender and ancillary[0][1] == SCM_CREDENTIALS
 
 
 def _check_sender(received: Datagram, sender_pid: int) -> None:

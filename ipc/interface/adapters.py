@@ -48,6 +48,7 @@ _MEMORY = f"{_PACKAGE.rpartition('.')[0]}.memory.buffer"
 _HOMES = {
     f"{_MEMORY}.Buffer": "buffers",
     f"{_MEMORY}.SharedBuffer": "buffers",
+    f"{_MEMORY}.SealedBuffer": "buffers",
     f"{_PACKAGE}.fd.Fd": "fd",
     "numpy.ndarray": "arrays",
     "PIL.Image.Image": "images",

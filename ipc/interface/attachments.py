@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from ..memory.buffer import Buffer, SharedBuffer
+    from ..memory.buffer import Buffer, SealedBuffer, SharedBuffer
     from .fd import Fd
 
 
@@ -22,6 +22,10 @@ class Attaching(Protocol):
 
     def shared(self, buffer: SharedBuffer) -> int:
         """Attach *buffer*, and hand it over if it is of the memory that both sides map; return its number."""
+        ...
+
+    def sealed(self, buffer: SealedBuffer) -> int:
+        """Attach *buffer*, which stays its owner's: the other side gets the same memory. Return its number."""
         ...
 
     def fd(self, fd: Fd[Any]) -> int:
@@ -42,6 +46,10 @@ class Attached(Protocol):
 
     def shared(self, number: int) -> SharedBuffer:
         """Return the `Buffer` with this number as it lies in memory that the other side may still change."""
+        ...
+
+    def sealed(self, number: int) -> SealedBuffer:
+        """Return the `SealedBuffer` with this number, which is the caller's."""
         ...
 
     def fd(self, number: int, kind: str) -> Fd[Any]:

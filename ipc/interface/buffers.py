@@ -1,11 +1,11 @@
-"""`Buffer` and `SharedBuffer` as attachments: bytes that are not copied into the message."""
+"""`Buffer`, `SharedBuffer` and `SealedBuffer` as attachments: bytes that are not copied into the message."""
 
 from __future__ import annotations
 
 import weakref
 from typing import Any, TypeAlias
 
-from ..memory.buffer import Buffer, SharedBuffer
+from ..memory.buffer import Buffer, SealedBuffer, SharedBuffer
 from .adapters import Adapter, Number
 from .attachments import Attached, Attaching
 from .errors import ValueUnfit
@@ -31,11 +31,25 @@ def keep(buffer: Buffer, owner: object) -> None:
 
 
 def _encode(value: Any, kind: Any, attaching: Attaching) -> int:
+    if isinstance(value, SealedBuffer):
+        return attaching.sealed(value)
+    if kind is SealedBuffer:
+        with _sealed(value) as buffer:
+            return attaching.sealed(buffer)
     return attaching.shared(value) if isinstance(value, SharedBuffer) else attaching.buffer(bytes_of(value))
 
 
 def _decode(number: int, kind: Any, attached: Attached) -> Buffer:
+    if kind is SealedBuffer:
+        return attached.sealed(number)
     return attached.shared(number) if kind is SharedBuffer else attached.buffer(number)
+
+
+def _sealed(value: Any) -> SealedBuffer:
+    try:
+        return SealedBuffer.seal(bytes_of(value))
+    except ValueError as error:
+        raise ValueUnfit(str(error)) from None
 
 
 ADAPTER = Adapter(Number, _encode, _decode, "buffer")

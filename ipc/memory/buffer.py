@@ -6,11 +6,13 @@ and numpy arrays made of them, stay what they are, and hold the memory until the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 from ..frames import Piece
+from ..payload import make_sealed, map_sealed
 from .arena import Arena
 
 
@@ -123,3 +125,47 @@ class SharedBuffer(Buffer):
             return None
         self._view = self._released = None
         return self._piece
+
+
+class SealedBuffer(Buffer):
+    """Bytes that nobody can change any more, on neither side, and that outlive the call and the child.
+
+    `seal` makes one of a copy; as an argument or a result it is passed on without another, and both sides read the same
+    memory. It takes an fd and a mapping for as long as it is held, and a new one costs ten times what a `Buffer` does:
+    it is for what is kept or passed on, such as a model, a font or a shared picture. See `belljar.ipc.payload`.
+    """
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int, limit: int) -> None:
+        """Take over *fd*, a sealed memfd of at most *limit* bytes; `PeerProtocolError` if it is none."""
+        self._fd = -1
+        self._view = self._released = None
+        kept = os.dup(fd)
+        try:
+            super().__init__(map_sealed(fd, limit).view())
+        except BaseException:
+            os.close(kept)
+            raise
+        self._fd = kept
+
+    @classmethod
+    def seal(cls, data: bytes | bytearray | memoryview) -> SealedBuffer:
+        """Return a sealed copy of *data*, which must not be empty. `OSError` as from memfd_create(2)."""
+        view = memoryview(data).cast("B")
+        if not view:
+            raise ValueError("there is nothing to seal: a sealed buffer has at least one byte")
+        return cls(make_sealed(view), len(view))
+
+    def fileno(self) -> int:
+        """Return its fd, which stays its own. `ValueError` after `release`."""
+        if self._fd < 0:
+            raise ValueError(f"the {type(self).__name__} was released")
+        return self._fd
+
+    def release(self) -> None:
+        """Close its fd. Views of it, and what was made of them, stay what they are. Idempotent."""
+        super().release()
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)

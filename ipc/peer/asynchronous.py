@@ -27,6 +27,7 @@ from ..frames import (
     Part,
     Shutdown,
     encode,
+    fit,
     weight,
 )
 from ..interface.codec import Codec
@@ -143,6 +144,11 @@ class AsyncPeer(Peer):
             self._loop.unwatch(self._watched)
             self._watched = None
 
+    @property
+    def queued(self) -> int:
+        """Bytes that wait for room in the channel."""
+        return self._queued
+
     async def close(self) -> None:
         """End all tasks; the channel stays open."""
         if self.ended is None:
@@ -170,11 +176,11 @@ class AsyncPeer(Peer):
                 if received is None:
                     break
                 self.take(received)
-                if self._says_so_again and not self._calls:
-                    break
                 if self._notices > MAX_NOTICES:
                     self._is_paused = True
                     self._unwatch()
+                    break
+                if self._says_so_again and not self._calls:
                     break
             else:
                 self._loop.soon(self._readable)
@@ -185,6 +191,8 @@ class AsyncPeer(Peer):
             self._drain()
         while self.abandoned:
             self._give_up(self.abandoned.popleft())
+    def _has_ended(self) -> bool:
+        return self.ended is not None
 
     def _broken(self, error: PeerProtocolError) -> None:
         self._end_with(error)
@@ -237,10 +245,11 @@ class AsyncPeer(Peer):
 
     def _send(self, frames: Sequence[Frame], outbound: Outbound | None) -> None:
         releases = self.store.releases()
-        if releases and outbound is None:
+        if releases and outbound is None and fit([*releases, *frames]):
             frames = [*releases, *frames]
-        elif releases:
-            self._send(releases, None)
+        else:
+            for release in releases:
+                self._send([release], None)
         data = encode(frames)
         fds = outbound.fds if outbound is not None else ()
         try:
@@ -468,6 +477,10 @@ class AsyncPeer(Peer):
         *,
         many: int = 0,
     ) -> Outgoing:
+        if self.ended is not None:  # since there was room
+            if encoded[1] is not None:
+                encoded[1].discard()
+            raise NotSent from self.ended
         chain = _answered.get()
         runs = next((incoming for peer, incoming in reversed(chain) if peer is self), None) if chain else None
         call, frame = self._begin(target, method, encoded, timeout, runs, many=many)

@@ -6,13 +6,14 @@ are closed on every path.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..datagram import MAX_FDS, Datagram, close_all
 from ..errors import PeerProtocolError
 from ..frames import Handle, Part, Piece, Sealed
-from ..memory.buffer import Buffer, SharedBuffer
+from ..memory.buffer import Buffer, SealedBuffer, SharedBuffer
 from .store import CHUNK, Store
 
 if TYPE_CHECKING:
@@ -71,6 +72,13 @@ class Outbound:
         """Attach *buffer*: by handing it over, if it was reserved here, and else by a copy; return its number."""
         piece = self.store.hand_over(buffer)
         return self.buffer(buffer.view) if piece is None else self._add_piece(piece)
+
+    def sealed(self, buffer: SealedBuffer) -> int:
+        """Attach the memory of *buffer*, which stays the caller's; return its number."""
+        fd = os.dup(buffer.fileno())
+        self.made.append(fd)
+        self._add_fd(fd)
+        return self._add(Sealed(len(buffer)))
 
     def fd(self, fd: Fd[Any]) -> int:
         """Attach *fd*, which stays the caller's; return its number."""
@@ -205,6 +213,13 @@ class Inbound:
             return []
         found = [(number, part) for number, part in enumerate(self.parts) if isinstance(part, Piece)]
         return [(number, part) for number, part in found if part.length > CHUNK]
+
+    def sealed(self, number: int) -> SealedBuffer:
+        """Return the sealed memory *number*; the caller owns it. `PeerProtocolError` if it is none."""
+        part = self._take(number)
+        if not isinstance(part, Sealed):
+            raise PeerProtocolError(f"part {number} of a message is no sealed memory")
+        return SealedBuffer(self.fds.pop(number), self.store.limit)
 
     def fd(self, number: int, kind: str) -> Fd[Any]:
         """Return the fd *number*, which must be of *kind*, as said and in truth."""

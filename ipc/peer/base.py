@@ -34,6 +34,7 @@ from ..frames import (
     Release,
     Reply,
     Share,
+    Trim,
     Unshare,
     encode,
     weight,
@@ -44,7 +45,7 @@ from ..interface.errors import ArgumentsUnfit
 from ..memory.arena import Arena
 from ..messages import MAX_INLINE, shorten
 from .attachments import Inbound, Outbound, TooMuch
-from .records import MAX_DEPTH, MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, Reader, Writer, window_of
+from .records import MAX_DEPTH, MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, PeerUse, Reader, Writer, window_of
 from .store import Store, TooLarge
 
 Encoded: TypeAlias = tuple[bytes | None, Outbound | None]
@@ -105,6 +106,7 @@ class Peer(ABC):
     def __init__(self, channel: Channel, side: Side, store: Store, offers: Mapping[int, Answers]) -> None:
         self.channel = channel
         self.side = side
+        self._decode = side.decode
         self.store = store
         store.share = self.share
         self.ended: BaseException | None = None
@@ -131,7 +133,26 @@ class Peer(ABC):
             Unshare: self._take_unshare,
             Attached: self._take_attached,
             Share: self._take_share,
+            Trim: self._take_trim,
         }
+
+    @property
+    def queued(self) -> int:
+        """Bytes that wait for room in the channel."""
+        return 0
+
+    @property
+    def use(self) -> PeerUse:
+        """What this peer has done and does now."""
+        return PeerUse(
+            calls=self._newest_call,
+            under_way=len(self._calls),
+            given_up=len(self._given_up),
+            asked=self._last_call,
+            answering=len(self._answering),
+            queued=self.queued,
+            memory=self.store.use,
+        )
 
     # What the engines do.
 
@@ -193,7 +214,7 @@ class Peer(ABC):
     def take(self, received: Datagram) -> None:
         """Act on one datagram; takes its fds over. `PeerProtocolError` if it breaks a rule; the fds are closed."""
         try:
-            frames = self.side.decode(received.data)
+            frames = self._decode(received.data)
             if received.fds and len(frames) != 1:
                 raise PeerProtocolError(f"{len(received.fds)} fds came with {len(frames)} frames")
             for frame in frames:
@@ -231,7 +252,9 @@ class Peer(ABC):
             kind, text = self._not_there(frame.target)
             self._post(Failed(frame.call_id, kind, "", text))
             return
-        incoming = Incoming(frame, answer, inbound or self._unattached(answer))
+        if inbound is None and not answer.declared.plain:
+            inbound = self._unattached(answer)
+        incoming = Incoming(frame, answer, inbound)
         if frame.within and (outer := self._calls.get(frame.within)) is not None:
             incoming.depth = outer.depth + 1
         if answer.declared.uploads:
@@ -386,6 +409,14 @@ class Peer(ABC):
         if readable:
             self._post(Attached(frame.generation))
 
+    def _take_trim(self, frame: Trim, received: Datagram) -> None:
+        self._unshare(self.store.trim())
+
+    def trim(self) -> None:
+        """Give memory back, on both sides, that is kept for later."""
+        self._unshare(self.store.trim())
+        self._post(Trim())
+
     def _unshare(self, generations: list[int]) -> None:
         for generation in generations:
             self._post(Unshare(generation))
@@ -472,9 +503,11 @@ class Peer(ABC):
         many: int = 0,
     ) -> tuple[Outgoing, Call]:
         """Return a new call and its frame; *runs* is the call that asks for it."""
-        if runs is not None and runs.depth >= MAX_DEPTH:
-            raise CallError(f"could not call {method.name!r}: calls are nested more than {MAX_DEPTH} deep")
         payload, outbound = encoded
+        if runs is not None and runs.depth >= MAX_DEPTH:
+            if outbound is not None:
+                outbound.discard()
+            raise CallError(f"could not call {method.name!r}: calls are nested more than {MAX_DEPTH} deep")
         call = Outgoing(next(self._call_numbers), method, timeout, runs)
         parts: tuple[Part, ...] = ()
         if outbound is not None:
@@ -652,7 +685,9 @@ def answers_of(interface: type, behind: object) -> dict[str, Answer]:
 
 def _fitting(frame: Reply | Failed) -> Reply | Failed:
     """Return *frame*, without what the seal refused if that does not fit: it is only advice."""
-    return msgspec.structs.replace(frame, refused=()) if frame.refused and weight(frame) > MAX_INLINE else frame
+    if not frame.refused or weight(frame) <= MAX_INLINE:
+        return frame
+    return msgspec.structs.replace(frame, refused=())
 
 
 def _close(inbound: Inbound | None) -> None:

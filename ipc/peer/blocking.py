@@ -13,7 +13,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from ..channel.base import Channel, EndOfChannel
@@ -30,6 +29,7 @@ from ..frames import (
     Part,
     Shutdown,
     encode,
+    fit,
     weight,
 )
 from ..interface.declared import Declared
@@ -133,9 +133,11 @@ class BlockingPeer(Peer):
         return self._executor is None or threading.get_ident() == self._executor
 
     def checkpoint(self) -> None:
-        """Look at what has come. Raises `Cancelled` if the caller of the call that runs has given up."""
+        """Look at what has come. Raises `Cancelled` if the caller of the call that runs has given up, or is gone."""
         if self._executes():
             self._take_what_came()
+            if self.ended is not None:
+                raise Cancelled
         self._check_cancelled()
 
     def _take_what_came(self) -> None:
@@ -180,9 +182,10 @@ class BlockingPeer(Peer):
     def _next(self) -> Incoming | None:
         """Return the call to answer now: the oldest, or within another call the oldest one that belongs there."""
         if not self._running or self._executor is None:
-            with suppress(IndexError):  # another thread took it
+            try:
                 return self._todo.popleft()
-            return None
+            except IndexError:  # another thread took it
+                return None
         within = self._running[-1].asks
         for incoming in self._todo:
             if within and incoming.frame.within == within:
@@ -390,8 +393,8 @@ class BlockingPeer(Peer):
             raise self.ended
         runs = self._running[-1] if self._running and self._executes() else None
         end = None if timeout is None else time.monotonic() + timeout
+        encoded = self._encoded(method, arguments, many=many)
         with self._sending:  # calls are sent in the order of their numbers
-            encoded = self._encoded(method, arguments, many=many)
             call, frame = self._begin(target, method, encoded, timeout, runs, many=len(arguments) if many else 0)
             call.deadline = end
             self._post(frame, call.outbound, end)
@@ -444,22 +447,27 @@ class BlockingPeer(Peer):
         """Send one datagram. A host that has no room to write reads meanwhile: the child may wait for it to do so."""
         fds = outbound.fds if outbound is not None else ()
         try:
-            releases = self.store.releases()
-            if releases and outbound is None:
-                frames = [*releases, *frames]
-            elif releases:
-                self._send(releases, None, end)
+            if releases := self.store.releases():
+                if outbound is None and fit([*releases, *frames]):
+                    frames = [*releases, *frames]
+                else:
+                    for release in releases:
+                        self._send([release], None, end)
             data = encode(frames)
-            seconds = None if self._executor is not None else 0.01
-            while not self.channel.wait_send(data, fds, seconds):
-                if end is not None and time.monotonic() >= end:
-                    raise CallTimeout("the other side did not read")
-                self._peek()
+            if not self.channel.send(data, fds):
+                self._send_slowly(data, fds, end)
         except EndOfChannel as error:
             self.end(error)
         finally:
             if outbound is not None:
                 outbound.sent()
+
+    def _send_slowly(self, data: bytes, fds: Sequence[int], end: float | None) -> None:
+        seconds = None if self._executor is not None else 0.01
+        while not self.channel.wait_send(data, fds, seconds):
+            if end is not None and time.monotonic() >= end:
+                raise CallTimeout("the other side did not read")
+            self._peek()
 
 
 _OVER = object()

@@ -154,6 +154,8 @@ class AsyncioLoop:
             self._loop.remove_reader(fd)
         for fd in self._written:
             self._loop.remove_writer(fd)
+        self._watched.clear()  # other fds may have these numbers by the time of a second close
+        self._written.clear()
         for timer in self._timers:
             timer.cancel()
         tasks = list(self._tasks)

@@ -6,12 +6,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..frames import Call, Failed, Reply
 from ..interface.codec import Codec
 from ..interface.declared import Declared
 from .attachments import Inbound, Outbound
+from .store import StoreUse
 
 WINDOW = 256
 """Items of a stream that may be on their way."""
@@ -29,6 +30,28 @@ MAX_DEPTH = 16
 def window_of(declared: Declared) -> int:
     """Return how many items of a stream of *declared* may be on their way."""
     return WINDOW if declared.plain else WINDOW_OF_LARGE
+
+
+class PeerUse(NamedTuple):
+    """What a peer has done and does now.
+
+    Attributes:
+        calls: Calls that this side has made.
+        under_way: Those that wait for an answer.
+        given_up: Those that nobody waits for and that the other side has not ended yet.
+        asked: Calls that the other side has made.
+        answering: Those that this side works on.
+        queued: Bytes that wait for room in the channel.
+        memory: How the memory for large payloads is used.
+    """
+
+    calls: int
+    under_way: int
+    given_up: int
+    asked: int
+    answering: int
+    queued: int
+    memory: StoreUse
 
 
 class Reader:

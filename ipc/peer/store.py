@@ -30,15 +30,20 @@ FIRST_SIZE = 16 << 20
 CHUNK = 1 << 20
 """Bytes that are copied at a time where others want to run in between."""
 
-MAX_GENERATIONS = 12
-
 
 class TooLarge(ValueError):
     """Something has more bytes than one payload may have."""
 
 
 class StoreUse(NamedTuple):
-    """How the memory of one child is used: what this side writes, what it reads, and how often neither would do."""
+    """How the memory of one child is used.
+
+    Attributes:
+        written: The arena that this side writes; None while there is none.
+        read: The one that it reads; only its size is known here.
+        kept: Bytes of private memory that are kept for what is copied out.
+        memfds: How many payloads found no room in an arena.
+    """
 
     written: Use | None
     read: Use | None
@@ -147,7 +152,7 @@ class Store:
             size = max(size, 2 * old.size)
         size = min(size, self._arena_limit)
         too_small = size < length or (old is not None and size <= old.size)
-        return 0 if too_small or self._generation >= MAX_GENERATIONS else size
+        return 0 if too_small else size
 
     def _make(self, size: int, written_by: Side) -> Arena:
         self._generation += 1
@@ -316,6 +321,8 @@ class Store:
 
     def releases(self) -> list[Release]:
         """Return what to tell the other side about pieces of its arenas."""
+        if not self._reading:
+            return []
         found = []
         for generation, reading in self._reading.items():
             offsets = [reading.done.popleft() for _ in range(len(reading.done))]
@@ -331,10 +338,21 @@ class Store:
         read = self._newest.arena.use if self._newest is not None else None
         return StoreUse(written, read, self._recycler.kept if self._recycler is not None else 0, self.memfds)
 
-    def trim(self) -> int:
-        """Give back memory that is kept for later; return how many bytes that were."""
-        freed = self._recycler.trim() if self._recycler is not None else 0
-        return freed + (self._writing.shrink() if self._writing is not None else 0)
+    def trim(self) -> list[int]:
+        """Give back memory that is kept for later; return which arenas are gone with it.
+
+        What the host wrote cannot be given back piece by piece (`belljar.ipc.memory.arena`), but all at once: the next
+        payload that wants an arena gets another one.
+        """
+        if self._recycler is not None:
+            self._recycler.trim()
+        if self._writing is None:
+            return []
+        self._writing.shrink()
+        if self._arena_limit and not self._writing.use.used:
+            self._retired[self._writing.generation] = self._writing
+            self._writing = None
+        return self._drop_retired()
 
     def close(self) -> None:
         """Unmap all arenas; what is still looked at, with its last view. Idempotent."""

@@ -87,6 +87,13 @@ class ExecutedHost:
         """Return what stands before the interpreter; what is opened for it belongs on *fds*."""
         return Command()
 
+    def program(self) -> list[str]:
+        """Return the command of a child; after it stand ``exec``, the control channel's fd and that of its birth.
+
+        A backend may have another one than belljar's: docs/protocol.md says all that it must do.
+        """
+        return [sys.executable, "-I", "-m", "belljar.child"]
+
     def execute(self, launch: Launch, command: Command) -> None:
         """Ask the guard for the process."""
         from . import client
@@ -94,7 +101,7 @@ class ExecutedHost:
         birth = make_sealed(msgspec.json.encode(launch.birth), "belljar-birth")
         try:
             fds = {1: launch.stdout, 2: launch.stderr, CONTROL_FD: launch.control.fileno(), BIRTH_FD: birth}
-            argv = [*command.prefix, *interpreter(), "exec", str(CONTROL_FD), str(BIRTH_FD)]
+            argv = [*command.prefix, *self.program(), "exec", str(CONTROL_FD), str(BIRTH_FD)]
             env = {**client.ENVIRONMENT, **launch.birth.env, **command.env}
             client.guard().spawn(argv, env, {**fds, **command.fds}, launch.report, launch.user)
         finally:
@@ -107,8 +114,3 @@ class ExecutedHost:
     def child_status(self, status: int) -> int | None:
         """The launched process is the child."""
         return status
-
-
-def interpreter() -> list[str]:
-    """Return the command of a child without its arguments."""
-    return [sys.executable, "-I", "-m", "belljar.child"]

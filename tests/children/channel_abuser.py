@@ -5,14 +5,17 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+import threading
 import time
 from collections.abc import Callable
+from typing import cast
 
 from belljar.child import services
 from belljar.ipc import datagram, messages
 from belljar.ipc.channel.over_socket import SocketChannel
 from belljar.ipc.frames import (
     MAX_FRAMES,
+    Attached,
     Call,
     Cancel,
     Credit,
@@ -30,6 +33,7 @@ from belljar.ipc.frames import (
     Sealed,
     Share,
     Shutdown,
+    Unshare,
     decode_from_host,
     encode,
 )
@@ -49,8 +53,7 @@ def peer() -> BlockingPeer:
     """Return what this process talks to its host through."""
     found = services._services
     assert found is not None
-    assert found.peer is not None
-    return found.peer
+    return cast(BlockingPeer, found.peer)
 
 
 def running() -> int:
@@ -84,16 +87,22 @@ def answer_large(*fds: int) -> None:
     answer(None, *fds, parts=(Sealed(100),))
 
 
-ABUSES: dict[str, Callable[[], None]] = {
+def count_down() -> None:
+    """Make calls with falling numbers, and wait for what comes of it."""
+    say(Call(8, 9, "m", NIL), Call(7, 9, "m", NIL))
+    threading.Event().wait()
+
+
+ABUSES: dict[str, Callable[[], object]] = {
     "answer to another call": lambda: answer(NIL, offset=1),
     "failure of another call": lambda: say(Failed(running() + 1, "exception")),
     "garbage": lambda: send(b"\xff\x00garbage"),
     "empty message": lambda: send(b""),
     "no frames": lambda: send(b"\x90"),
     "a frame without its array": lambda: send(encode([Cancel(1)])[1:]),
-    "too many frames": lambda: say(*[Release(())] * (MAX_FRAMES + 1)),
+    "too many frames": lambda: say(*[Release(1, (0,))] * (MAX_FRAMES + 1)),
     "text that is not UTF-8": lambda: send(b"\x91\x95\xa5reply\x01\xc4\x01\xc0\x90\x91\xa2\xc3\x28"),
-    "second hello": lambda: send(messages.encode(messages.Hello(messages.VERSION, 1))),
+    "second hello": lambda: send(messages.encode(messages.Hello(messages.LOWEST, messages.HIGHEST, 1))),
     "second seal": lambda: send(messages.encode(messages.Sealed({}))),
     "second ready": lambda: send(messages.encode(messages.Ready((), {}))),
     "shutdown of the host": lambda: say(Shutdown()),
@@ -103,7 +112,7 @@ ABUSES: dict[str, Callable[[], None]] = {
     "stuffed with fds": lambda: answer(NIL, *[2] * 250),
     "one fd too many": lambda: answer(NIL, 2),
     "an fd with two frames": lambda: say(Cancel(1), Reply(running(), NIL, (Handle("file"),)), fd=2),
-    "an fd with a frame that has no parts": lambda: say(Release(()), fd=2),
+    "an fd with a frame that has no parts": lambda: say(Credit(1, 0, 1), fd=2),
     "more fds than parts": lambda: answer(NIL, 2, 2, parts=(Handle("file"),)),
     "payload without its fd": lambda: answer_large(),
     "payload that is not there at all": lambda: answer(None),
@@ -115,14 +124,16 @@ ABUSES: dict[str, Callable[[], None]] = {
     "payload that can be written": lambda: answer_large(unsealed(100, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)),
     "payload of nothing": lambda: answer_large(make_sealed(b"")),
     "payload over the limit": lambda: answer_large(make_sealed(NIL * (2 << 20))),
-    "release of what it does not hold": lambda: say(Release(((1, 0),))),
+    "release of what it does not hold": lambda: say(Release(1, (0,))),
+    "word of an arena that is not there": lambda: say(Attached(77)),
+    "taking back an arena that is not there": lambda: say(Unshare(77)),
     "items of no stream": lambda: say(Items(running(), 0, (NIL,))),
     "items of a call to come": lambda: say(Items(running() + 1, 0, (NIL,))),
     "end of results": lambda: say(End(running(), 0)),
     "end of a stream of a call to come": lambda: say(End(999, 1)),
     "credit of a call to come": lambda: say(Credit(running() + 1, 1, 1)),
     "cancellation of a call to come": lambda: say(Cancel(999)),
-    "calls that count down": lambda: say(Call(8, 9, "m", NIL), Call(7, 9, "m", NIL)),
+    "calls that count down": lambda: count_down(),
 }
 
 
@@ -152,7 +163,7 @@ def answer_within(offset: int) -> None:
     say(Reply(call.call_id + offset, NIL))
 
 
-SERVICE_ABUSES: dict[str, Callable[[], None]] = {
+SERVICE_ABUSES: dict[str, Callable[[], object]] = {
     "fd beside what is asked": lambda: send(ask(1), 2),
     "asked without its fd": lambda: ask_large(),
     "asked with two fds": lambda: ask_large(2, 2),

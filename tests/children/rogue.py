@@ -9,12 +9,14 @@ import socket
 import struct
 import sys
 
+import msgspec
+
 from belljar.child.stages import run_executed
-from belljar.ipc.messages import VERSION, Hello, Landlock, Ready, Sealed, encode
+from belljar.ipc.messages import HIGHEST, LOWEST, Hello, Landlock, Ready, Sealed, encode
 from belljar.sandbox.base import Birth
 from belljar.sandbox.policy import Policy
 
-HELLO = encode(Hello(VERSION, os.getpid()))
+HELLO = encode(Hello(LOWEST, HIGHEST, os.getpid()))
 control = socket.socket(fileno=3)
 
 
@@ -53,8 +55,13 @@ def one_fd() -> None:
     control.sendmsg([HELLO], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0]))])
 
 
-def version() -> None:
-    control.send(encode(Hello(VERSION + 1, os.getpid())))
+def too_old() -> None:
+    control.send(encode(Hello(LOWEST - 1, LOWEST - 1, os.getpid())))
+
+
+def too_new() -> None:
+    """Its hello has fields that nobody knows yet."""
+    control.send(msgspec.msgpack.encode(["hello", HIGHEST + 1, HIGHEST + 3, os.getpid(), {}, {"what": ["this", "is"]}]))
 
 
 def other_message() -> None:
@@ -86,7 +93,7 @@ def hangs_up() -> None:
 
 def liar() -> None:
     """Everything is right but the claimed pid."""
-    control.send(encode(Hello(VERSION, 1)))
+    control.send(encode(Hello(LOWEST, HIGHEST, 1)))
 
 
 def other_uid() -> None:

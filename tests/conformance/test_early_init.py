@@ -10,7 +10,7 @@ from belljar.host.errors import LaunchError, PlanError
 from belljar.host.process_host import ProcessHost
 from belljar.ipc.stage import Stage
 
-from ..helpers import CHILDREN, launch
+from ..helpers import CHILDREN, launch, only_over_socket
 
 pytestmark = pytest.mark.anyio
 
@@ -30,6 +30,7 @@ async def refused(stage: Stage, reason: str, host: ProcessHost) -> None:
     assert caught.value.stage is stage
 
 
+@only_over_socket
 async def test_a_step_hands_on_to_steps_and_plugin(backend: str) -> None:
     """What a step returns reaches later steps and the sealed plugin, and steps of one file share its module."""
     async with with_steps(backend, "question", "answer") as host:
@@ -49,6 +50,7 @@ async def test_an_optional_step_that_fails_is_told_and_the_launch_goes_on(
     assert "the optional step early.py:unlucky failed: FileNotFoundError: no such driver" in caplog.text
 
 
+@only_over_socket
 async def test_what_rests_over_the_seal_is_stopped_before_it_and_goes_on_after_it(backend: str) -> None:
     """A watchdog has no thread while the host verifies the seal, and has one again before the plugin is loaded."""
     async with with_steps(backend, "watchdog") as host:

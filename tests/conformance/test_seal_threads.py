@@ -24,7 +24,7 @@ from belljar.sandbox.layers import Layer
 from belljar.sandbox.policy import Policy
 
 from ..children.lingering import MANY
-from ..helpers import CHILDREN, launch, nothing_left, require
+from ..helpers import CHILDREN, launch, nothing_left, only_over_socket, require
 from .observe import ended
 
 pytestmark = [
@@ -56,6 +56,7 @@ async def outcome(host: ProcessHost, name: str) -> str:
     return found
 
 
+@only_over_socket
 async def test_many_threads_are_covered(backend: str, tmp_path: Path) -> None:
     """All of 64 threads are sealed, counted and named."""
     async with lingering(tmp_path, "many", backend=backend) as host:

@@ -20,7 +20,7 @@ from belljar.sandbox.layers import Layer
 from belljar.sandbox.policy import Policy
 from belljar.sandbox.protection import Operation
 
-from ..helpers import launch, nothing_left, write_plugin
+from ..helpers import launch, nothing_left, only_over_socket, write_plugin
 from .observe import able, ended, once, refused_by_report
 
 pytestmark = pytest.mark.anyio
@@ -70,6 +70,7 @@ def child(folder: Path, step: str, **fields: Any) -> ProcessHost:
     )
 
 
+@only_over_socket
 async def test_a_thread_of_early_init_is_sealed(backend: str, tmp_path: Path) -> None:
     """The seal reaches threads that were there before it, and the host has read each of them."""
     async with child(tmp_path, "thread", backend=backend) as host:
@@ -80,6 +81,7 @@ async def test_a_thread_of_early_init_is_sealed(backend: str, tmp_path: Path) ->
     assert found == ["EACCES", "EPERM"]
 
 
+@only_over_socket
 async def test_an_old_thread_and_granted_files(backend: str, tmp_path: Path) -> None:
     """Where only landlock tells files apart, a child with an older thread is not let go; elsewhere it is sealed."""
     policy = Policy(threads=True, read_only=("/usr",))
@@ -96,6 +98,7 @@ async def test_an_old_thread_and_granted_files(backend: str, tmp_path: Path) -> 
         assert (await host.call("old_thread", "/etc/passwd", returns=list[str]))[0] == "ENOENT"
 
 
+@only_over_socket
 async def test_an_old_thread_makes_landlock_partly(backend: str, tmp_path: Path) -> None:
     """Without granted files the filter covers older threads, and the report says of landlock what lacks."""
     async with child(tmp_path, "thread", backend=backend) as host:
@@ -159,6 +162,7 @@ LACKING = {
 """One layer for each backend that it does not have."""
 
 
+@only_over_socket
 async def test_a_promise_that_is_not_kept_kills(backend: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A backend that promises one layer more than the kernel shows gets no child, and no code of the plugin runs."""
     half: Any = load(backend).HostSide

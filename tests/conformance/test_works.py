@@ -18,7 +18,7 @@ from belljar.sandbox.launch import client
 from belljar.sandbox.launch.client import ENVIRONMENT
 from belljar.sandbox.layers import Layer
 
-from ..helpers import guard_of, launch, open_fds
+from ..helpers import guard_of, launch, only_over_socket, open_fds
 from .observe import Seen, engaged_by_report, fresh_import_path
 
 WORKS: dict[str, object] = {
@@ -69,7 +69,9 @@ WORKS: dict[str, object] = {
 """Each entry of `children/behaves/works.py` with what it must return."""
 
 
-@pytest.mark.parametrize("name", WORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[only_over_socket] if name == "open_fds" else []) for name in WORKS]
+)
 def test_ordinary_code_works(seen: Seen, name: str) -> None:
     """Computation, memory, threads, clocks, timers, memfds and channels work the same under every backend."""
     assert seen.works[name] == WORKS[name]
@@ -118,6 +120,7 @@ def test_the_host_name_is_hidden(seen: Seen) -> None:
     assert seen.works["host_name"] == "belljar"
 
 
+@only_over_socket
 def test_three_streams_and_the_control_channel_are_all_fds(seen: Seen) -> None:
     """From outside, too: an empty pipe (a device could be changed by its owner), two that the host reads, a socket."""
     kinds = {fd: kind.partition(":")[0] for fd, kind in seen.outside.fds.items()}

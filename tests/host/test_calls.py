@@ -157,6 +157,16 @@ async def test_max_payload_holds_both_ways() -> None:
         assert await host.call("length", b"x" * 99_000) == 99_000
 
 
+async def test_what_is_released_gives_way_to_a_message_that_is_full() -> None:
+    """A call that fills its datagram is sent although there is much to release before it."""
+    async with launch() as host:
+        await host.call("echo", b"x" * 100_000)  # from here on, large results lie in an arena
+        async with anyio.create_task_group() as tasks:
+            for _ in range(200):
+                tasks.start_soon(host.call, "blob", 70_000)
+        assert await host.call("length", b"x" * (MAX_INLINE - 4)) == MAX_INLINE - 4
+
+
 async def test_refused_imports_are_named(caplog: pytest.LogCaptureFixture) -> None:
     """An import that the seal refused is named in the error, and in the log also if the plugin hid it."""
     assert "wave" not in sys.modules

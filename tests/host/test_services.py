@@ -87,7 +87,7 @@ async def test_a_plugin_calls_what_the_host_offers(backend: str) -> None:
 
 
 async def test_calls_and_services_nest(caplog: pytest.LogCaptureFixture) -> None:
-    """Call, service, call, service...: none waits for one that waits for it; what is too deep is refused, and no more."""
+    """Call, service, call, service...: none waits for what waits for it; what is too deep is refused, and no more."""
     async with served(Memory()) as host:
         assert await host.call("deeper", MAX_DEPTH // 2, returns=int) == MAX_DEPTH // 2
         with pytest.raises(RemoteError, match="ServiceError"):

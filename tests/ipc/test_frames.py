@@ -16,6 +16,7 @@ from belljar.ipc.frames import (
     FRAME_SPACE,
     MAX_FRAMES,
     MAX_INLINE,
+    Attached,
     Call,
     Cancel,
     ChildFrame,
@@ -35,6 +36,7 @@ from belljar.ipc.frames import (
     Sealed,
     Share,
     Shutdown,
+    Unshare,
     decode_from_child,
     decode_from_host,
     encode,
@@ -56,7 +58,7 @@ parts = st.lists(
     | st.binary(max_size=64),
     max_size=4,
 ).map(tuple)
-pieces = st.lists(st.tuples(naturals, naturals), max_size=8).map(tuple)
+offsets = st.lists(naturals, min_size=1, max_size=8).map(tuple)
 kinds = st.sampled_from(["unknown-method", "not-offered", "argument", "result", "declared", "refused", "cancelled"])
 
 from_both: st.SearchStrategy[Frame] = st.one_of(
@@ -79,18 +81,22 @@ from_both: st.SearchStrategy[Frame] = st.one_of(
     st.builds(Items, call_ids, streams, st.lists(st.binary(max_size=64), max_size=8).map(tuple), parts),
     st.builds(Credit, call_ids, streams, st.integers(1, 2**20)),
     st.builds(End, call_ids, streams, names),
-    st.builds(Release, pieces),
+    st.builds(Release, naturals, offsets),
+    st.builds(Unshare, naturals),
 )
-only_child = st.builds(
-    Log,
-    logger=names,
-    level=levels,
-    text=names,
-    time=st.floats(allow_nan=False),
-    module=names,
-    line=naturals,
-    traceback=names,
-    dropped=naturals,
+only_child = st.one_of(
+    st.builds(Attached, naturals),
+    st.builds(
+        Log,
+        logger=names,
+        level=levels,
+        text=names,
+        time=st.floats(allow_nan=False),
+        module=names,
+        line=naturals,
+        traceback=names,
+        dropped=naturals,
+    ),
 )
 only_host = st.one_of(
     st.builds(Share, naturals, naturals, st.sampled_from(["host", "child"])),
@@ -106,8 +112,8 @@ values = st.recursive(
     max_leaves=20,
 )
 TAGS = [
-    "call", "notify", "reply", "failed", "cancel", "items", "credit", "end", "release", "share", "log", "log-levels",
-    "shutdown", "piece", "sealed", "fd",
+    "attached", "unshare", "call", "notify", "reply", "failed", "cancel", "items", "credit", "end", "release", "share",
+    "log", "log-levels", "shutdown", "piece", "sealed", "fd",
 ]  # fmt: skip
 near_frames = st.builds(lambda tag, rest: [tag, *rest], st.sampled_from(TAGS), st.lists(values, max_size=9))
 
@@ -189,6 +195,15 @@ def test_frames_of_the_host_come_back_equal(frame: Frame) -> None:
     assert decode_from_host(encode([frame])) == [frame]
 
 
+@given(from_both)
+def test_a_field_too_many_is_a_protocol_error(frame: Frame) -> None:
+    """Frames have the fields of the version that both sides chose, and no more."""
+    fields = msgspec.msgpack.decode(encode([frame]))[0]
+    for decode in (decode_from_child, decode_from_host):
+        with pytest.raises(PeerProtocolError):
+            decode(msgspec.msgpack.encode([[*fields, None]]))
+
+
 @given(only_child)
 def test_the_child_cannot_speak_for_the_host(frame: Frame) -> None:
     """A frame that only a child sends is none of the host's."""
@@ -213,7 +228,7 @@ LARGE: list[Frame] = [
     Failed(1, "exception", BELLS, BELLS, BELLS, (BELLS[:128],) * 64),
     Items(1, 0, (b"x" * 300,) * 100),
     End(1, 1, BELLS),
-    Release(((2**53, 2**53),) * 1024),
+    Release(2**53, (2**53,) * 1024),
     Log(BELLS, 50, BELLS, 1e300, BELLS, 2**53, BELLS, 2**53),
     LogLevels({f"{BELLS[:200]}{number}": 100 for number in range(64)}),
 ]
@@ -266,8 +281,12 @@ TOO_MUCH: list[Frame] = [
     Credit(1, 65, 1),
     End(1, 65),
     End(1, 1, "x" * 4097),
-    Release(((0, 0),) * 1025),
-    Release(((-1, 0),)),
+    Release(0, ()),
+    Release(0, (0,) * 1025),
+    Release(0, (-1,)),
+    Release(-1, (0,)),
+    Unshare(-1),
+    Attached(-1),
     Log("x" * 257, 0, "", 0.0),
     Log("", 101, "", 0.0),
     Log("", 0, "x" * 4097, 0.0),

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from belljar.ipc.credentials import Credentials
 from belljar.ipc.errors import HelloError
-from belljar.ipc.hello import Expected, Facts, judge_hello, judge_sender
-from belljar.ipc.messages import VERSION, FromChild, Hello, Ready, Sealed, StageFailed, StepBegan
+from belljar.ipc.hello import Expected, Facts, choose_version, judge_hello, judge_sender
+from belljar.ipc.messages import HIGHEST, LOWEST, FromChild, Hello, Ready, Sealed, StageFailed, StepBegan
 
 few = st.integers(0, 4)
 facts = st.builds(
     Facts,
-    message=st.just(Hello(VERSION, 1)),
+    message=st.just(Hello(LOWEST, HIGHEST, 1)),
     credentials=st.lists(st.builds(Credentials, few, few, few), max_size=2),
     fd_count=st.integers(0, 2),
     pidfd_pid=st.none() | st.integers(-1, 4),
@@ -53,7 +53,7 @@ def test_a_sender_is_believed_if_and_only_if_every_rule_holds(seen: Facts, expec
             judge_sender(seen, expected)
 
 
-GOOD = Facts(Hello(VERSION, 1), [Credentials(7, 0, 0)], 0, 7)
+GOOD = Facts(Hello(LOWEST, HIGHEST, 1), [Credentials(7, 0, 0)], 0, 7)
 LAUNCHED = Expected(uid=0, outer_pid=7)
 
 
@@ -100,14 +100,29 @@ messages: st.SearchStrategy[FromChild] = st.one_of(
 
 
 @given(messages)
-def test_only_a_hello_of_this_version_is_a_hello(message: FromChild) -> None:
-    """The first message is a hello of the host's own version, or HelloError."""
+def test_only_a_hello_is_a_hello(message: FromChild) -> None:
+    """The first message is a hello, or HelloError."""
     seen = dataclasses.replace(GOOD, message=message)
-    if isinstance(message, Hello) and message.version == VERSION:
+    if isinstance(message, Hello):
         assert judge_hello(seen) is message
     else:
         with pytest.raises(HelloError):
             judge_hello(seen)
+
+
+@given(few, few, few, few)
+def test_the_highest_common_version_is_chosen(lowest: int, highest: int, oldest: int, newest: int) -> None:
+    """Child and host speak the highest version that both know, or the error says which of the two to update."""
+    assume(oldest <= newest)
+    hello = Hello(lowest, highest, 1)
+    both = set(range(lowest, highest + 1)) & set(range(oldest, newest + 1))
+    if both:
+        assert choose_version(hello, oldest, newest) == max(both)
+        return
+    with pytest.raises(HelloError) as caught:
+        choose_version(hello, oldest, newest)
+    if lowest <= highest:
+        assert str(caught.value).endswith(f"update the {'child' if highest < oldest else 'host'}")
 
 
 @given(st.integers(), st.integers())
@@ -115,5 +130,5 @@ def test_the_claimed_pid_never_counts(first: int, second: int) -> None:
     """Two hellos that claim different pids get the same verdict."""
     assume(first != second)
     for claimed in (first, second):
-        seen = dataclasses.replace(GOOD, message=Hello(VERSION, claimed))
+        seen = dataclasses.replace(GOOD, message=Hello(LOWEST, HIGHEST, claimed))
         assert judge_sender(seen, LAUNCHED) == GOOD.credentials[0]

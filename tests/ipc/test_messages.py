@@ -46,7 +46,7 @@ counts = st.dictionaries(names, naturals, max_size=8)
 lefts = st.builds(Left, counts, st.lists(st.builds(Fd, names, names), max_size=8).map(tuple), naturals, many, many)
 
 from_child: st.SearchStrategy[FromChild] = st.one_of(
-    st.builds(Hello, naturals, st.integers(-(2**31), 2**31), timings),
+    st.builds(Hello, naturals, naturals, st.integers(-(2**31), 2**31), timings),
     st.builds(StageFailed, st.integers(1, 10), st.integers(0, 4095), names, many),
     st.builds(StepBegan, numbers, st.sampled_from(["run", "load", "quiesce", "resume"])),
     st.builds(StepEnded, numbers, millis, lefts, names),
@@ -56,6 +56,7 @@ from_child: st.SearchStrategy[FromChild] = st.one_of(
 from_host: st.SearchStrategy[FromHost] = st.one_of(
     st.builds(
         Configure,
+        version=naturals,
         outer_pid=naturals,
         bpf=st.binary(max_size=4096),
         listener=st.booleans(),
@@ -111,13 +112,27 @@ def test_any_damage_to_a_message_is_a_protocol_error_at_worst(data: bytes, draw:
         b"\x93\xa5ready\x91\xa2\xc3\x28\x80",
         b"\x91" * 60_000,
         b"\x92\xa5hello" + b"\x81\x01" * 20_000,
+        b"\x97\xa5hello\x01\x01\x01\x80\xc0" + b"\x91" * 60_000,
+        b"\x97\xa5hello\x01\x01\x01\x80\xc0\xdd\xff\xff\xff\xff",
         b"\xdd\xff\xff\xff\xff",
         b"\xdf\xff\xff\xff\xff",
         b"\x93\xa5ready\xdd\xff\xff\xff\xff",
         b"\xc7\x0c\xff" + b"\xff" * 12,
         b"",
     ],
-    ids=["tag", "text", "lists", "maps", "huge list", "huge map", "huge field", "timestamp", "nothing"],
+    ids=[
+        "tag",
+        "text",
+        "lists",
+        "maps",
+        "lists in what is skipped",
+        "huge list in what is skipped",
+        "huge list",
+        "huge map",
+        "huge field",
+        "timestamp",
+        "nothing",
+    ],
 )
 def test_pathological_bytes_are_a_protocol_error(data: bytes) -> None:
     """Text that is not UTF-8, endless nesting, and sizes that lie are protocol errors on both sides."""
@@ -140,6 +155,14 @@ def test_messages_of_the_host_come_back_equal(message: FromHost) -> None:
     assert decode_from_host(encode(message)) == message
 
 
+@given(from_child | from_host, st.lists(values, min_size=1, max_size=3))
+def test_fields_of_a_younger_program_are_skipped(message: FromChild | FromHost, more: list[Any]) -> None:
+    """Before a version is agreed on, what stands behind the fields that are known changes nothing."""
+    decode: Any = decode_from_child if isinstance(message, FromChild) else decode_from_host
+    fields = msgspec.msgpack.decode(encode(message))
+    assert decode(msgspec.msgpack.encode([*fields, *more])) == message
+
+
 @given(from_child)
 def test_the_child_cannot_speak_for_the_host(message: FromChild) -> None:
     """A message of the child is none of the host's."""
@@ -157,9 +180,10 @@ def test_the_host_cannot_be_echoed_back(message: FromHost) -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        Hello(-1, 1),
-        Hello(1, 1, {"stage": -1.0}),
-        Hello(1, 1, {str(number): 1.0 for number in range(129)}),
+        Hello(-1, 1, 1),
+        Hello(1, -1, 1),
+        Hello(1, 1, 1, {"stage": -1.0}),
+        Hello(1, 1, 1, {str(number): 1.0 for number in range(129)}),
         StageFailed(0, 0, ""),
         StageFailed(11, 0, ""),
         StageFailed(1, 4096, ""),
@@ -186,7 +210,7 @@ def test_fields_over_their_bound_are_a_protocol_error(message: FromChild) -> Non
 def test_a_message_that_does_not_fit_is_the_senders_error() -> None:
     """A message over the datagram's size raises LocalProtocolError before anything is sent."""
     with pytest.raises(LocalProtocolError, match=r"Configure: 7[0-9]{4} bytes are over the limit of 65536"):
-        encode(Configure(outer_pid=1, bpf=b"x" * 70_000, listener=False))
+        encode(Configure(version=1, outer_pid=1, bpf=b"x" * 70_000, listener=False))
 
 
 @given(st.text(st.characters(), max_size=400), st.integers(16, 300))

@@ -105,7 +105,7 @@ async def test_what_else_a_plugin_may_do() -> None:
         assert [number async for number in plugin.count_plainly(600)] == list(range(600))
         with pytest.raises(RemoteError, match="SystemExit: 7"):
             await plugin.leave()
-        assert await host.call("remember", "it", returns=None) is None
+        await plugin.remember("it")
         assert (await plugin.ask("b"), shelf.hints) == ("<b> 3 0,1,2", ["b"])
         assert await plugin.ended() == ["it"]
 

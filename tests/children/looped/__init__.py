@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 
-from belljar import Cancelled, checkpoint, handed, service
+from belljar import Cancelled, checkpoint, handed, notify, service
 
 from .interfaces import Records
 
@@ -110,5 +110,6 @@ class Looped:
         await self.met.wait()
         return "slowly"
 
+    @notify
     async def remember(self, text: str) -> None:
         self.log.append(text)
