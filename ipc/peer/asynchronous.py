@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -33,7 +34,6 @@ from ..frames import (
 from ..interface.codec import Codec
 from ..interface.declared import Declared
 from ..interface.errors import ArgumentsUnfit, ValueUnfit
-from ..messages import shorten
 from .attachments import Inbound, Outbound
 from .base import NOTHING, Encoded, Peer, Side
 from .loops import Loop
@@ -191,6 +191,7 @@ class AsyncPeer(Peer):
             self._drain()
         while self.abandoned:
             self._give_up(self.abandoned.popleft())
+
     def _has_ended(self) -> bool:
         return self.ended is not None
 
@@ -533,11 +534,11 @@ class AsyncPeer(Peer):
         writer, text = call.writers[position], ""
         codec = call.declared.upload[position]
         try:
-            async for item in _asynchronously(items):
-                await self._write(writer, codec, item, call.call_id, position + 1)
+            async with _closing(items) as each:
+                async for item in each:
+                    await self._write(writer, codec, item, call.call_id, position + 1)
         except Exception as error:  # noqa: BLE001 - the edge of foreign code: the caller gets it, see _outcome
-            call.broken = call.broken or error
-            text = shorten(f"{type(error).__name__}: {error}", 1024)
+            text = self._upload_failed(call, error)
         self._post(End(call.call_id, position + 1, text))
 
     async def _write(self, writer: Writer, codec: Codec, item: Any, call_id: int, stream: int) -> None:
@@ -610,8 +611,9 @@ class AsyncPeer(Peer):
                 await self._fill(encoded[1])
             return encoded
         if method.item is not None:
-            async for item in _asynchronously(result):
-                await self._write(incoming.writer, method.item, item, incoming.call_id, 0)
+            async with _closing(result) as each:
+                async for item in each:
+                    await self._write(incoming.writer, method.item, item, incoming.call_id, 0)
         return NOTHING
 
     def _with_uploads(self, incoming: Incoming, arguments: Sequence[Any]) -> tuple[Any, ...]:
@@ -713,8 +715,15 @@ async def _result(value: Any) -> Any:
     return await value if inspect.isawaitable(value) else value
 
 
-def _asynchronously(items: Any) -> AsyncIterator[Any]:
-    return items.__aiter__() if hasattr(items, "__aiter__") else _from_iterable(items)
+@asynccontextmanager
+async def _closing(items: Any) -> AsyncGenerator[AsyncIterator[Any]]:
+    """Iterate over *items*, asynchronous or not. What can be closed is, and not only when it is collected."""
+    each = items.__aiter__() if hasattr(items, "__aiter__") else _from_iterable(items)
+    try:
+        yield each
+    finally:
+        if hasattr(each, "aclose"):
+            await each.aclose()
 
 
 async def _from_iterable(items: Iterable[Any]) -> AsyncIterator[Any]:

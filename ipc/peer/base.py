@@ -17,7 +17,7 @@ import msgspec
 
 from ..channel.base import Channel, EndOfChannel
 from ..datagram import Datagram
-from ..errors import CallError, CallTimeout, PeerProtocolError
+from ..errors import CallError, CallTimeout, PeerProtocolError, StreamBroken
 from ..frames import (
     Attached,
     Call,
@@ -41,7 +41,7 @@ from ..frames import (
 )
 from ..interface.codec import Codec
 from ..interface.declared import Declared, declared
-from ..interface.errors import ArgumentsUnfit
+from ..interface.errors import ArgumentsUnfit, ValueUnfit
 from ..memory.arena import Arena
 from ..messages import MAX_INLINE, shorten
 from .attachments import Inbound, Outbound, TooMuch
@@ -536,6 +536,11 @@ class Peer(ABC):
                 self._stop_upload(upload)
             self._post(Cancel(call.call_id))
 
+    def _upload_failed(self, call: Outgoing, error: Exception) -> str:
+        """The iterator that is an argument of *call* raised *error*, or something that cannot be sent; return the text."""
+        call.broken = call.broken or (ArgumentsUnfit(str(error)) if isinstance(error, ValueUnfit) else error)
+        return shorten(f"{type(error).__name__}: {error}", 1024)
+
     def _timed_out(self, call: Outgoing) -> CallTimeout:
         return CallTimeout(f"{call.declared.name!r} did not answer within {call.timeout:g} s")
 
@@ -576,6 +581,10 @@ class Peer(ABC):
             self._post(Credit(call_id, stream, count))
         try:
             return decode_item(codec.decode, entry)
+        except ValueUnfit as error:
+            if stream:  # of the caller's, and so one of its arguments
+                raise ArgumentsUnfit(str(error)) from None
+            raise
         except PeerProtocolError as error:
             self._broken(error)
             raise
@@ -613,7 +622,10 @@ class Peer(ABC):
             raise call.error
         self.side.answered(call, answer)
         if type(answer) is Failed:
-            raise self.side.heard(call, answer) from call.broken
+            if call.broken is not None and answer.error == StreamBroken.__name__:
+                raise call.broken  # our own iterator's error, which the method let pass
+            error = self.side.heard(call, answer)
+            raise error from call.broken or error.__cause__
         assert type(answer) is Reply
         if call.inbound is None:
             if answer.payload is None:
