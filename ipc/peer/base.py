@@ -537,7 +537,7 @@ class Peer(ABC):
             self._post(Cancel(call.call_id))
 
     def _upload_failed(self, call: Outgoing, error: Exception) -> str:
-        """The iterator that is an argument of *call* raised *error*, or something that cannot be sent; return the text."""
+        """The iterator that is an argument of *call* raised *error*, or its item cannot be sent; return the text."""
         call.broken = call.broken or (ArgumentsUnfit(str(error)) if isinstance(error, ValueUnfit) else error)
         return shorten(f"{type(error).__name__}: {error}", 1024)
 

@@ -1,4 +1,4 @@
-"""Streams of a real child: when an item is sent, when a generator ends, and what becomes of an error of the caller's."""
+"""Streams of a real child: when an item is sent, when a generator ends, and errors of the caller's own."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ async def test_an_error_of_an_upload_is_the_callers_own(tmp_path: Path, engine: 
 async def test_a_declared_error_has_the_childs_traceback(tmp_path: Path) -> None:
     """It is the cause of what the caller gets."""
     async with streaming(tmp_path, "threads") as host:
-        with pytest.raises(Refused, match="^no$") as caught:
+        with pytest.raises(Refused, match=r"^no$") as caught:
             await host.proxy(Streams).refuse("no")
         assert isinstance(caught.value.__cause__, RemoteError)
         assert "raise Refused(text)" in caught.value.__cause__.remote_traceback
