@@ -17,7 +17,7 @@ import msgspec
 
 from ..channel.base import Channel, EndOfChannel
 from ..datagram import Datagram
-from ..errors import CallError, CallTimeout, PeerProtocolError, StreamBroken
+from ..errors import CallError, CallTimeout, PeerProtocolError
 from ..frames import (
     Attached,
     Call,
@@ -621,11 +621,11 @@ class Peer(ABC):
             assert call.error is not None
             raise call.error
         self.side.answered(call, answer)
+        if call.broken is not None:  # what was asked for was not given, whatever the other side made of that
+            _close(call.inbound)
+            raise call.broken
         if type(answer) is Failed:
-            if call.broken is not None and answer.error == StreamBroken.__name__:
-                raise call.broken  # our own iterator's error, which the method let pass
-            error = self.side.heard(call, answer)
-            raise error from call.broken or error.__cause__
+            raise self.side.heard(call, answer)
         assert type(answer) is Reply
         if call.inbound is None:
             if answer.payload is None:
