@@ -59,7 +59,7 @@ def load(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"media_example_{name}", MEDIA / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # where msgspec looks for annotations
     spec.loader.exec_module(module)
     return module
 
