@@ -581,6 +581,11 @@ class Peer(ABC):
                 self._stop_upload(upload)
             self._post(Cancel(call.call_id))
 
+    def _upload_failed(self, call: Outgoing, error: Exception) -> str:
+        """The iterator that is an argument of *call* raised *error*, or its item cannot be sent; return the text."""
+        call.broken = call.broken or (ArgumentsUnfit(str(error)) if isinstance(error, ValueUnfit) else error)
+        return shorten(f"{type(error).__name__}: {error}", 1024)
+
     def _timed_out(self, call: Outgoing) -> CallTimeout:
         return CallTimeout(f"{call.declared.name!r} did not answer within {call.timeout:g} s")
 
@@ -621,6 +626,10 @@ class Peer(ABC):
             self._post(Credit(call_id, stream, count))
         try:
             return decode_item(codec.decode, entry)
+        except ValueUnfit as error:
+            if stream:  # of the caller's, and so one of its arguments
+                raise ArgumentsUnfit(str(error)) from None
+            raise
         except PeerProtocolError as error:
             self._broken(error)
             raise
@@ -657,11 +666,11 @@ class Peer(ABC):
             assert call.error is not None
             raise call.error
         self.side.answered(call, answer)
+        if call.broken is not None:  # what was asked for was not given, whatever the other side made of that
+            _close(call.inbound)
+            raise call.broken
         if type(answer) is Failed:
-            error = self.side.heard(call, answer)
-            if call.broken is not None:
-                error.__cause__ = call.broken
-            raise error
+            raise self.side.heard(call, answer)
         assert type(answer) is Reply
         if call.inbound is None:
             if answer.payload is None:

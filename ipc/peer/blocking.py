@@ -35,7 +35,6 @@ from ..frames import (
 )
 from ..interface.declared import Declared
 from ..interface.errors import ArgumentsUnfit, ValueUnfit
-from ..messages import shorten
 from .attachments import Outbound
 from .base import NOTHING, Encoded, Peer, Side
 from .records import MAX_UNDER_WAY, Answers, Incoming, Outgoing, Producer, Reader
@@ -71,6 +70,7 @@ class BlockingPeer(Peer):
         self._todo: deque[Incoming] = deque()
         self._producing: deque[Producer] = deque()
         self._running: list[Incoming] = []
+        self._filling: Producer | None = None
         self._out: list[Frame] = []
         self._out_size = 0
         self._shut = False
@@ -80,6 +80,8 @@ class BlockingPeer(Peer):
 
     def _wait(self, done: Callable[[], Any], end: float | None = None) -> bool:
         """Read, and answer what may be answered, until *done* says so or until the time *end*; return whether done."""
+        if self._filling is not None and self._executor == threading.get_ident():
+            self._post_batch(self._filling)
         while not done():
             if (self._todo or self._producing) and self._work():
                 continue
@@ -182,8 +184,11 @@ class BlockingPeer(Peer):
         self._shut = True
 
     def _work(self) -> bool:
-        """Answer one call, or go on with one stream, if there is one that this thread may go on with now."""
-        incoming = self._next() if self._todo and self._executes() else None
+        """Answer one call, or go on with one stream, if there is one that this thread may go on with now.
+
+        Streams that were given up end before that: who closes one and then calls finds it closed.
+        """
+        incoming = self._next() if self._todo and self._executes() and not self._has_to_close() else None
         if incoming is None:
             return bool(self._producing) and self._produce_next()
         if incoming.answer.took > QUICK:
@@ -192,6 +197,11 @@ class BlockingPeer(Peer):
         if incoming.answer.took > QUICK:
             self._take_what_came()  # such as the cancellation of what would be next
         return True
+
+    def _has_to_close(self) -> bool:
+        return not self._running and any(
+            each.incoming is not None and each.incoming.cancelled for each in self._producing
+        )
 
     def _next(self) -> Incoming | None:
         """Return the call to answer now: the oldest, or within another call the oldest one that belongs there."""
@@ -321,46 +331,64 @@ class BlockingPeer(Peer):
         try:
             over = self._send_items(producer)
         except Exception as error:  # noqa: BLE001 - the edge of foreign code: the call fails with it, see _outcome
-            if (call := self._calls.get(producer.call_id)) is not None:
-                call.broken = error
+            call = self._calls.get(producer.call_id)
+            text = "" if call is None else self._upload_failed(call, error)
             over = True
-            text = shorten(f"{type(error).__name__}: {error}", 1024)
         if over:
             self._post(End(producer.call_id, producer.stream, text))
         return over
 
     def _send_items(self, producer: Producer) -> bool:
-        """Send the next items, as many as come quickly, have credit and fit one datagram; return whether all are."""
-        batch: list[bytes] = []
-        size = 0
+        """Send the next items, as many as come quickly, have credit and fit one datagram; return whether all are.
+
+        An item must not wait for one that takes long, so the first goes alone, and twice as many as before together
+        while all of them were quick. Where the generator itself waits, `_wait` sends what there is.
+        """
+        outer = self._filling
+        if self._executor == threading.get_ident():
+            self._filling = producer
         try:
-            while producer.writer.credit > 0 and size < MAX_BATCH and len(batch) < MAX_FRAMES:
-                began = time.perf_counter()
-                item = next(producer.iterator, _OVER)
-                if item is _OVER:
-                    return True
-                payload, outbound = self._encode(producer.codec.encode, item, ValueUnfit, plain=producer.codec.plain)
-                producer.writer.credit -= 1
-                if payload is not None and outbound is None and size + len(payload) <= MAX_BATCH:
-                    batch.append(payload)
-                    size += len(payload)
-                else:
-                    self._post_items(producer, batch)
-                    self._post_items(producer, [] if payload is None else [payload], outbound)
-                if time.perf_counter() - began > QUICK:
-                    break
+            return self._send_quick_items(producer)
         finally:
-            self._post_items(producer, batch)
+            self._filling = outer
+            self._post_batch(producer)
+
+    def _send_quick_items(self, producer: Producer) -> bool:
+        size = 0
+        for _ in range(producer.most):
+            if producer.writer.credit <= 0 or size >= MAX_BATCH:
+                return False
+            began = time.perf_counter()
+            item = next(producer.iterator, _OVER)
+            if item is _OVER:
+                return True
+            payload, outbound = self._encode(producer.codec.encode, item, ValueUnfit, plain=producer.codec.plain)
+            producer.writer.credit -= 1
+            if payload is None or outbound is not None or size + len(payload) > MAX_BATCH:
+                self._post_batch(producer)
+                size = 0
+            if payload is not None and outbound is None:
+                producer.batch.append(payload)
+                size += len(payload)
+            else:
+                self._post_items(producer, () if payload is None else (payload,), outbound)
+            if time.perf_counter() - began > QUICK:
+                producer.most = 1
+                return False
+        producer.most = min(2 * producer.most, MAX_FRAMES)
         return False
 
-    def _post_items(self, producer: Producer, batch: list[bytes], outbound: Outbound | None = None) -> None:
-        if batch or outbound is not None:
-            parts: tuple[Part, ...] = ()
-            if outbound is not None:
-                parts = tuple(outbound.parts)
-                outbound.lend()
-            self._post(Items(producer.call_id, producer.stream, tuple(batch), parts), outbound)
-            batch.clear()
+    def _post_batch(self, producer: Producer) -> None:
+        if producer.batch:
+            batch, producer.batch = producer.batch, []
+            self._post_items(producer, tuple(batch), None)
+
+    def _post_items(self, producer: Producer, payloads: tuple[bytes, ...], outbound: Outbound | None) -> None:
+        parts: tuple[Part, ...] = ()
+        if outbound is not None:
+            parts = tuple(outbound.parts)
+            outbound.lend()
+        self._post(Items(producer.call_id, producer.stream, payloads, parts), outbound)
 
     def _stop_upload(self, upload: Producer) -> None:
         upload.over = True

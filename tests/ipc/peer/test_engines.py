@@ -202,16 +202,15 @@ async def test_a_stream_that_a_method_drops_ends(engines: str) -> None:
 
 @on_all_engines
 async def test_an_upload_that_breaks(engines: str) -> None:
-    """The method sees that its argument broke, and the caller's own error is the cause of what it gets."""
+    """The method sees that its argument broke, and the caller gets its own error, whatever the method made of that."""
 
     def broken() -> Iterator[int]:
         yield 1
         raise KeyError("mine")
 
     async with two(engines) as (left, right):
-        with pytest.raises(RemoteError, match="StreamBroken: KeyError: 'mine'") as caught:
+        with pytest.raises(KeyError, match="mine"):
             await left.other.total(broken())
-        assert isinstance(caught.value.__cause__, KeyError)
         assert right.works.ended.is_set()
         assert await left.other.add(1, 2) == 3
 
