@@ -13,6 +13,7 @@ import select
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ..channel.base import Channel, EndOfChannel
@@ -56,9 +57,9 @@ class SharedPeer(BlockingPeer):
         store: Store,
         offers: Mapping[int, Answers],
         *,
-        over: Callable[[BaseException], None],
-        gave_up: Callable[[], None],
-        rouse: Callable[[], None],
+        over: Callable[[BaseException], None] = lambda error: None,
+        gave_up: Callable[[], None] = lambda: None,
+        rouse: Callable[[], None] = lambda: None,
     ) -> None:
         self._stack = _Stack()
         self._guard = threading.RLock()
@@ -81,37 +82,40 @@ class SharedPeer(BlockingPeer):
     # Calling.
 
     def call(self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None = None) -> Any:
-        """See `BlockingPeer.call`. There is a short way for a call that is alone and has nothing attached."""
-        if method.is_simple and not (self._calls or self._given_up or self._unsent or self._stack.running):
-            payload = method.encode_arguments(arguments)
-            if len(payload) <= MAX_INLINE and not self.store.is_read and self._reading.acquire(False):
-                return self.finish(self._ask_at_once(target, method, payload, timeout))
-        return super().call(target, method, arguments, timeout)
+        """See `BlockingPeer.call`. Here too is a short way for a call that is alone and has nothing attached."""
+        is_alone = not (self._calls or self._given_up or self._unsent or self._stack.running or self.store.is_read)
+        if not method.is_simple or not is_alone:
+            return super().call(target, method, arguments, timeout)
+        payload = method.encode_arguments(arguments)
+        if len(payload) > MAX_INLINE or not self._reading.acquire(False):
+            return super().call(target, method, arguments, timeout)
+        return self.finish(self._ask_at_once(target, method, payload, timeout))
 
     def _ask_at_once(self, target: int, method: Declared, payload: bytes, timeout: float | None) -> Outgoing:
-        """Send a call and read the next datagram, which is nearly always its answer. This thread is the reader."""
-        end = None if timeout is None else time.monotonic() + timeout
+        """Send a call and wait for the next datagram, which is nearly always its answer. This thread is the reader."""
+        call: Outgoing | None = None
         try:
             with self._guard:
                 if self.ended is not None:
                     raise NotSent from self.ended
                 call, data = self._begin_at_once(target, method, payload, timeout)
-                call.deadline = end
-                try:
-                    if not self.channel.send(data):
-                        self._send_slowly(data, ())
-                except EndOfChannel as error:
-                    self._cannot_send(error)
-            try:
-                self._read(end)
-            except BaseException:
+                call.deadline = None if timeout is None else time.monotonic() + timeout
+                self._send_at_once(data)
+            self._read(call.deadline)
+        except BaseException:  # such as KeyboardInterrupt
+            if call is not None:
                 self._give_up(call)
-                raise
+            raise
         finally:
             self._reading.release()
             if self._followers:
                 self._tell_followers()
         return call
+
+    def _send_at_once(self, data: bytes) -> None:
+        with suppress(EndOfChannel):  # see _cannot_send
+            if self._unsent or not self.channel.send(data):
+                self._send_slowly(data, ())
 
     def _send_call(
         self,
@@ -254,10 +258,10 @@ class SharedPeer(BlockingPeer):
             if self.ended is None:
                 super()._reply(incoming, encoded)
 
-    def _post_items(self, producer: Producer, batch: list[bytes], outbound: Outbound | None = None) -> None:
+    def _post_items(self, producer: Producer, payloads: tuple[bytes, ...], outbound: Outbound | None) -> None:
         with self._guard:
             if self.ended is None:
-                super()._post_items(producer, batch, outbound)
+                super()._post_items(producer, payloads, outbound)
 
     # Reading and writing.
 
