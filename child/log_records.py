@@ -139,7 +139,7 @@ def _frame(record: logging.LogRecord, *, without_files: bool) -> Log:
 def _traceback(record: logging.LogRecord, *, without_files: bool) -> str:
     parts: list[str] = []
     if record.exc_info and record.exc_info[1] is not None:
-        parts.append(describe(record.exc_info[1], own_frames=0, without_files=without_files)[1])
+        parts.append(describe(record.exc_info[1], without_files=without_files)[1])
     if record.stack_info:
         parts.append(str(record.stack_info))
     return "\n".join(parts)

@@ -167,6 +167,11 @@ class Conversation:
             raise RuntimeError("could not set a level: the child is not ready")
         self.peer.post(frame)
 
+    def cut(self) -> None:
+        """The child is killed: nothing more is sent, and all that wait learn how it ended."""
+        if self._peer is not None:
+            self._peer.end(EndOfChannel())
+
     async def shut_down(self) -> None:
         """Ask the child to end once it has answered what it was asked before."""
         if self._peer is not None:

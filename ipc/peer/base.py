@@ -482,10 +482,10 @@ class Peer(ABC):
             raise
         refused = self.side.refused()
         if outbound is None:
-            self._post(_fitting(Reply(incoming.call_id, payload, (), refused)))
+            self._post(fitting(Reply(incoming.call_id, payload, (), refused)))
         else:
             outbound.lend()
-            self._post(_fitting(Reply(incoming.call_id, payload, tuple(outbound.parts), refused)), outbound)
+            self._post(fitting(Reply(incoming.call_id, payload, tuple(outbound.parts), refused)), outbound)
 
     def _reply_with(self, incoming: Incoming, payload: bytes) -> None:
         """Send a result that needs nothing attached but, if it is large, itself."""
@@ -504,7 +504,7 @@ class Peer(ABC):
             return
         kind, name, text, trace = self.side.told(incoming, error)
         name, text, trace = shorten(name, 256), shorten(text, 4096), shorten(trace, 8192)
-        self._post(_fitting(Failed(incoming.call_id, kind, name, text, trace, self.side.refused())))
+        self._post(fitting(Failed(incoming.call_id, kind, name, text, trace, self.side.refused())))
 
     def _close_call(self, incoming: Incoming) -> None:
         self._answering.pop(incoming.call_id, None)
@@ -740,7 +740,7 @@ def answers_of(interface: type, behind: object) -> dict[str, Answer]:
     return found
 
 
-def _fitting(frame: Reply | Failed) -> Reply | Failed:
+def fitting(frame: Reply | Failed) -> Reply | Failed:
     """Return *frame*, without what the seal refused if that does not fit: it is only advice."""
     if not frame.refused or weight(frame) <= MAX_INLINE:
         return frame
