@@ -420,6 +420,7 @@ class ProcessHost:
         self._progress.reach(State.CLOSING)
         if not self._end_came.is_set():
             self._why = self._why or why
+            self._conversation.cut()
             for pidfd in self._pidfds():
                 pidfds.kill(pidfd)
 

@@ -34,7 +34,7 @@ from ..frames import (
 from ..interface.codec import Codec
 from ..interface.declared import Declared
 from ..interface.errors import ArgumentsUnfit, ValueUnfit
-from ..messages import MAX_INLINE, shorten
+from ..messages import MAX_INLINE
 from .attachments import Inbound, Outbound
 from .base import NOTHING, Encoded, Peer, Side
 from .loops import Loop
@@ -572,8 +572,7 @@ class AsyncPeer(Peer):
                 async for item in each:
                     await self._write(writer, codec, item, call.call_id, position + 1)
         except Exception as error:  # noqa: BLE001 - the edge of foreign code: the caller gets it, see _outcome
-            call.broken = call.broken or error
-            text = shorten(f"{type(error).__name__}: {error}", 1024)
+            text = self._upload_failed(call, error)
         self._post(End(call.call_id, position + 1, text))
 
     async def _write(self, writer: Writer, codec: Codec, item: Any, call_id: int, stream: int) -> None:

@@ -43,6 +43,7 @@ from ..interface.codec import Codec
 from ..interface.declared import Declared, declared
 from ..interface.errors import ArgumentsUnfit, ValueUnfit
 from ..memory.arena import Arena
+from ..memory.buffer import SharedBuffer
 from ..messages import MAX_INLINE, shorten
 from .attachments import Inbound, Outbound, TooMuch
 from .records import MAX_DEPTH, MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, PeerUse, Reader, Writer, window_of
@@ -433,6 +434,10 @@ class Peer(ABC):
     def _take_trim(self, frame: Trim, received: Datagram) -> None:
         self._unshare(self.store.trim())
 
+    def reserve(self, length: int) -> SharedBuffer | None:
+        """See `Store.reserve`."""
+        return self.store.reserve(length)
+
     def trim(self) -> None:
         """Give memory back, on both sides, that is kept for later."""
         self._unshare(self.store.trim())
@@ -477,10 +482,10 @@ class Peer(ABC):
             raise
         refused = self.side.refused()
         if outbound is None:
-            self._post(_fitting(Reply(incoming.call_id, payload, (), refused)))
+            self._post(fitting(Reply(incoming.call_id, payload, (), refused)))
         else:
             outbound.lend()
-            self._post(_fitting(Reply(incoming.call_id, payload, tuple(outbound.parts), refused)), outbound)
+            self._post(fitting(Reply(incoming.call_id, payload, tuple(outbound.parts), refused)), outbound)
 
     def _reply_with(self, incoming: Incoming, payload: bytes) -> None:
         """Send a result that needs nothing attached but, if it is large, itself."""
@@ -499,7 +504,7 @@ class Peer(ABC):
             return
         kind, name, text, trace = self.side.told(incoming, error)
         name, text, trace = shorten(name, 256), shorten(text, 4096), shorten(trace, 8192)
-        self._post(_fitting(Failed(incoming.call_id, kind, name, text, trace, self.side.refused())))
+        self._post(fitting(Failed(incoming.call_id, kind, name, text, trace, self.side.refused())))
 
     def _close_call(self, incoming: Incoming) -> None:
         self._answering.pop(incoming.call_id, None)
@@ -576,6 +581,11 @@ class Peer(ABC):
                 self._stop_upload(upload)
             self._post(Cancel(call.call_id))
 
+    def _upload_failed(self, call: Outgoing, error: Exception) -> str:
+        """The iterator that is an argument of *call* raised *error*, or its item cannot be sent; return the text."""
+        call.broken = call.broken or (ArgumentsUnfit(str(error)) if isinstance(error, ValueUnfit) else error)
+        return shorten(f"{type(error).__name__}: {error}", 1024)
+
     def _timed_out(self, call: Outgoing) -> CallTimeout:
         return CallTimeout(f"{call.declared.name!r} did not answer within {call.timeout:g} s")
 
@@ -616,6 +626,10 @@ class Peer(ABC):
             self._post(Credit(call_id, stream, count))
         try:
             return decode_item(codec.decode, entry)
+        except ValueUnfit as error:
+            if stream:  # of the caller's, and so one of its arguments
+                raise ArgumentsUnfit(str(error)) from None
+            raise
         except PeerProtocolError as error:
             self._broken(error)
             raise
@@ -652,8 +666,11 @@ class Peer(ABC):
             assert call.error is not None
             raise call.error
         self.side.answered(call, answer)
+        if call.broken is not None:  # what was asked for was not given, whatever the other side made of that
+            _close(call.inbound)
+            raise call.broken
         if type(answer) is Failed:
-            raise self.side.heard(call, answer) from call.broken
+            raise self.side.heard(call, answer)
         assert type(answer) is Reply
         if call.inbound is None:
             if answer.payload is None:
@@ -723,7 +740,7 @@ def answers_of(interface: type, behind: object) -> dict[str, Answer]:
     return found
 
 
-def _fitting(frame: Reply | Failed) -> Reply | Failed:
+def fitting(frame: Reply | Failed) -> Reply | Failed:
     """Return *frame*, without what the seal refused if that does not fit: it is only advice."""
     if not frame.refused or weight(frame) <= MAX_INLINE:
         return frame

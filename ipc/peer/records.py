@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -191,7 +191,10 @@ class Incoming:
 
 @dataclass(slots=True, eq=False)
 class Producer:
-    """A stream that this side writes: the results of *incoming*, or an argument of a call of its own."""
+    """A stream that this side writes: the results of *incoming*, or an argument of a call of its own.
+
+    ``batch`` are items that are not sent yet, ``most`` how many may share a datagram.
+    """
 
     iterator: Iterator[Any]
     codec: Codec
@@ -200,3 +203,5 @@ class Producer:
     stream: int
     incoming: Incoming | None = None
     over: bool = False
+    most: int = 1
+    batch: list[bytes] = field(default_factory=list[bytes])

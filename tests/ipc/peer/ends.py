@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -90,6 +90,10 @@ class Works(Protocol):
 
     def other_reversed(self, size: int) -> int:
         """Return how many bytes come back from the other side."""
+        ...
+
+    def other_first(self) -> int:
+        """Return the first of the other side's `numbers`, and forget the rest."""
         ...
 
     @notify
@@ -175,6 +179,9 @@ class Plain:
     def other_reversed(self, size: int) -> int:
         return len(self.other.reversed(bytes(size)))
 
+    def other_first(self) -> int:
+        return int(next(self.other.numbers(10**9)))
+
     def note(self, text: str) -> None:
         self.notes.append(text)
 
@@ -246,6 +253,9 @@ class Awaiting(Plain):
 
     async def other_reversed(self, size: int) -> int:  # type: ignore[override]
         return len(await self.other.reversed(bytes(size)))
+
+    async def other_first(self) -> int:  # type: ignore[override]
+        return int(await anext(self.other.numbers(10**9)))
 
     async def watched(self, progress: Any, steps: int) -> int:  # type: ignore[override]
         return sum([await progress.at(step) for step in range(steps)])
@@ -355,7 +365,15 @@ class _Direct:
 async def two(engines: str, **fields: Any) -> AsyncGenerator[tuple[Side, Side]]:
     """Yield a host and its child, with calls flowing; *fields* are of the host's `Process`."""
     left_kind, _, right_kind = engines.partition("-")
-    ours, theirs = map(SocketChannel, control_pair())
+    async with AsyncExitStack() as stack:
+        ours, theirs = (stack.enter_context(closing(SocketChannel(sock))) for sock in control_pair())
+        yield await stack.enter_async_context(_talking(ours, theirs, left_kind, right_kind, **fields))
+
+
+@asynccontextmanager
+async def _talking(
+    ours: SocketChannel, theirs: SocketChannel, left_kind: str, right_kind: str, **fields: Any
+) -> AsyncGenerator[tuple[Side, Side]]:
     async with anyio.create_task_group() as tasks:
         right = await (_on_loop if right_kind == "loop" else _in_a_thread)(theirs, tasks)
         left = _of_threads(ours) if left_kind == "threads" else _of_loop(ours, tasks, right_kind == "loop", **fields)
@@ -374,10 +392,8 @@ async def two(engines: str, **fields: Any) -> AsyncGenerator[tuple[Side, Side]]:
             with suppress(OSError):  # a test has done so
                 ours.sock.shutdown(socket.SHUT_RDWR)
             tasks.cancel_scope.cancel()
-    ours.close()
     left.peer.store.close()
     right.peer.store.close()
-    theirs.close()
 
 
 def _of_loop(channel: SocketChannel, tasks: anyio.abc.TaskGroup, concurrent: bool, **fields: Any) -> Side:

@@ -204,17 +204,27 @@ async def test_a_stream_that_is_dropped_ends(engines: str) -> None:
 
 
 @on_all_engines
+async def test_a_stream_that_a_method_drops_ends(engines: str) -> None:
+    """The same of a stream of the host's that a plugin does not read to its end."""
+    async with two(engines) as (left, _):
+        assert await left.other.other_first() == 1
+        gc.collect()
+        assert await left.other.add(1, 2) == 3
+        await happens(left.works.ended)
+        await settled(left)
+
+
+@on_all_engines
 async def test_an_upload_that_breaks(engines: str) -> None:
-    """The method sees that its argument broke, and the caller's own error is the cause of what it gets."""
+    """The method sees that its argument broke, and the caller gets its own error, whatever the method made of that."""
 
     def broken() -> Iterator[int]:
         yield 1
         raise KeyError("mine")
 
     async with two(engines) as (left, right):
-        with pytest.raises(RemoteError, match="StreamBroken: KeyError: 'mine'") as caught:
+        with pytest.raises(KeyError, match="mine"):
             await left.other.total(broken())
-        assert isinstance(caught.value.__cause__, KeyError)
         assert right.works.ended.is_set()
         assert await left.other.add(1, 2) == 3
 
@@ -309,7 +319,7 @@ async def test_a_deadline_ends_a_call_at_once(engines: str) -> None:
             assert await left.other.add(1, 2) == 3
 
 
-@on_all_engines
+@on_loops
 async def test_the_end_of_the_channel_ends_all(engines: str) -> None:
     """Whoever waits for an answer or an item learns that there will be none."""
     ended: list[str] = []
