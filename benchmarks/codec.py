@@ -31,7 +31,6 @@ from belljar.sandbox.user import resolve_user
 from .report import show
 
 MEDIA = Path(__file__).parents[1] / "examples" / "media_plugin_host"
-BATCH = 8
 HERE = "in this process"
 
 
@@ -47,9 +46,7 @@ async def run(rounds: int) -> dict[str, list[float]]:
         profile = storage.Profile(Path(hosts.enter_context(TemporaryDirectory())))
         demuxer = (await hosts.enter_async_context(ProcessHost(config.process("demuxer")))).proxy(interfaces.Demuxer)
         track = await demuxer.open(clip)
-        batches: list[list[Any]] = []
-        while batch := await demuxer.packets(BATCH):
-            batches.append(batch)
+        packets = [packet async for packet in demuxer.packets()]
         codecs: dict[str, Any] = {}
         for name in sorted(name for name in names() if not machine.missing(requirements(name))):
             sealed = msgspec.structs.replace(config.process("codec"), backend=name)
@@ -60,30 +57,29 @@ async def run(rounds: int) -> dict[str, list[float]]:
         for number in range(rounds + 1):
             for name in random.sample(list(samples), len(samples)):  # none always follows the same one
                 if name == HERE:
-                    took = decode_here(track.setup, batches)
+                    took = decode_here(track.setup, packets)
                 else:
-                    took = await decode(codecs[name], track.setup, batches)
+                    took = await decode(codecs[name], track.setup, packets)
                 samples[name] += [took] if number else []  # the first round is for warm caches
     return samples
 
 
-async def decode(codec: Any, setup: bytes, batches: list[list[Any]]) -> float:
+async def decode(codec: Any, setup: bytes, packets: list[Any]) -> float:
     """Return the milliseconds of one picture that a child decodes and sends."""
     began = time.perf_counter()
-    session = await codec.open_decoder(setup)
     pictures = 0
-    for number, batch in enumerate(batches, start=1):
-        pictures += len(await codec.decode(session, batch, number == len(batches)))
+    async for _ in codec.decode(setup, packets):
+        pictures += 1
     return (time.perf_counter() - began) * 1000 / pictures
 
 
-def decode_here(setup: bytes, batches: list[list[Any]]) -> float:
+def decode_here(setup: bytes, packets: list[Any]) -> float:
     """Return the milliseconds of one picture that is decoded here, and left where the decoder put it."""
     began = time.perf_counter()
     context = av.CodecContext.create("h264", "r")
     context.extradata, context.thread_count = setup, 1
-    packets = [av.Packet(packet.data) for batch in batches for packet in batch]
-    pictures = sum(len(context.decode(packet)) for packet in (*packets, None))
+    given = [av.Packet(packet.data) for packet in packets]
+    pictures = sum(len(context.decode(packet)) for packet in (*given, None))
     return (time.perf_counter() - began) * 1000 / pictures
 
 

@@ -27,6 +27,7 @@ from rich.table import Table
 
 from belljar import BelljarError, Process, ProcessHost, load_config
 from belljar.host.command.run import pretty_json
+from examples.graphics_plugin.interfaces import Painter
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SIZES = {"frame, 1920 x 1080": (1920, 1080), "frame, 320 x 180": (320, 180)}
@@ -51,17 +52,27 @@ def works() -> dict[str, tuple[Process, Work]]:
 
 def frame_of(width: int, height: int) -> Work:
     """Return the work of drawing one frame."""
-    return lambda host: host.call("frame", 0.1, width, height, returns=bytes)
+
+    async def draw(host: ProcessHost) -> None:
+        async for _ in host.proxy(Painter).frames([0.1], width, height):
+            pass
+
+    return draw
 
 
 def decoding() -> Work:
     """Return the work of decoding the H.264 clip of the media example, which is a folder of scripts."""
     sys.path.insert(0, str(EXAMPLES / "media_plugin_host"))
-    from interfaces import Frame
-    from media import clips
+    from interfaces import Video
+    from media import h264_clip
 
-    clip = clips()[0].data
-    return lambda host: host.call("frames", clip, 16, 160, returns=list[Frame])
+    clip = h264_clip().data
+
+    async def decode(host: ProcessHost) -> None:
+        async for _ in host.proxy(Video).frames(clip, 16, 160):
+            pass
+
+    return decode
 
 
 async def measure(rounds: int) -> Samples:

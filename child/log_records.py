@@ -105,8 +105,10 @@ class LogRecords(logging.Handler):
             if not peer.tell(frame, wait=True):  # the host is gone
                 return
         with self._passing:
-            if self._dropped and peer.tell(Log("", 0, "", 0.0, dropped=self._dropped)):
-                self._dropped = 0
+            dropped, self._dropped = self._dropped, 0
+        if dropped and not peer.tell(Log("", 0, "", 0.0, dropped=dropped), wait=wait):
+            with self._passing:
+                self._dropped += dropped
 
     def print_kept(self) -> None:
         """The child will not be ready: write what was kept to stderr, so that it is not lost."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from belljar import ProcessHost, RemoteError, ServiceRefused
+from belljar import CallTimeout, ProcessHost, RemoteError, ServiceRefused
 
 from .helpers import on_both, process, require, write_plugin
 
@@ -123,61 +123,73 @@ def test_profile_with_a_bad_secret_is_not_used(
 
 HOSTILE = """\
     from time import sleep
-    from types import SimpleNamespace
     from typing import Any
+    import msgspec
     from belljar import ServiceError
     from belljar.child import services
+    from belljar.ipc.interface import codec
 
-    def ask(service: str, method: str, arguments: list) -> Any:  # past all that its own process checks
-        return services._services.call(service, SimpleNamespace(name=method, returns=Any), arguments)
+    class Raw:  # past all that its own process checks
+        kind, result, item, plain, raises, upload, uploads = "call", codec(Any), None, True, {}, {}, ()
+        def __init__(self, name: str) -> None:
+            self.name = name
+        def encode_arguments(self, arguments: Any, attaching: Any) -> bytes:
+            return msgspec.msgpack.encode(arguments)
+
+    def ask(target: int, method: str, arguments: list) -> Any:
+        return services._services.peer.ask(target, Raw(method), tuple(arguments))
 
     class Plug:
-        def ask(self, service: str, method: str, arguments: list) -> Any:
-            return ask(service, method, arguments)
+        def ask(self, target: int, method: str, arguments: list) -> Any:
+            return ask(target, method, arguments)
         def many(self) -> None:
             for number in range(100):
-                ask("RecordStore", "write", [f"x{number}", b"x"])
+                ask(STORE, "write", [f"x{number}", b"x"])
         def for_ever(self) -> None:
             while True:
                 try:
-                    ask("RecordStore", "write", ["x", bytes(65536)])
-                    ask("RecordStore", "read", [".."])
-                except ServiceError:
+                    ask(STORE, "write", ["x", bytes(65536)])
+                    ask(STORE, "read", [".."])
+                except BaseException:
                     pass
         def silent(self) -> None:
             sleep(3600)
+
+    STORE = 1
 """
 
-WRONG: dict[str, tuple[str, list[object], str]] = {
-    "parent": ("RecordStore.write", ["../x", b"x"], "matching regex"),
-    "absolute": ("RecordStore.write", ["/tmp/x", b"x"], "matching regex"),
-    "parent read": ("RecordStore.read", ["../../salt"], "matching regex"),
-    "itself": ("RecordStore.write", [".", b""], "matching regex"),
-    "unfinished": ("RecordStore.write", [".unfinished", b"x"], "matching regex"),
-    "empty": ("RecordStore.write", ["", b"x"], "matching regex"),
-    "long": ("RecordStore.write", ["x" * 65, b"x"], "matching regex"),
-    "endless": ("RecordStore.write", ["x" * 1_000_000, b"x"], "matching regex"),
-    "null": ("RecordStore.write", ["x\0", b"x"], "matching regex"),
-    "line": ("RecordStore.write", ["x\n", b"x"], "matching regex"),
-    "second line": ("RecordStore.write", ["/\nx", b"x"], "matching regex"),
-    "foreign digit": ("RecordStore.write", ["\u0663", b"x"], "matching regex"),
-    "large": ("RecordStore.write", ["x", bytes(65537)], "length <= 65536"),
-    "name is no text": ("RecordStore.read", [7], "Expected `str`, got `int`"),
-    "name is bytes": ("RecordStore.read", [b"x"], "Expected `str`, got `bytes`"),
-    "no data": ("RecordStore.write", ["x", None], "Expected `bytes`, got `None`"),
-    "data is a list": ("RecordStore.write", ["x", [120]], "Expected `bytes`, got `array`"),
-    "too few": ("RecordStore.write", ["x"], "1 arguments do not fit"),
-    "too many": ("RecordStore.write", ["x", b"x", b"x"], "3 arguments do not fit"),
-    "other method": ("RecordStore.delete", ["x"], "does not offer RecordStore.delete"),
-    "not of the interface": ("RecordStore._write", ["x", b"x"], "does not offer RecordStore._write"),
-    "attribute": ("RecordStore._folder", [], "does not offer RecordStore._folder"),
-    "other service": ("Profile.records", ["plug", "https://victim.example"], "does not offer Profile.records"),
+STORE, NOTHING = 1, 2
+
+WRONG: dict[str, tuple[int, str, list[object], str]] = {
+    "parent": (STORE, "write", ["../x", b"x"], "matching regex"),
+    "absolute": (STORE, "write", ["/tmp/x", b"x"], "matching regex"),
+    "parent read": (STORE, "read", ["../../salt"], "matching regex"),
+    "itself": (STORE, "write", [".", b""], "matching regex"),
+    "unfinished": (STORE, "write", [".unfinished", b"x"], "matching regex"),
+    "empty": (STORE, "write", ["", b"x"], "matching regex"),
+    "long": (STORE, "write", ["x" * 65, b"x"], "matching regex"),
+    "endless": (STORE, "write", ["x" * 1_000_000, b"x"], "matching regex"),
+    "null": (STORE, "write", ["x\0", b"x"], "matching regex"),
+    "line": (STORE, "write", ["x\n", b"x"], "matching regex"),
+    "second line": (STORE, "write", ["/\nx", b"x"], "matching regex"),
+    "foreign digit": (STORE, "write", ["\u0663", b"x"], "matching regex"),
+    "large": (STORE, "write", ["x", bytes(65537)], "length <= 65536"),
+    "name is no text": (STORE, "read", [7], "Expected `str`, got `int`"),
+    "name is bytes": (STORE, "read", [b"x"], "Expected `str`, got `bytes`"),
+    "no data": (STORE, "write", ["x", None], "Expected `bytes`, got `None`"),
+    "data is a list": (STORE, "write", ["x", [120]], "Expected `bytes`, got `array`"),
+    "too few": (STORE, "write", ["x"], "1 arguments do not fit"),
+    "too many": (STORE, "write", ["x", b"x", b"x"], "3 arguments do not fit"),
+    "other method": (STORE, "delete", ["x"], "it has read, storage_id, write"),
+    "not of the interface": (STORE, "_write", ["x", b"x"], "it has read, storage_id, write"),
+    "attribute": (STORE, "_folder", [], "it has read, storage_id, write"),
+    "other service": (NOTHING, "records", ["plug", "https://victim.example"], "nothing is offered as 2"),
 }
 
 
-def offering(example: Any, records: Any, folder: Path, backend: str = "namespaces") -> ProcessHost:
-    """A child with a hostile plugin, to which *records* are offered."""
-    sealed = process(write_plugin(folder, HOSTILE), backend=backend)
+def offering(example: Any, records: Any, folder: Path, **fields: Any) -> ProcessHost:
+    """A child with a hostile plugin, to which *records* are offered; *fields* are of its `Process`."""
+    sealed = process(write_plugin(folder, HOSTILE), **fields)
     return ProcessHost(sealed, services={example.interfaces.RecordStore: records})
 
 
@@ -188,16 +200,16 @@ async def test_hostile_question_is_refused(tmp_path: Path, example: Any, backend
     require(backend)
     profile = example.storage.Profile(tmp_path / "out" / "profile")
     with profile.records("plug", ORIGIN) as records:
-        async with offering(example, records, tmp_path, backend) as host:
+        async with offering(example, records, tmp_path, backend=backend) as host:
             before = below(tmp_path)
-            for name, (asked, arguments, expected) in WRONG.items():
+            for name, (target, method, arguments, expected) in WRONG.items():
                 with pytest.raises(RemoteError, match=f"ServiceError: .*{expected}") as caught:
-                    await host.call("ask", *asked.split("."), arguments)
+                    await host.call("ask", target, method, arguments)
                 assert "\n" not in str(caught.value), name
                 assert len(str(caught.value)) < 300, name
             assert below(tmp_path) == before
-            await host.call("ask", "RecordStore", "write", ["x", b"good"])
-            assert await host.call("ask", "RecordStore", "read", ["x"], returns=bytes) == b"good"
+            await host.call("ask", STORE, "write", ["x", b"good"])
+            assert await host.call("ask", STORE, "read", ["x"], returns=bytes) == b"good"
 
 
 @pytest.mark.anyio
@@ -206,7 +218,7 @@ async def test_too_many_records_are_refused(tmp_path: Path, example: Any, backen
     """A plugin that writes on and on is stopped at the number that it may have."""
     require(backend)
     with example.storage.Profile(tmp_path / "profile").records("plug", ORIGIN) as records:
-        async with offering(example, records, tmp_path, backend) as host:
+        async with offering(example, records, tmp_path, backend=backend) as host:
             with pytest.raises(RemoteError, match="ServiceError: there are 16 records: that is the most"):
                 await host.call("many")
     (folder,) = (tmp_path / "profile" / "records").iterdir()
@@ -215,16 +227,13 @@ async def test_too_many_records_are_refused(tmp_path: Path, example: Any, backen
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("method", ["for_ever", "silent"])
-async def test_plugin_that_does_not_come_to_an_end_is_killed(
-    tmp_path: Path, example: Any, monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
+async def test_plugin_that_does_not_come_to_an_end_is_killed(tmp_path: Path, example: Any, method: str) -> None:
     """A plugin that asks for ever, or not at all, costs a bounded time, and its records are free and whole."""
-    monkeypatch.setattr(example.command, "LONGEST", 0.3)
     profile = example.storage.Profile(tmp_path / "profile")
     with profile.records("plug", ORIGIN) as records:
-        async with offering(example, records, tmp_path) as host:
-            with pytest.raises(example.command.Trouble, match=r"did not answer within 0\.3 s"):
-                await example.command.in_time(host.call(method))
+        async with offering(example, records, tmp_path, call_timeout=0.3, cancel_grace=0.2) as host:
+            with pytest.raises(CallTimeout, match=r"did not answer within 0\.3 s"):
+                await host.call(method)
             assert (await host.wait()).signal == "SIGKILL"
     with profile.records("plug", ORIGIN) as records:
         assert records.read("x") == (bytes(65536) if method == "for_ever" else b"")

@@ -6,6 +6,7 @@ Without arguments: one turn of the scene, drawn by a sealed child and, for compa
 from __future__ import annotations
 
 import argparse
+import operator
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from .render import Drawn, draw, painters, sealed_first, speed, with_backend
 
 HERE = Path(__file__).parent
 FRAMES_OF_EACH = 3
+AT_A_TIME = 4  # frames of one stream, so that sealed and unsealed child take turns
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
 
 ALL_WELL, WRONG, MENDABLE, NOT_HERE = range(4)
@@ -58,11 +60,14 @@ async def _turn(process: Process, count: int, out: Path, console: Console) -> in
     async with painters([process, with_backend(process, "none")]) as (sealed, free):
         _print_facts(sealed, console)
         with Progress(*COLUMNS, console=console) as progress:
-            for number in progress.track(range(count), description=f"frames ({process.backend}, and none)"):
-                for drawn in (sealed, free) if number % 2 else (free, sealed):
-                    await draw(drawn, number / count)
-                differ += sealed.frame != free.frame
-                frames.append(small(picture(sealed.frame)))
+            bar = progress.add_task(f"frames ({process.backend}, and none)", total=count)
+            for first in range(0, count, AT_A_TIME):
+                turns = [number / count for number in range(first, min(first + AT_A_TIME, count))]
+                for drawn in (sealed, free) if first // AT_A_TIME % 2 else (free, sealed):
+                    await draw(drawn, turns)
+                differ += sum(map(operator.ne, sealed.frames, free.frames))
+                frames += [small(picture(frame)) for frame in sealed.frames]
+                progress.advance(bar, len(turns))
     _save(frames, out, console)
     console.print(
         f"a frame takes {sealed.milliseconds:.0f} ms sealed and {free.milliseconds:.0f} ms not sealed: "
@@ -96,12 +101,9 @@ async def _compare(process: Process, console: Console) -> int:
 
 
 async def _few(process: Process) -> tuple[Drawn, list[bytes]]:
-    frames: list[bytes] = []
     async with painters([process]) as (drawn,):
-        for number in range(FRAMES_OF_EACH):
-            await draw(drawn, number / FRAMES_OF_EACH)
-            frames.append(drawn.frame)
-    return drawn, frames
+        await draw(drawn, [number / FRAMES_OF_EACH for number in range(FRAMES_OF_EACH)])
+    return drawn, drawn.frames
 
 
 def _numbers(drawn: Drawn) -> list[str]:

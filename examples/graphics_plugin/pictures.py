@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from .interface import HEIGHT, WIDTH
+from .interfaces import HEIGHT, WIDTH
 
 SMALL = (480, 270)
 COLUMNS, MARGIN = 4, 12

@@ -5,30 +5,30 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
 import msgspec
 
 from belljar import Process, ProcessHost, Step
 
-from .interface import HEIGHT, WIDTH, Painter
+from .interfaces import HEIGHT, WIDTH, Painter
 
 STEP = "graphics-egl"
 
 
 @dataclass
 class Drawn:
-    """One child, its driver, and what it drew: the milliseconds of each frame, and the frame of the last turn."""
+    """One child, its driver, and what it drew: milliseconds a frame, each time; and the frames of the last time."""
 
     host: ProcessHost
     renderer: str
     took: list[float] = field(default_factory=list[float])
-    frame: bytes = b""
+    frames: list[bytes] = field(default_factory=list[bytes])
 
     @property
     def milliseconds(self) -> float:
-        """The median of a frame, from the host's question to the answer in its memory."""
+        """The median of a frame, until it is in the host's memory."""
         return statistics.median(self.took)
 
     @property
@@ -38,7 +38,7 @@ class Drawn:
 
 
 def speed(drawn: Drawn, other: Drawn) -> float:
-    """How fast *drawn* is as a part of *other*: the median over the frames, for neighbours have the same machine."""
+    """How fast *drawn* is as a part of *other*: the median over all times, for neighbours have the same machine."""
     return statistics.median(theirs / ours for ours, theirs in zip(drawn.took, other.took, strict=True))
 
 
@@ -65,8 +65,18 @@ async def painters(processes: Sequence[Process]) -> AsyncGenerator[list[Drawn]]:
         yield [Drawn(host, await host.proxy(Painter).renderer()) for host in hosts]
 
 
-async def draw(drawn: Drawn, turn: float) -> None:
-    """Have one frame drawn. Raises BelljarError if the child fails or dies."""
+async def draw(drawn: Drawn, turns: list[float]) -> None:
+    """Have a frame drawn for each of *turns*; the child draws ahead as far as the stream lets it.
+
+    Raises BelljarError if the child fails or dies, and ValueError if it sends too few.
+    """
     began = time.perf_counter()
-    drawn.frame = await drawn.host.proxy(Painter).frame(turn, WIDTH, HEIGHT)
-    drawn.took.append((time.perf_counter() - began) * 1000)
+    drawn.frames = []
+    async with aclosing(drawn.host.proxy(Painter).frames(turns, WIDTH, HEIGHT)) as frames:
+        async for frame in frames:
+            drawn.frames.append(bytes(frame))
+            if len(drawn.frames) == len(turns):  # it may send more, but nobody waits for them
+                break
+    if len(drawn.frames) < len(turns):
+        raise ValueError(f"the child sent {len(drawn.frames)} frames when asked for {len(turns)}")
+    drawn.took.append((time.perf_counter() - began) * 1000 / len(turns))

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
-import anyio
 from rich.console import Console
 
-from belljar import RemoteError
 from belljar.host.config.place import nearest, printable, quoted
 from belljar.sandbox.backends import names
 from belljar.sandbox.user import closed_to, resolve_user
-from jobs import LONGEST
-
-T = TypeVar("T")
 
 HERE = Path(__file__).parent
 
@@ -30,20 +24,8 @@ class Trouble(Exception):
 
 
 def reason(error: Exception) -> str:
-    """What to tell people: the plugin's own words where it refused its input, else everything."""
-    text = str(error)
-    if isinstance(error, RemoteError) and error.remote_type == "ValueError":
-        text = text.partition("ValueError: ")[2]
-    return printable(text or type(error).__name__)
-
-
-async def in_time(call: Awaitable[T]) -> T:
-    """The result of *call*, which has as long as a job of jobs.py. Raises Trouble; its child is then dead."""
-    try:
-        with anyio.fail_after(LONGEST):
-            return await call
-    except TimeoutError:
-        raise Trouble(f"a child did not answer within {LONGEST:g} s, and was killed: choose another clip") from None
+    """What to tell people: the plugin's own words where it refused its input, else belljar's."""
+    return printable(str(error) or type(error).__name__)
 
 
 def user_of_children(console: Console) -> str:

@@ -5,17 +5,23 @@ The host imports this file and never a plugin's: a plugin's code runs in its sea
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, Literal, Protocol
 
 import msgspec
+from PIL import Image
+
+from belljar import Buffer, BufferLike, raises
+
+
+class Unusable(ValueError):
+    """The plugin refused its input; the text is one sentence for people."""
 
 
 class Thumbnail(msgspec.Struct, frozen=True):
-    """A small picture: *rgb* holds ``width * height * 3`` bytes; *format* and the source's size describe the file."""
+    """A small picture in RGB; *format* and the source's size describe the file."""
 
-    width: int
-    height: int
-    rgb: bytes
+    image: Image.Image
     format: str
     source_width: int
     source_height: int
@@ -25,9 +31,7 @@ class Frame(msgspec.Struct, frozen=True):
     """One frame of a video, *seconds* after its start; *rotation* is how far to turn it, in degrees, anticlockwise."""
 
     seconds: float
-    width: int
-    height: int
-    rgb: bytes
+    image: Image.Image
     rotation: int
 
 
@@ -52,15 +56,20 @@ class Attempt(msgspec.Struct, frozen=True):
 class Thumbnailer(Protocol):
     """Makes small pictures of large ones."""
 
-    async def thumbnail(self, data: bytes, size: int) -> Thumbnail: ...
+    @raises(Unusable)
+    async def thumbnail(self, data: BufferLike, size: int) -> Thumbnail: ...
 
 
 class Video(Protocol):
     """Describes videos and takes frames out of them."""
 
-    async def describe(self, data: bytes) -> Clip: ...
+    @raises(Unusable)
+    async def describe(self, data: BufferLike) -> Clip: ...
 
-    async def frames(self, data: bytes, count: int, size: int) -> list[Frame]: ...
+    @raises(Unusable)
+    def frames(self, data: BufferLike, count: int, size: int) -> AsyncGenerator[Frame]:
+        """*count* frames spread evenly over *data*, each at most *size* pixels a side."""
+        ...
 
 
 class Track(msgspec.Struct, frozen=True):
@@ -86,7 +95,7 @@ class Picture(msgspec.Struct, frozen=True):
     width: int
     height: int
     time: int
-    i420: bytes
+    i420: Buffer
 
 
 RecordName = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9-]{1,64}\Z")]
@@ -98,15 +107,15 @@ Record = Annotated[bytes, msgspec.Meta(max_length=64 << 10)]
 class RecordStore(Protocol):
     """What a plugin may ask of its host, during a call: who it is, and what it wrote in earlier ones."""
 
-    def storage_id(self) -> bytes:
+    async def storage_id(self) -> bytes:
         """32 bytes, the same in each run and no other's: those of this plugin, origin and profile."""
         ...
 
-    def read(self, name: RecordName) -> Record:
+    async def read(self, name: RecordName) -> Record:
         """What the record *name* holds; nothing, if there is none."""
         ...
 
-    def write(self, name: RecordName, data: Record) -> None:
+    async def write(self, name: RecordName, data: Record) -> None:
         """Have the record *name* hold *data*, or be gone, if there is no data."""
         ...
 
@@ -122,15 +131,17 @@ class History(msgspec.Struct, frozen=True):
 class Demuxer(Protocol):
     """Takes clips apart, one at a time."""
 
-    async def open(self, data: bytes) -> Track: ...
+    @raises(Unusable)
+    async def open(self, data: BufferLike) -> Track: ...
 
-    async def packets(self, count: int) -> list[Packet]:
-        """The next *count* packets; fewer, and at last none, at the end."""
+    @raises(Unusable)
+    def packets(self) -> AsyncGenerator[Packet]:
+        """The packets of the clip that was opened last."""
         ...
 
 
 class Codec(Protocol):
-    """Decodes and encodes H.264, in sessions that have numbers. With the *last* call comes all that one held back."""
+    """Decodes and encodes H.264: streams in, streams out, as many at the same time as the host likes."""
 
     async def history(self) -> History: ...
 
@@ -138,10 +149,12 @@ class Codec(Protocol):
         """Add what was decoded to the history."""
         ...
 
-    async def open_decoder(self, setup: bytes) -> int: ...
+    @raises(Unusable)
+    def decode(self, setup: bytes, packets: AsyncIterator[Packet]) -> AsyncGenerator[Picture]:
+        """*setup* as the container has it, or nothing if the packets carry it (Annex B of H.264)."""
+        ...
 
-    async def decode(self, session: int, packets: list[Packet], last: bool) -> list[Picture]: ...
-
-    async def open_encoder(self, width: int, height: int, quality: int) -> int: ...
-
-    async def encode(self, session: int, pictures: list[Picture], last: bool) -> list[Packet]: ...
+    @raises(Unusable)
+    def encode(self, width: int, height: int, quality: int, pictures: AsyncIterator[Picture]) -> AsyncGenerator[Packet]:
+        """*quality* is x264's rate factor: 0 loses nothing, 51 nearly everything."""
+        ...

@@ -6,11 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
-import anyio
-
 from belljar import BelljarError, Process, ProcessHost, State
-
-LONGEST = 60.0  # seconds that one job may take
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -27,8 +23,7 @@ async def run_jobs(
     """Do *work* for each of *jobs* in a child of type *process*, and tell *done* what came of it.
 
     A job may fail: by the plugin's error, by an answer that the host does not believe (ValueError), by its child's
-    death, or by a time that is up, which also ends the child. The next job gets a child that works: a new one if need
-    be.
+    death, or by its ``call_timeout``. The next job gets a child that works: a new one if need be.
 
     Raises:
         BelljarError: a child could not be launched.
@@ -40,8 +35,7 @@ async def run_jobs(
             while waiting and host.state is State.READY:
                 job = waiting.popleft()
                 try:
-                    with anyio.fail_after(LONGEST):
-                        result: Result | Exception = await work(host, job)
-                except (BelljarError, ValueError, TimeoutError) as error:
+                    result: Result | Exception = await work(host, job)
+                except (BelljarError, ValueError) as error:
                     result = error
                 done(job, result)

@@ -26,7 +26,6 @@ from command import (
     WRONG,
     Trouble,
     backend_name,
-    in_time,
     make_folder,
     read,
     reason,
@@ -34,7 +33,7 @@ from command import (
     user_of_children,
 )
 from contact_sheet import draw_sheet
-from interfaces import Codec, Demuxer, History, RecordStore
+from interfaces import Codec, Demuxer, History, RecordStore, Unusable
 from media import Material, MaterialMissing, h264_clip
 from player import Player
 from storage import Profile
@@ -52,9 +51,9 @@ async def run(config: Config, arguments: argparse.Namespace, console: Console) -
     with Profile(out / "profile").records(codec.name, arguments.origin) as records:
         async with ProcessHost(demuxer) as first, ProcessHost(codec, services={RecordStore: records}) as second:
             plugin = second.proxy(Codec)
-            history = await in_time(plugin.history())
+            history = await plugin.history()
             player = await _play(clip, Player(first.proxy(Demuxer), plugin), console)
-            await in_time(plugin.remember())
+            await plugin.remember()
     sheet = out / "clip.png"
     save(sheet, lambda: draw_sheet(player.tiles()).save(sheet))
     for line in (*map(_held, (first, second)), *_facts(player), _remembered(history), f"contact sheet: {sheet}"):
@@ -72,7 +71,7 @@ async def _play(clip: Material, player: Player, console: Console) -> Player:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task(clip.label, total=track.packets if track.packets > 0 else None)
-        await player.play(lambda packets: progress.advance(bar, packets))
+        await player.play(lambda: progress.advance(bar))
     return player
 
 
@@ -85,8 +84,8 @@ def _held(host: ProcessHost) -> str:
 
 def _facts(player: Player) -> Iterator[str]:
     pictures, track = len(player.quality), player.track
-    speeds = ", ".join(f"{name}d {pictures / player.seconds[name]:.0f}" for name in ("decode", "encode"))
-    yield f"{pictures} pictures of {track.width} x {track.height}; a second: {speeds}"
+    speed = f"{pictures / player.seconds:.0f} a second, each decoded, encoded and decoded again"
+    yield f"{pictures} pictures of {track.width} x {track.height}; {speed}"
     if pictures:
         quality = f"PSNR {statistics.fmean(player.quality):.1f} dB, at least {min(player.quality):.1f} dB"
         yield f"encoded anew: {player.taken} bytes became {player.given}; {quality}"
@@ -114,7 +113,7 @@ def main() -> int:
     arguments = _arguments()
     try:
         return anyio.run(run, load_config(HERE / "belljar.toml"), arguments, Console())
-    except (Trouble, MaterialMissing, BelljarError) as error:
+    except (Trouble, MaterialMissing, Unusable, BelljarError) as error:
         print(f"error: {reason(error)}", file=sys.stderr)
         return NOT_HERE if arguments.backend and isinstance(error, LaunchError) else MENDABLE
 

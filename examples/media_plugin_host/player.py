@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any
 
 from PIL import Image, ImageChops, ImageStat
 
-from command import Trouble, in_time
+from command import Trouble
 from contact_sheet import TILE, Tile
 from interfaces import Codec, Demuxer, Packet, Picture, Track
 
-T = TypeVar("T")
-
-BATCH = 8  # packets a call
 LARGEST = 4096  # pixels a side
 HELD_BACK = 32  # pictures that may be inside of encoder and decoder
 QUALITY = 26  # x264's rate factor
@@ -38,7 +36,7 @@ class Player:
         taken: Bytes of the clip's packets.
         given: Bytes that the encoder made of its pictures.
         quality: How near each picture is to what it was before the encoder, in dB (PSNR).
-        seconds: How long the calls of each method took.
+        seconds: How long it took to play.
     """
 
     def __init__(self, demuxer: Demuxer, codec: Codec) -> None:
@@ -47,55 +45,61 @@ class Player:
         self.taken = 0
         self.given = 0
         self.quality: list[float] = []
-        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.seconds = 0.0
         self._waiting: deque[Picture] = deque()
         self._packets = 0
         self._kept: list[tuple[Tile, Tile]] = []
         self._every = 1
 
     async def open(self, clip: bytes) -> Track:
-        """Take *clip* apart and get ready. Raises Trouble unless it is H.264 of a size that can be."""
-        self.track = track = await self._call("open", self.demuxer.open(clip))
+        """Take *clip* apart. Raises Trouble unless it is H.264 of a size that can be, Unusable, BelljarError."""
+        self.track = track = await self.demuxer.open(clip)
         if track.codec != "h264":
             raise Trouble(f"the video is {track.codec[:32]!a}, and this plugin plays h264: choose another clip")
         if not (0 < track.width <= LARGEST and 0 < track.height <= LARGEST):
             raise Trouble(f"the video has {track.width} x {track.height} pixels: {LARGEST} a side is the most")
-        self._decoder = await self._call("open", self.codec.open_decoder(track.setup))
-        self._encoder = await self._call("open", self.codec.open_encoder(track.width, track.height, QUALITY))
-        self._checker = await self._call("open", self.codec.open_decoder(b""))
         return track
 
-    async def play(self, advance: Callable[[int], object]) -> None:
-        """Play all of it; *advance* hears how many packets are done. Raises Trouble, BelljarError."""
-        while packets := await self._call("demux", self.demuxer.packets(BATCH)):
-            if len(packets) > BATCH:
-                raise NotBelieved(f"the demuxer sent {len(packets)} packets when asked for {BATCH}")
-            await self._pass_on(packets)
-            advance(len(packets))
-        await self._pass_on([], last=True)
+    async def play(self, advance: Callable[[], object]) -> None:
+        """Play all of it: four streams, each fed by the one before, so that the slowest sets the pace of all.
+
+        *advance* hears of each packet that was sent. Raises Trouble, Unusable, BelljarError.
+        """
+        began = time.perf_counter()
+        packets = self._counted(self.demuxer.packets(), advance)
+        pictures = self._remembered(self.codec.decode(self.track.setup, packets))
+        smaller = self._weighed(self.codec.encode(self.track.width, self.track.height, QUALITY, pictures))
+        async with aclosing(self.codec.decode(b"", smaller)) as copies:
+            async for copy in copies:
+                self._compare(self._believed(copy))
         if self._waiting:
             raise NotBelieved(f"the codec lost {len(self._waiting)} pictures")
+        self.seconds = time.perf_counter() - began
 
-    async def _pass_on(self, packets: list[Packet], *, last: bool = False) -> None:
-        pictures = await self._call("decode", self.codec.decode(self._decoder, packets, last))
-        self._packets += len(packets)
-        if len(self.quality) + len(self._waiting) + len(pictures) > self._packets:
-            raise NotBelieved(f"the codec made more pictures than it was given packets: {self._packets}")
-        self._waiting += map(self._believed, pictures)
-        smaller = await self._call("encode", self.codec.encode(self._encoder, pictures, last))
-        for copy in await self._call("check", self.codec.decode(self._checker, smaller, last)):
-            self._compare(self._believed(copy))
-        if len(self._waiting) > HELD_BACK:
-            raise NotBelieved(f"the codec holds {len(self._waiting)} pictures back")
-        self.taken += sum(len(packet.data) for packet in packets)
-        self.given += sum(len(packet.data) for packet in smaller)
+    async def _counted(self, packets: AsyncGenerator[Packet], advance: Callable[[], object]) -> AsyncGenerator[Packet]:
+        async with aclosing(packets):
+            async for packet in packets:
+                self._packets += 1
+                self.taken += len(packet.data)
+                yield packet
+                advance()
 
-    async def _call(self, name: str, call: Awaitable[T]) -> T:
-        began = time.perf_counter()
-        try:
-            return await in_time(call)
-        finally:
-            self.seconds[name] += time.perf_counter() - began
+    async def _remembered(self, pictures: AsyncGenerator[Picture]) -> AsyncGenerator[Picture]:
+        """*pictures*, each kept until its copy comes back."""
+        async with aclosing(pictures):
+            async for picture in pictures:
+                self._waiting.append(self._believed(picture))
+                if len(self.quality) + len(self._waiting) > self._packets:
+                    raise NotBelieved(f"the codec made more pictures than it was given packets: {self._packets}")
+                if len(self._waiting) > HELD_BACK:
+                    raise NotBelieved(f"the codec holds {len(self._waiting)} pictures back")
+                yield picture
+
+    async def _weighed(self, packets: AsyncGenerator[Packet]) -> AsyncGenerator[Packet]:
+        async with aclosing(packets):
+            async for packet in packets:
+                self.given += len(packet.data)
+                yield packet
 
     def _believed(self, picture: Picture) -> Picture:
         width, height = picture.width, picture.height
@@ -109,7 +113,7 @@ class Player:
         if not self._waiting:
             raise NotBelieved("the codec made more pictures of its own packets than it had put in")
         original = self._waiting.popleft()
-        number, decibel = len(self.quality), _psnr(original.i420, copy.i420)
+        number, decibel = len(self.quality), _psnr(original, copy)
         self.quality.append(decibel)
         if number % self._every == 0:
             when = f"{original.time / 1_000_000:.1f} s"
@@ -130,11 +134,16 @@ class Player:
         return [before for before, _ in chosen] + [after for _, after in chosen]
 
 
-def _psnr(one: bytes, other: bytes) -> float:
+def _psnr(one: Picture, other: Picture) -> float:
     """How near two pictures of one size are, in dB, over all samples of their planes; 99 if nothing differs."""
-    rows = [Image.frombytes("L", (len(samples), 1), samples) for samples in (one, other)]
+    rows = [_gray((len(each.i420), 1), each.i420.view) for each in (one, other)]
     (squares,) = ImageStat.Stat(ImageChops.difference(*rows)).sum2
-    return 10 * math.log10(255**2 * len(one) / squares) if squares else 99.0
+    return 10 * math.log10(255**2 * len(one.i420) / squares) if squares else 99.0
+
+
+def _gray(size: tuple[int, int], samples: memoryview) -> Image.Image:
+    view: Any = samples  # Pillow takes one, but does not say so
+    return Image.frombuffer("L", size, view, "raw", "L", 0, 1)
 
 
 def _half(width: int, height: int) -> tuple[int, int]:
@@ -147,10 +156,11 @@ def _shown(picture: Picture) -> Image.Image:
     size, half = (picture.width, picture.height), _half(picture.width, picture.height)
     second = math.prod(size)
     third = second + math.prod(half)
-    y = Image.frombytes("L", size, picture.i420[:second]).point([(n - 16) * 255 / 219 for n in range(256)])
+    samples = picture.i420.view
+    y = _gray(size, samples[:second]).point([(n - 16) * 255 / 219 for n in range(256)])
     u, v = (
-        Image.frombytes("L", half, plane).resize(size).point([(n - 128) * 255 / 224 + 128 for n in range(256)])
-        for plane in (picture.i420[second:third], picture.i420[third:])
+        _gray(half, plane).resize(size).point([(n - 128) * 255 / 224 + 128 for n in range(256)])
+        for plane in (samples[second:third], samples[third:])
     )
     image = Image.merge("YCbCr", (y, u, v)).convert("RGB")
     image.thumbnail((TILE, TILE))

@@ -14,8 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from belljar import BelljarError, Config, Process, ProcessHost
 from belljar.host.config.place import printable
 from command import reason
-from contact_sheet import TILE, Tile, draw_sheet, picture
-from interfaces import Frame, Thumbnailer, Video
+from contact_sheet import TILE, Tile, believed, draw_sheet
+from interfaces import Thumbnailer, Video
 from jobs import run_jobs
 from media import Material
 
@@ -87,7 +87,7 @@ async def picture_tiles(host: ProcessHost, piece: Material) -> list[Tile]:
     """The tile of one picture."""
     small = await host.proxy(Thumbnailer).thumbnail(piece.data, TILE)
     facts = f"{small.format}, {small.source_width} x {small.source_height}"
-    return [Tile(piece.label, printable(facts), picture(small.width, small.height, small.rgb))]
+    return [Tile(piece.label, printable(facts), believed(small.image))]
 
 
 async def video_tiles(host: ProcessHost, piece: Material) -> list[Tile]:
@@ -95,11 +95,10 @@ async def video_tiles(host: ProcessHost, piece: Material) -> list[Tile]:
     plugin = host.proxy(Video)
     clip = await plugin.describe(piece.data)
     facts = printable(f"{clip.codec}{clip.audio and ' + '}{clip.audio}, {clip.width} x {clip.height}")
-    return [
-        Tile(piece.label, f"{facts}, {frame.seconds:.1f} s", _upright(frame))
-        for frame in await plugin.frames(piece.data, FRAMES, TILE)
-    ]
-
-
-def _upright(frame: Frame) -> Image.Image:
-    return picture(frame.width, frame.height, frame.rgb).rotate(frame.rotation, expand=True)
+    tiles: list[Tile] = []
+    async for frame in plugin.frames(piece.data, FRAMES, TILE):
+        upright = believed(frame.image).rotate(frame.rotation, expand=True)
+        tiles.append(Tile(piece.label, f"{facts}, {frame.seconds:.1f} s", upright))
+        if len(tiles) == FRAMES:
+            break
+    return tiles

@@ -12,12 +12,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from contextlib import suppress
 from typing import Any
 
 from ..channel.base import Channel, EndOfChannel
 from ..datagram import MAX_DATAGRAM
-from ..errors import CallTimeout, PeerProtocolError, StreamBroken
+from ..errors import PeerProtocolError, StreamBroken
 from ..frames import (
     FRAME_SPACE,
     MAX_BATCH,
@@ -33,8 +34,7 @@ from ..frames import (
     weight,
 )
 from ..interface.declared import Declared
-from ..interface.errors import ValueUnfit
-from ..messages import shorten
+from ..interface.errors import ArgumentsUnfit, ValueUnfit
 from .attachments import Outbound
 from .base import NOTHING, Encoded, Peer, Side
 from .records import MAX_UNDER_WAY, Answers, Incoming, Outgoing, Producer, Reader
@@ -54,6 +54,9 @@ class Cancelled(BaseException):
 class BlockingPeer(Peer):
     """A peer for threads. With *executor*, calls are answered by the thread that runs `serve` and by no other."""
 
+    _unsent: Sized = ()
+    """What waits for room, if anything can."""
+
     def __init__(
         self, channel: Channel, side: Side, store: Store, offers: Mapping[int, Answers], *, executor: bool
     ) -> None:
@@ -67,36 +70,49 @@ class BlockingPeer(Peer):
         self._todo: deque[Incoming] = deque()
         self._producing: deque[Producer] = deque()
         self._running: list[Incoming] = []
+        self._filling: Producer | None = None
         self._out: list[Frame] = []
         self._out_size = 0
         self._shut = False
+        self.abandoned: deque[Outgoing] = deque()
 
     # Waiting.
 
     def _wait(self, done: Callable[[], Any], end: float | None = None) -> bool:
         """Read, and answer what may be answered, until *done* says so or until the time *end*; return whether done."""
-        reading = self._reading
+        if self._filling is not None and self._executor == threading.get_ident():
+            self._post_batch(self._filling)
         while not done():
             if (self._todo or self._producing) and self._work():
                 continue
             if end is not None and time.monotonic() >= end:
                 return False
-            if reading.acquire(False):
-                try:
-                    if self._out:
-                        self._flush()
-                    if self.idle is not None and self._executes():
-                        self.idle()
-                    self._read(end)
-                finally:
-                    reading.release()
-                    if self._followers:
-                        self._tell_followers()
-            else:
-                self._follow(done, end)
+            self._read_or_follow(done, end)
             if self._running:
                 self._check_cancelled()
         return True
+
+    def _read_or_follow(self, done: Callable[[], Any], end: float | None) -> None:
+        """Wait for news: by reading, if no other thread does."""
+        if not self._reading.acquire(False):
+            self._follow(done, end)
+            return
+        try:
+            self._rest()
+            self._read(end)
+        finally:
+            self._reading.release()
+            if self._followers:
+                self._tell_followers()
+
+    def _rest(self) -> None:
+        """There is nothing to do but to wait: give up what nobody holds any more, and send what was collected."""
+        while self.abandoned:
+            self._give_up(self.abandoned.popleft())
+        if self._out:
+            self._flush()
+        if self.idle is not None and self._executes():
+            self.idle()
 
     def _read(self, end: float | None) -> None:
         """Read one datagram, or find out that there will be none; give up at the time *end*."""
@@ -168,8 +184,11 @@ class BlockingPeer(Peer):
         self._shut = True
 
     def _work(self) -> bool:
-        """Answer one call, or go on with one stream, if there is one that this thread may go on with now."""
-        incoming = self._next() if self._todo and self._executes() else None
+        """Answer one call, or go on with one stream, if there is one that this thread may go on with now.
+
+        Streams that were given up end before that: who closes one and then calls finds it closed.
+        """
+        incoming = self._next() if self._todo and self._executes() and not self._has_to_close() else None
         if incoming is None:
             return bool(self._producing) and self._produce_next()
         if incoming.answer.took > QUICK:
@@ -178,6 +197,11 @@ class BlockingPeer(Peer):
         if incoming.answer.took > QUICK:
             self._take_what_came()  # such as the cancellation of what would be next
         return True
+
+    def _has_to_close(self) -> bool:
+        return not self._running and any(
+            each.incoming is not None and each.incoming.cancelled for each in self._producing
+        )
 
     def _next(self) -> Incoming | None:
         """Return the call to answer now: the oldest, or within another call the oldest one that belongs there."""
@@ -213,9 +237,13 @@ class BlockingPeer(Peer):
                 incoming.close()
         except BaseException as error:  # noqa: BLE001 - the edge of foreign code: whatever it raises is its answer
             self._fail(incoming, error)
+            self._pass_on(error)
         finally:
             self._running.pop()
             incoming.answer.took = time.perf_counter() - began
+
+    def _pass_on(self, error: BaseException) -> None:
+        """Raise *error*, which a method raised, if it is not for the caller alone."""
 
     def _answer(self, incoming: Incoming) -> Encoded | None:
         """Run the method; return its encoded result, if it has one now."""
@@ -246,7 +274,6 @@ class BlockingPeer(Peer):
 
         Within a call, and in other threads than the executor's, only the streams of own calls go on.
         """
-        all_of_them = self._executes() and not self._running
         for _ in range(len(self._producing)):
             try:
                 producer = self._producing.popleft()
@@ -254,13 +281,17 @@ class BlockingPeer(Peer):
                 return False
             incoming = producer.incoming
             ready = producer.writer.credit > 0 or (incoming is not None and incoming.cancelled)
-            if ready and (all_of_them or incoming is None):
-                if not self._produce(producer):
+            if ready and self._may_produce(producer):
+                if not self._produce(producer) and not producer.over:
                     self._producing.append(producer)
                 self._peek()
                 return True
-            self._producing.append(producer)
+            if not producer.over:
+                self._producing.append(producer)
         return False
+
+    def _may_produce(self, producer: Producer) -> bool:
+        return producer.incoming is None or (self._executes() and not self._running)
 
     def _peek(self) -> None:
         if self._reading.acquire(blocking=False):
@@ -287,6 +318,7 @@ class BlockingPeer(Peer):
                 self._reply(incoming, NOTHING)
         except BaseException as error:  # noqa: BLE001 - the edge of foreign code, as in _run
             self._fail(incoming, error)
+            self._pass_on(error)
             return True
         finally:
             self._running.pop()
@@ -299,49 +331,69 @@ class BlockingPeer(Peer):
         try:
             over = self._send_items(producer)
         except Exception as error:  # noqa: BLE001 - the edge of foreign code: the call fails with it, see _outcome
-            if (call := self._calls.get(producer.call_id)) is not None:
-                call.broken = error
+            call = self._calls.get(producer.call_id)
+            text = "" if call is None else self._upload_failed(call, error)
             over = True
-            text = shorten(f"{type(error).__name__}: {error}", 1024)
         if over:
             self._post(End(producer.call_id, producer.stream, text))
         return over
 
     def _send_items(self, producer: Producer) -> bool:
-        """Send the next items, as many as come quickly, have credit and fit one datagram; return whether all are."""
-        batch: list[bytes] = []
-        size = 0
+        """Send the next items, as many as come quickly, have credit and fit one datagram; return whether all are.
+
+        An item must not wait for one that takes long, so the first goes alone, and twice as many as before together
+        while all of them were quick. Where the generator itself waits, `_wait` sends what there is.
+        """
+        outer = self._filling
+        if self._executor == threading.get_ident():
+            self._filling = producer
         try:
-            while producer.writer.credit > 0 and size < MAX_BATCH and len(batch) < MAX_FRAMES:
-                began = time.perf_counter()
-                item = next(producer.iterator, _OVER)
-                if item is _OVER:
-                    return True
-                payload, outbound = self._encode(producer.codec.encode, item, ValueUnfit, plain=producer.codec.plain)
-                producer.writer.credit -= 1
-                if payload is not None and outbound is None and size + len(payload) <= MAX_BATCH:
-                    batch.append(payload)
-                    size += len(payload)
-                else:
-                    self._post_items(producer, batch)
-                    self._post_items(producer, [] if payload is None else [payload], outbound)
-                if time.perf_counter() - began > QUICK:
-                    break
+            return self._send_quick_items(producer)
         finally:
-            self._post_items(producer, batch)
+            self._filling = outer
+            self._post_batch(producer)
+
+    def _send_quick_items(self, producer: Producer) -> bool:
+        size = 0
+        for _ in range(producer.most):
+            if producer.writer.credit <= 0 or size >= MAX_BATCH:
+                return False
+            began = time.perf_counter()
+            item = next(producer.iterator, _OVER)
+            if item is _OVER:
+                return True
+            payload, outbound = self._encode(producer.codec.encode, item, ValueUnfit, plain=producer.codec.plain)
+            producer.writer.credit -= 1
+            if payload is None or outbound is not None or size + len(payload) > MAX_BATCH:
+                self._post_batch(producer)
+                size = 0
+            if payload is not None and outbound is None:
+                producer.batch.append(payload)
+                size += len(payload)
+            else:
+                self._post_items(producer, () if payload is None else (payload,), outbound)
+            if time.perf_counter() - began > QUICK:
+                producer.most = 1
+                return False
+        producer.most = min(2 * producer.most, MAX_FRAMES)
         return False
 
-    def _post_items(self, producer: Producer, batch: list[bytes], outbound: Outbound | None = None) -> None:
-        if batch or outbound is not None:
-            parts: tuple[Part, ...] = ()
-            if outbound is not None:
-                parts = tuple(outbound.parts)
-                outbound.lend()
-            self._post(Items(producer.call_id, producer.stream, tuple(batch), parts), outbound)
-            batch.clear()
+    def _post_batch(self, producer: Producer) -> None:
+        if producer.batch:
+            batch, producer.batch = producer.batch, []
+            self._post_items(producer, tuple(batch), None)
+
+    def _post_items(self, producer: Producer, payloads: tuple[bytes, ...], outbound: Outbound | None) -> None:
+        parts: tuple[Part, ...] = ()
+        if outbound is not None:
+            parts = tuple(outbound.parts)
+            outbound.lend()
+        self._post(Items(producer.call_id, producer.stream, payloads, parts), outbound)
 
     def _stop_upload(self, upload: Producer) -> None:
         upload.over = True
+        with suppress(ValueError):  # it is being produced now, and not put back then
+            self._producing.remove(upload)
 
     def _wake(self, waiter: Any) -> None:
         """Whoever waits looks for itself: it reads, or is told by who does."""
@@ -393,14 +445,15 @@ class BlockingPeer(Peer):
             raise self.ended
         runs = self._running[-1] if self._running and self._executes() else None
         end = None if timeout is None else time.monotonic() + timeout
+        iterators = {position: _iterator(method, position, arguments) for position in method.uploads}
         encoded = self._encoded(method, arguments, many=many)
         with self._sending:  # calls are sent in the order of their numbers
             call, frame = self._begin(target, method, encoded, timeout, runs, many=len(arguments) if many else 0)
             call.deadline = end
-            self._post(frame, call.outbound, end)
+            self._post(frame, call.outbound)
         for position in method.uploads:
             writer = call.writers[position]
-            producer = Producer(iter(arguments[position]), method.upload[position], writer, call.call_id, position + 1)
+            producer = Producer(iterators[position], method.upload[position], writer, call.call_id, position + 1)
             call.uploads = [*call.uploads, producer]
             self._producing.append(producer)
         return call
@@ -423,7 +476,7 @@ class BlockingPeer(Peer):
 
     # Sending.
 
-    def _post(self, frame: Frame, outbound: Outbound | None = None, end: float | None = None) -> None:
+    def _post(self, frame: Frame, outbound: Outbound | None = None) -> None:
         with self._sending:
             if outbound is None and self._executor == threading.get_ident():
                 size = FRAME_SPACE + weight(frame)
@@ -435,16 +488,16 @@ class BlockingPeer(Peer):
                     self._flush()
                 return
             self._flush()
-            self._send([frame], outbound, end)
+            self._send([frame], outbound)
 
     def _flush(self) -> None:
         with self._sending:
             if self._out:
                 frames, self._out, self._out_size = self._out, [], 0
-                self._send(frames, None, None)
+                self._send(frames, None)
 
-    def _send(self, frames: Sequence[Frame], outbound: Outbound | None, end: float | None) -> None:
-        """Send one datagram. A host that has no room to write reads meanwhile: the child may wait for it to do so."""
+    def _send(self, frames: Sequence[Frame], outbound: Outbound | None) -> None:
+        """Send one datagram."""
         fds = outbound.fds if outbound is not None else ()
         try:
             if releases := self.store.releases():
@@ -452,33 +505,33 @@ class BlockingPeer(Peer):
                     frames = [*releases, *frames]
                 else:
                     for release in releases:
-                        self._send([release], None, end)
+                        self._send([release], None)
             data = encode(frames)
-            if not self.channel.send(data, fds):
-                self._send_slowly(data, fds, end)
+            if self._unsent or not self.channel.send(data, fds):
+                self._send_slowly(data, fds)
         except EndOfChannel as error:
-            self.end(error)
+            self._cannot_send(error)
         finally:
             if outbound is not None:
                 outbound.sent()
 
-    def _send_slowly(self, data: bytes, fds: Sequence[int], end: float | None) -> None:
-        seconds = None if self._executor is not None else 0.01
-        while not self.channel.wait_send(data, fds, seconds):
-            if end is not None and time.monotonic() >= end:
-                raise CallTimeout("the other side did not read")
-            self._peek()
+    def _cannot_send(self, error: EndOfChannel) -> None:
+        self.end(error)
+
+    def _send_slowly(self, data: bytes, fds: Sequence[int]) -> None:
+        self.channel.wait_send(data, fds, None)
 
 
 _OVER = object()
 
 
 class ItemsOut(Iterator[Any]):
-    """The results of a stream that was called. Close it, or read it to its end."""
+    """The results of a stream that was called. Read it to its end, or close it; one that is dropped is given up."""
 
     def __init__(self, peer: BlockingPeer, call: Outgoing) -> None:
         assert call.reader is not None
         self._peer, self._call, self._reader = peer, call, call.reader
+        self._is_closed = False
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -496,13 +549,21 @@ class ItemsOut(Iterator[Any]):
             self._peer._await(call, reader.has_news, end)
         if reader.items:
             return self._peer.next_item(call.call_id, 0, reader, call.declared.item)
-        self._peer._outcome(call)
+        if not self._is_closed:
+            self._is_closed = True
+            self._peer._outcome(call)
         raise StopIteration
 
     def close(self) -> None:
         """Give the stream up if it is not over. Idempotent."""
+        self._is_closed = True
+        self._peer._give_up(self._call)  # first: no more items come then
         self._reader.close()
-        self._peer._give_up(self._call)
+        self._reader.ended = True
+
+    def __del__(self) -> None:
+        if not self._call.done and not self._is_closed:
+            self._peer.abandoned.append(self._call)  # no more than that: this may be any thread
 
 
 class ItemsIn(Iterator[Any]):
@@ -526,6 +587,14 @@ class ItemsIn(Iterator[Any]):
         if reader.failure:
             raise StreamBroken(reader.failure)
         raise StopIteration
+
+
+def _iterator(method: Declared, position: int, arguments: tuple[Any, ...]) -> Iterator[Any]:
+    """Return the items of an upload. `ArgumentsUnfit` before anything is sent if there are none to be had."""
+    try:
+        return iter(arguments[position])
+    except TypeError as error:
+        raise ArgumentsUnfit(f"argument {method.parameters[position].name!r}: {error}") from None
 
 
 def _close_iterator(iterator: Iterator[Any]) -> None:

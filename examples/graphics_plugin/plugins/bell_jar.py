@@ -8,9 +8,11 @@ It is loaded after the seal and finds the context that early init made. It opens
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import moderngl
 
-from belljar import handed
+from belljar import BufferLike, handed
 
 VERTEX = """
 #version 330
@@ -220,7 +222,7 @@ void main() {
 
 
 class BellJar:
-    """Renders one frame a call."""
+    """Renders a stream of frames."""
 
     def __init__(self) -> None:
         self.context: moderngl.Context = handed("graphics-egl")
@@ -231,13 +233,17 @@ class BellJar:
         """What draws, in the words of the driver."""
         return f"{self.context.info['GL_RENDERER']}, OpenGL {self.context.info['GL_VERSION']}"
 
-    def frame(self, turn: float, width: int, height: int) -> bytes:
-        """Return the scene after *turn* turns of the table, from below to above, three bytes a pixel."""
+    def frames(self, turns: list[float], width: int, height: int) -> Iterator[BufferLike]:
+        """Yield the scene after each of *turns* of the table, from below to above, three bytes a pixel."""
         target = self.context.simple_framebuffer((width, height), components=3)
-        target.use()
-        self.program["turn"] = turn
+        pixels = bytearray(width * height * 3)  # one for all: a frame is copied when it is sent
         self.program["aspect"] = width / height
-        self.triangle.render(vertices=3)
-        picture = target.read(components=3, alignment=1)
-        target.release()
-        return picture
+        try:
+            for turn in turns:
+                self.program["turn"] = turn
+                target.use()
+                self.triangle.render(vertices=3)
+                target.read_into(pixels, components=3, alignment=1)
+                yield pixels
+        finally:
+            target.release()

@@ -1,7 +1,8 @@
 """H.264 by FFmpeg's decoder and libx264, inside a sealed child: packets in, pictures out, and back.
 
 What Gecko calls a GMP: a native codec that a page plays video with, loaded when the sandbox is on. It sees no container
-and no file; what it wants to remember, its host stores.
+and no file; what it wants to remember, its host stores. Its streams feed each other, so they run on an event loop: one
+that waits for packets lets another encode.
 """
 
 # PyAV's stubs leave the type of packets open.
@@ -10,18 +11,21 @@ and no file; what it wants to remember, its host stores.
 from __future__ import annotations
 
 import hmac
+from collections.abc import AsyncIterator, Callable
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 import msgspec
 from av.error import FFmpegError
-from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 
-from belljar import service
-from interfaces import History, Packet, Picture, RecordStore
+from belljar import Buffer, raises, service
+from interfaces import History, Packet, Picture, RecordStore, Unusable
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 RECORD = "history"
 TAG = 32  # bytes of the HMAC that ends the record
@@ -32,66 +36,62 @@ REALTIME = {"preset": "superfast", "tune": "zerolatency", "threads": "1"}
 class Codec:
     def __init__(self) -> None:
         self._store = service(RecordStore)
-        self._sessions: list[VideoCodecContext] = []
         self._decoded = 0
 
-    def history(self) -> History:
+    async def history(self) -> History:
         """What is remembered of earlier plays."""
-        record = self._store.read(RECORD)
+        record = await self._store.read(RECORD)
         known, tag = record[:-TAG], record[-TAG:]
-        if hmac.compare_digest(tag, self._tag(known)):
+        if hmac.compare_digest(tag, await self._tag(known)):
             return msgspec.msgpack.decode(known, type=History)
         return History(foreign=bool(record))
 
-    def remember(self) -> None:
+    async def remember(self) -> None:
         """Add what was played to the history."""
-        earlier = self.history()
+        earlier = await self.history()
         known = msgspec.msgpack.encode(History(earlier.plays + 1, earlier.pictures + self._decoded))
-        self._store.write(RECORD, known + self._tag(known))
+        await self._store.write(RECORD, known + await self._tag(known))
         self._decoded = 0
 
-    def _tag(self, known: bytes) -> bytes:
-        return hmac.digest(self._store.storage_id(), known, "sha256")
+    async def _tag(self, known: bytes) -> bytes:
+        return hmac.digest(await self._store.storage_id(), known, "sha256")
 
-    def open_decoder(self, setup: bytes) -> int:
-        """A new session; *setup* as the container has it, or nothing if the packets carry it (Annex B of H.264)."""
+    @raises(Unusable)
+    async def decode(self, setup: bytes, packets: AsyncIterator[Packet]) -> AsyncIterator[Picture]:
+        """The pictures of *packets*, in the order in which they are shown."""
         context = av.CodecContext.create("h264", "r")
         context.extradata = setup or None
         context.thread_count = 1  # each thread more takes address space, and the child's is limited
-        return self._session(context)
+        try:
+            async for packet in _flushed(packets, _compressed):
+                for frame in context.decode(packet):
+                    self._decoded += 1
+                    yield _picture(frame)
+        except FFmpegError as error:
+            raise Unusable(f"damaged video: {error.strerror}") from None
 
-    def open_encoder(self, width: int, height: int, quality: int) -> int:
-        """A new session; *quality* is x264's rate factor: 0 loses nothing, 51 nearly everything."""
+    @raises(Unusable)
+    async def encode(
+        self, width: int, height: int, quality: int, pictures: AsyncIterator[Picture]
+    ) -> AsyncIterator[Packet]:
+        """*pictures*, all of one size, as packets."""
         context = av.CodecContext.create("libx264", "w")
         context.width, context.height, context.pix_fmt = width, height, "yuv420p"
         context.time_base = MICROSECONDS
         context.options = {**REALTIME, "crf": str(quality)}
-        return self._session(context)
-
-    def _session(self, context: VideoCodecContext) -> int:
-        self._sessions.append(context)
-        return len(self._sessions) - 1
-
-    def decode(self, session: int, packets: list[Packet], last: bool) -> list[Picture]:
-        """The pictures that are ready now, in the order in which they are shown. Raises ValueError."""
-        context = self._sessions[session]
-        given: list[av.Packet[Any] | None] = [*map(_compressed, packets), *[None] * last]
         try:
-            frames = [frame for packet in given for frame in context.decode(packet)]
+            async for frame in _flushed(pictures, _frame):
+                for packet in context.encode(frame):
+                    yield Packet(bytes(packet), packet.pts or 0)
         except FFmpegError as error:
-            raise ValueError(f"damaged video: {error.strerror}") from None
-        self._decoded += len(frames)
-        return [_picture(frame) for frame in frames]
+            raise Unusable(f"libx264 cannot encode this: {error.strerror}") from None
 
-    def encode(self, session: int, pictures: list[Picture], last: bool) -> list[Packet]:
-        """The packets that are ready now. Raises ValueError."""
-        context = self._sessions[session]
-        given: list[VideoFrame | None] = [*map(_frame, pictures), *[None] * last]
-        try:
-            made = [packet for frame in given for packet in context.encode(frame)]
-        except FFmpegError as error:
-            raise ValueError(f"libx264 cannot encode this: {error.strerror}") from None
-        return [Packet(bytes(packet), packet.pts or 0) for packet in made]
+
+async def _flushed(items: AsyncIterator[T], convert: Callable[[T], U]) -> AsyncIterator[U | None]:
+    """*items* as FFmpeg has them, and at last None, upon which it gives what it held back."""
+    async for item in items:
+        yield convert(item)
+    yield None
 
 
 def _compressed(packet: Packet) -> av.Packet[Any]:
@@ -103,7 +103,7 @@ def _compressed(packet: Packet) -> av.Packet[Any]:
 def _picture(frame: VideoFrame) -> Picture:
     plain = frame.reformat(format="yuv420p", threads=1)  # the frame itself, if it is so already
     i420 = b"".join(_packed(plane) for plane in plain.planes)
-    return Picture(frame.width, frame.height, frame.pts or 0, i420)
+    return Picture(frame.width, frame.height, frame.pts or 0, Buffer(memoryview(i420)))
 
 
 def _packed(plane: VideoPlane) -> bytes:
@@ -116,7 +116,7 @@ def _packed(plane: VideoPlane) -> bytes:
 def _frame(picture: Picture) -> VideoFrame:
     frame = VideoFrame(picture.width, picture.height, "yuv420p")
     frame.pts, frame.time_base = picture.time, MICROSECONDS
-    rest = memoryview(picture.i420)
+    rest = picture.i420.view
     for plane in frame.planes:
         size = plane.width * plane.height
         plane.update(_padded(plane, rest[:size]))

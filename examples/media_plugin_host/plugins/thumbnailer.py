@@ -1,4 +1,4 @@
-"""Thumbnails by Pillow, inside a sealed child: bytes in, bytes out, no file opened."""
+"""Thumbnails by Pillow, inside a sealed child: a buffer in, a picture out, no file opened."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from io import BytesIO
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from interfaces import Thumbnail
+from belljar import Buffer, raises
+from interfaces import Thumbnail, Unusable
 
 # Pillow refuses a picture of more than twice this number of pixels and only warns between once and twice. In a child
 # that lives for thumbnails a warning helps nobody, so it is an error here: the bomb is refused before it is decoded.
@@ -16,17 +17,18 @@ warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 class Thumbnailer:
-    def thumbnail(self, data: bytes, size: int) -> Thumbnail:
-        """A thumbnail of *data* of at most *size* pixels a side. Raises ValueError if there can be none."""
+    @raises(Unusable)
+    def thumbnail(self, data: Buffer, size: int) -> Thumbnail:
+        """A thumbnail of *data* of at most *size* pixels a side. Raises Unusable if there can be none."""
         try:
-            with Image.open(BytesIO(data)) as image:
+            with Image.open(BytesIO(data.view)) as image:
                 return _shrink(image, size)
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            raise ValueError(f"refused before decoding: {_first_sentence(error)}") from None
+            raise Unusable(f"refused before decoding: {_first_sentence(error)}") from None
         except UnidentifiedImageError:
-            raise ValueError("not a picture that Pillow knows") from None
+            raise Unusable("not a picture that Pillow knows") from None
         except (OSError, SyntaxError, EOFError) as error:
-            raise ValueError(f"damaged picture: {error}") from None
+            raise Unusable(f"damaged picture: {error}") from None
 
 
 def _shrink(image: Image.Image, size: int) -> Thumbnail:
@@ -35,15 +37,7 @@ def _shrink(image: Image.Image, size: int) -> Thumbnail:
     image.draft("RGB", (size, size))  # a JPEG decodes straight to a fraction of its size
     small = ImageOps.exif_transpose(image)
     small.thumbnail((size, size))
-    rgb = _on_white(small)
-    return Thumbnail(
-        width=rgb.width,
-        height=rgb.height,
-        rgb=rgb.tobytes(),
-        format=name,
-        source_width=source_width,
-        source_height=source_height,
-    )
+    return Thumbnail(_on_white(small), name, source_width, source_height)
 
 
 def _on_white(image: Image.Image) -> Image.Image:
