@@ -24,6 +24,7 @@ from belljar.child.refused import RefusedImports
 from belljar.host.calls import HostSide
 from belljar.host.config.process_type import Process
 from belljar.host.conversation import Conversation
+from belljar.host.log_records import ChildLog
 from belljar.host.ended import Ended
 from belljar.host.services import Services
 from belljar.ipc.channel.base import EndOfChannel
@@ -279,6 +280,7 @@ class Owner:
 
     def __init__(self, **fields: Any) -> None:
         self.process = Process(plugin="ends.py:Plain", **fields)
+        self.child_log = ChildLog(self.process.name)
         self.why = ""
 
     def kill(self, why: str) -> None:
@@ -372,7 +374,7 @@ async def _talking(
                 side.works.over.set()
             with anyio.CancelScope(shield=True):
                 if isinstance(left.peer, BlockingPeer):
-                    left.peer.shut_down()  # type: ignore[attr-defined]
+                    left.peer.shut_down()
                 else:
                     await left.peer.shut_down()  # type: ignore[attr-defined]
                     await left.peer.close()  # type: ignore[attr-defined]
