@@ -8,8 +8,8 @@
 
 An application offers interfaces with objects behind them, child by child. What a child asks is hostile: it names an
 object by number and a method that the interface declares, the arguments must fit the interface, which must give each a
-type. What the object raises is the host's own affair: the child learns only that it failed, but for `ServiceRefused` and
-errors that the interface declares, whose text is meant for it. An object's methods may be plain or ``async``, may
+type. What the object raises is the host's own affair: the child learns only that it failed, but for `ServiceRefused`
+and errors that the interface declares, whose text is meant for it. An object's methods may be plain or ``async``, may
 stream, and may call the plugin.
 """
 

@@ -351,8 +351,8 @@ class Peer(ABC):
             self._cancelled(incoming)
 
     def _take_items(self, frame: Items, received: Datagram) -> None:
-        inbound = self._inbound(frame.parts, received, lent=False)
         reader = self._reader(frame.call_id, frame.stream)
+        inbound = self._inbound(frame.parts, received, lent=False)
         if reader is None:
             _close(inbound)
             return
@@ -499,6 +499,8 @@ class Peer(ABC):
     def _fail(self, incoming: Incoming, error: BaseException) -> None:
         with suppress(BufferError):
             self._close_call(incoming)
+        if self.ended is not None:  # which is why it failed, or nobody hears of it
+            return
         if incoming.call_id == 0:  # a notification; nobody waits for its end
             self.side.lost(incoming, error)
             return

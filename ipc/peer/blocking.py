@@ -1,8 +1,8 @@
 """The engine that blocks: one thread waits at a time and reads for all that wait (leader and followers).
 
-A child's main thread is the *executor*: it alone answers calls, one after the other, in the order of their coming. While
-one of them waits (for a service, for an item) only calls that are made within it are answered; streams go on between
-calls, an item at a time. Where there is no executor, as in a `SyncHost`, whoever waits answers.
+A child's main thread is the *executor*: it alone answers calls, one after the other, in the order of their coming.
+While one of them waits (for a service, for an item) only calls that are made within it are answered; streams go on
+between calls, an item at a time. Where there is no executor, as in a `SyncHost`, whoever waits answers.
 
 Frames are collected and sent together while the methods that are next in turn are known to be quick.
 """

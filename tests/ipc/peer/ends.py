@@ -290,7 +290,7 @@ class Owner:
 
     def __init__(self, **fields: Any) -> None:
         self.process = Process(plugin="ends.py:Plain", **fields)
-        self.child_log = ChildLog("ends")
+        self.child_log = ChildLog(self.process.name)
         self.why = ""
 
     def kill(self, why: str) -> None:
@@ -384,7 +384,7 @@ async def _talking(
                 side.works.over.set()
             with anyio.CancelScope(shield=True):
                 if isinstance(left.peer, BlockingPeer):
-                    left.peer.shut_down()  # type: ignore[attr-defined]
+                    left.peer.shut_down()
                 else:
                     await left.peer.shut_down()  # type: ignore[attr-defined]
                     await left.peer.close()  # type: ignore[attr-defined]
