@@ -274,7 +274,7 @@ class Awaiting(Plain):
             self.ended.set()
 
     async def never(self) -> None:  # type: ignore[override]
-        await anyio.sleep_forever()
+        await anyio.to_thread.run_sync(self.over.wait, abandon_on_cancel=True)
 
     async def compute(self) -> None:  # type: ignore[override]
         self.began.set()
