@@ -297,7 +297,7 @@ class Peer(ABC):
         return "unknown-method", shorten(f"it has {', '.join(answers) or 'no public methods'}", 4096)
 
     def _take_notify(self, frame: Notify, received: Datagram) -> None:
-        inbound = self._inbound(frame.parts, received, lent=True)
+        inbound = self._inbound(frame.parts, received, lent=False)  # there is no answer to give it back with
         answer = self._targets.get(frame.target, {}).get(frame.method)
         if answer is None or answer.declared.kind != "notify":
             _close(inbound)  # by rule: whoever notifies does not hear of it either

@@ -24,8 +24,8 @@ from belljar.child.refused import RefusedImports
 from belljar.host.calls import HostSide
 from belljar.host.config.process_type import Process
 from belljar.host.conversation import Conversation
-from belljar.host.log_records import ChildLog
 from belljar.host.ended import Ended
+from belljar.host.log_records import ChildLog
 from belljar.host.services import Services
 from belljar.ipc.channel.base import EndOfChannel
 from belljar.ipc.channel.over_socket import SocketChannel
@@ -86,6 +86,10 @@ class Works(Protocol):
 
     def other_total(self, count: int) -> int:
         """Let the other side add up what is sent to it."""
+        ...
+
+    def other_reversed(self, size: int) -> int:
+        """Return how many bytes come back from the other side."""
         ...
 
     def other_first(self) -> int:
@@ -172,6 +176,9 @@ class Plain:
     def other_total(self, count: int) -> int:
         return int(self.other.total(iter(range(count))))
 
+    def other_reversed(self, size: int) -> int:
+        return len(self.other.reversed(bytes(size)))
+
     def other_first(self) -> int:
         return int(next(self.other.numbers(10**9)))
 
@@ -244,6 +251,9 @@ class Awaiting(Plain):
     async def other_total(self, count: int) -> int:  # type: ignore[override]
         return int(await self.other.total(iter(range(count))))
 
+    async def other_reversed(self, size: int) -> int:  # type: ignore[override]
+        return len(await self.other.reversed(bytes(size)))
+
     async def other_first(self) -> int:  # type: ignore[override]
         return int(await anext(self.other.numbers(10**9)))
 
@@ -280,7 +290,7 @@ class Owner:
 
     def __init__(self, **fields: Any) -> None:
         self.process = Process(plugin="ends.py:Plain", **fields)
-        self.child_log = ChildLog(self.process.name)
+        self.child_log = ChildLog("ends")
         self.why = ""
 
     def kill(self, why: str) -> None:
@@ -374,7 +384,7 @@ async def _talking(
                 side.works.over.set()
             with anyio.CancelScope(shield=True):
                 if isinstance(left.peer, BlockingPeer):
-                    left.peer.shut_down()
+                    left.peer.shut_down()  # type: ignore[attr-defined]
                 else:
                     await left.peer.shut_down()  # type: ignore[attr-defined]
                     await left.peer.close()  # type: ignore[attr-defined]

@@ -51,6 +51,20 @@ async def test_calls_large_and_small(engines: str) -> None:
 
 
 @on_all_engines
+async def test_pieces_that_no_answer_gives_back_are_released(engines: str) -> None:
+    """Large arguments of a notification, and large answers to a child, leave the arena when they were read."""
+    async with two(engines) as (left, _):
+        for _ in range(5):
+            await left.other.note("x" * 300_000)
+            assert await left.other.other_reversed(300_000) == 300_000
+        assert await left.other.add(1, 2) == 3  # tells of the last ones
+        use = left.peer.store.use
+        assert use.written is not None
+        assert use.written.puts >= 5
+        assert use.written.used == 0
+
+
+@on_all_engines
 async def test_many_calls_at_once(engines: str) -> None:
     """A hundred calls under way each get their own answer, those that go back and forth among them too."""
     sums: dict[int, int] = {}
