@@ -32,8 +32,9 @@ from belljar.ipc.channel.over_socket import SocketChannel
 from belljar.ipc.datagram import control_pair
 from belljar.ipc.interface import declared, notify, raises
 from belljar.ipc.messages import Ready
-from belljar.ipc.peer.base import Peer, answers_of
+from belljar.ipc.peer.base import Peer
 from belljar.ipc.peer.blocking import BlockingPeer
+from belljar.ipc.peer.records import answers_of
 from belljar.ipc.peer.shared import SharedPeer
 from belljar.ipc.peer.store import Store
 
@@ -384,7 +385,7 @@ async def _talking(
                 side.works.over.set()
             with anyio.CancelScope(shield=True):
                 if isinstance(left.peer, BlockingPeer):
-                    left.peer.shut_down()  # type: ignore[attr-defined]
+                    left.peer.shut_down()
                 else:
                     await left.peer.shut_down()  # type: ignore[attr-defined]
                     await left.peer.close()  # type: ignore[attr-defined]
