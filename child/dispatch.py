@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from typing import Any
 
-from ..ipc.channel.base import Channel
-from ..ipc.errors import ServiceError
-from ..ipc.frames import Failed, FailureKind, Reply, decode_from_host
+from ..ipc.channel.base import Channel, EndOfChannel
+from ..ipc.errors import PeerProtocolError, ServiceError
+from ..ipc.frames import MAX_INLINE, Call, Failed, FailureKind, Reply, decode_from_host, encode
 from ..ipc.interface import ArgumentsUnfit, Declared, ValueUnfit, declared_by
 from ..ipc.peer.blocking import BlockingPeer
 from ..ipc.peer.records import Answer, Answers, Incoming, Outgoing
@@ -60,7 +61,81 @@ class ChildSide:
 
 
 class BlockingChild(BlockingPeer):
-    """The peer of a child that answers one call at a time."""
+    """The peer of a child that answers one call at a time.
+
+    There is a short way for a call that comes alone and needs nothing but its method, as most do. What a call costs is
+    mostly how much of the interpreter it touches, for after each switch between host and child the caches are cold. So
+    `_receive_call` and `_answer_at_once` say in one piece what `take`, `_run` and `_send` do for all calls.
+    """
+
+    def serve(self) -> None:
+        """See `BlockingPeer.serve`."""
+        self._executor = threading.get_ident()
+        while not self._has_ended():
+            if (self._todo or self._producing) and self._work():
+                continue
+            if (incoming := self._receive_call()) is not None:
+                self._answer_at_once(incoming)
+        self._flush()
+        if self.ended is not None:
+            raise self.ended
+
+    def _receive_call(self) -> Incoming | None:
+        """Wait for a datagram and act on it; if it is one plain call, return that instead, to be answered at once."""
+        if not self._reading.acquire(False):
+            self._follow(self._has_work, None)
+            return None
+        try:
+            self._rest()
+            received = self.channel.wait_receive(None)
+            if received is None:
+                return None
+            frames = self._decode(received.data)
+            if len(frames) == 1 and type(frame := frames[0]) is Call and frame.payload is not None:
+                answer = self._targets[0].get(frame.method)
+                if (
+                    answer is not None
+                    and answer.is_plain
+                    and not (frame.target or frame.many or frame.parts or received.fds)
+                    and frame.call_id > self._last_call
+                    and not self._producing
+                ):
+                    self._last_call = frame.call_id
+                    incoming = self._answering[frame.call_id] = Incoming(frame, answer, None)
+                    return incoming
+            self._take_frames(frames, received)
+        except (EndOfChannel, PeerProtocolError) as error:
+            self.end(error)
+        finally:
+            self._reading.release()
+            if self._followers:
+                self._tell_followers()
+        return None
+
+    def _has_work(self) -> bool:
+        return bool(self._todo or self._producing) or self._has_ended()
+
+    def _answer_at_once(self, incoming: Incoming) -> None:
+        frame, answer = incoming.frame, incoming.answer
+        assert frame.payload is not None
+        self._running.append(incoming)
+        try:
+            payload = answer.encode(answer.function(*answer.decode(frame.payload)))
+        except BaseException as error:  # noqa: BLE001 - the edge of foreign code: whatever it raises is its answer
+            self._fail(incoming, error)
+            return
+        finally:
+            self._running.pop()
+        if len(payload) > MAX_INLINE or self._out or self.store.is_read:
+            self._reply_with(incoming, payload)
+            return
+        del self._answering[frame.call_id]
+        data = encode([Reply(frame.call_id, payload, (), self.side.refused())])
+        try:
+            if not self.channel.send(data):
+                self._send_slowly(data, (), None)
+        except EndOfChannel as error:
+            self.end(error)
 
     def ask(self, target: int, method: Declared, arguments: tuple[Any, ...]) -> Any:
         """Call the host, and wait for its answer if there will be one."""

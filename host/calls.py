@@ -124,7 +124,7 @@ class Untyped(Declared):
         self.raises = {}
         self.item: Codec | None = None
         self.result = codec(returns)
-        self.plain = True
+        self.plain = self.is_simple = True
 
     def bind(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Any, ...]:
         """Any arguments fit."""

@@ -99,6 +99,8 @@ class Denials:
 
     def take(self) -> tuple[str, ...]:
         """Return what was refused since the last call, each once."""
+        if not self._fresh:  # asked after each call
+            return ()
         fresh = tuple(self._fresh)
         self._fresh.clear()
         return fresh

@@ -38,6 +38,7 @@ class Declared(Arguments):
         item: the codec of what a stream yields, else None.
         codecs: all of these: of result, items and uploads.
         plain: nothing in it needs an attachment.
+        is_simple: it is a plain call, with a result and without streams.
     """
 
     def __init__(self, name: str, function: Callable[..., Any], promised: Declared | None = None) -> None:
@@ -51,6 +52,7 @@ class Declared(Arguments):
         self.result = codec(hints.get("return", Any) if self.kind == "call" else None)
         self.codecs = (self.result, *filter(None, [self.item]), *self.upload.values())
         self.plain = self._plain and all(each.plain for each in self.codecs)
+        self.is_simple = self.plain and self.kind == "call" and not self.uploads
 
 
 @lru_cache(maxsize=256)

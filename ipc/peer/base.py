@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -215,6 +215,27 @@ class Peer(ABC):
         """Act on one datagram; takes its fds over. `PeerProtocolError` if it breaks a rule; the fds are closed."""
         try:
             frames = self._decode(received.data)
+        except PeerProtocolError:
+            received.close()
+            raise
+        frame = frames[0]
+        if type(frame) is Reply and len(frames) == 1 and not (frame.parts or received.fds):
+            call = self._calls.get(frame.call_id)
+            if call is not None and call.is_quick:  # a short way for what comes most often
+                del self._calls[frame.call_id]
+                call.answer, call.done = frame, True
+                self._settle_at_once(call)
+                return
+        self._take_frames(frames, received)
+
+    def _settle_at_once(self, call: Outgoing) -> None:
+        """A call to which nothing else belongs is done."""
+        if call.waiter is not None:
+            self._wake(call.waiter)
+
+    def _take_frames(self, frames: Sequence[Frame], received: Datagram) -> None:
+        """Act on the *frames* of one datagram, one after the other; takes its fds over."""
+        try:
             if received.fds and len(frames) != 1:
                 raise PeerProtocolError(f"{len(received.fds)} fds came with {len(frames)} frames")
             for frame in frames:
@@ -461,6 +482,15 @@ class Peer(ABC):
             outbound.lend()
             self._post(_fitting(Reply(incoming.call_id, payload, tuple(outbound.parts), refused)), outbound)
 
+    def _reply_with(self, incoming: Incoming, payload: bytes) -> None:
+        """Send a result that needs nothing attached but, if it is large, itself."""
+        try:
+            encoded = self._encode(lambda value, _: value, payload, ValueUnfit, plain=True)
+        except ValueUnfit as error:
+            self._fail(incoming, error)
+        else:
+            self._reply(incoming, encoded)
+
     def _fail(self, incoming: Incoming, error: BaseException) -> None:
         with suppress(BufferError):
             self._close_call(incoming)
@@ -486,6 +516,16 @@ class Peer(ABC):
 
     def _proxy(self, interface: type, number: int) -> object:
         return self.side.proxy(interface, number)
+
+    def _begin_at_once(
+        self, target: int, method: Declared, payload: bytes, timeout: float | None
+    ) -> tuple[Outgoing, bytes]:
+        """Return a new call to which nothing else belongs, and its datagram."""
+        self._newest_call = number = next(self._call_numbers)
+        call = self._calls[number] = Outgoing(number, method, timeout, None)
+        call.is_quick = True
+        milliseconds = None if timeout is None else int(timeout * 1000)
+        return call, encode([Call(number, target, method.name, payload, (), milliseconds)])
 
     def _encoded(self, method: Declared, arguments: tuple[Any, ...], *, many: bool = False) -> Encoded:
         """Return *arguments* as a payload with its attachments. `ArgumentsUnfit`: they cannot be sent."""

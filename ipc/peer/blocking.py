@@ -75,7 +75,6 @@ class BlockingPeer(Peer):
 
     def _wait(self, done: Callable[[], Any], end: float | None = None) -> bool:
         """Read, and answer what may be answered, until *done* says so or until the time *end*; return whether done."""
-        reading = self._reading
         if self._filling is not None and self._executor == threading.get_ident():
             self._post_batch(self._filling)
         while not done():
@@ -83,22 +82,30 @@ class BlockingPeer(Peer):
                 continue
             if end is not None and time.monotonic() >= end:
                 return False
-            if reading.acquire(False):
-                try:
-                    if self._out:
-                        self._flush()
-                    if self.idle is not None and self._executes():
-                        self.idle()
-                    self._read(end)
-                finally:
-                    reading.release()
-                    if self._followers:
-                        self._tell_followers()
-            else:
-                self._follow(done, end)
+            self._read_or_follow(done, end)
             if self._running:
                 self._check_cancelled()
         return True
+
+    def _read_or_follow(self, done: Callable[[], Any], end: float | None) -> None:
+        """Wait for news: by reading, if no other thread does."""
+        if not self._reading.acquire(False):
+            self._follow(done, end)
+            return
+        try:
+            self._rest()
+            self._read(end)
+        finally:
+            self._reading.release()
+            if self._followers:
+                self._tell_followers()
+
+    def _rest(self) -> None:
+        """There is nothing to do but to wait: send what was collected."""
+        if self._out:
+            self._flush()
+        if self.idle is not None and self._executes():
+            self.idle()
 
     def _read(self, end: float | None) -> None:
         """Read one datagram, or find out that there will be none; give up at the time *end*."""

@@ -124,6 +124,8 @@ class Outgoing:
     many = 0
     chain: tuple[Any, ...] = ()
     late_since: float | None = None
+    is_quick = False
+    """Nothing is attached to it, and nothing else belongs to it."""
 
     def __init__(self, call_id: int, declared: Declared, timeout: float | None, runs: Incoming | None) -> None:
         self.call_id = call_id
@@ -141,13 +143,20 @@ class Outgoing:
         return self.done
 
 
-@dataclass(slots=True)
 class Answer:
-    """A method that this side answers, and how long it took lately, in seconds."""
+    """A method that this side answers, and how long it took lately, in seconds.
 
-    declared: Declared
-    function: Callable[..., Any]
-    took: float = 1.0
+    A *plain* one is called and has a result, and nothing of it needs an attachment: `decode` and `encode` are all that
+    it takes.
+    """
+
+    def __init__(self, declared: Declared, function: Callable[..., Any]) -> None:
+        self.declared = declared
+        self.function = function
+        self.took = 1.0
+        self.is_plain = declared.is_simple
+        self.decode = declared.decode_arguments
+        self.encode = declared.result.encode
 
 
 Answers = Mapping[str, Answer]

@@ -319,6 +319,11 @@ class Store:
         """Release *piece*, at which nobody looks."""
         self._reading_of(piece).done.append(piece.offset)
 
+    @property
+    def is_read(self) -> bool:
+        """Whether there is an arena of the other side's, so that there may be something to release."""
+        return bool(self._reading)
+
     def releases(self) -> list[Release]:
         """Return what to tell the other side about pieces of its arenas."""
         if not self._reading:

@@ -157,7 +157,7 @@ async def test_a_plain_method_cannot_read_a_stream_on_a_loop(tmp_path: Path) -> 
             def total(self, numbers: Iterator[int]) -> int:
                 return sum(numbers)
     """
-    with pytest.raises(LaunchError, match="Plug.total reads a stream, which takes 'async def'"):
+    with pytest.raises(LaunchError, match=r"Plug\.total reads a stream, which takes 'async def'"):
         await launch(write_plugin(tmp_path, source), early_init=("asyncio",)).__aenter__()
 
 

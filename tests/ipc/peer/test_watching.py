@@ -1,11 +1,11 @@
-"""An asynchronous peer that does not read its channel does not watch it either: a readable fd would keep the loop busy."""
+"""An asynchronous peer that does not read its channel does not watch it: a readable fd would keep the loop busy."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Protocol, cast
 
 import anyio
 import anyio.abc
@@ -18,7 +18,7 @@ from belljar.host.calls import HostSide
 from belljar.ipc.channel.in_memory import MemoryChannel, memory_pair
 from belljar.ipc.frames import Notify, encode
 from belljar.ipc.peer.asynchronous import MAX_NOTICES, AsyncPeer
-from belljar.ipc.peer.base import answers_of
+from belljar.ipc.peer.base import Side, answers_of
 from belljar.ipc.peer.loops import current_loop
 from belljar.ipc.peer.store import Store
 
@@ -64,7 +64,7 @@ async def peer(
     async with anyio.create_task_group() as tasks:
         made = AsyncPeer(
             ours,
-            HostSide("test", tuple, lambda interface, number: None),
+            cast(Side, HostSide("test", tuple, lambda interface, number: None)),
             Store(1 << 16),
             {1: answers_of(Notes, answers)},
             loop=current_loop(sniffio.current_async_library(), tasks.start_soon),
