@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .child.publish import subscription as subscription
     from .child.services import checkpoint as checkpoint
     from .child.services import service as service
     from .child.step import StepError as StepError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .host.errors import ProtectionError as ProtectionError
     from .host.plan.step import Step as Step
     from .host.process_host import ProcessHost as ProcessHost
+    from .host.publish import Publisher as Publisher
     from .host.state import State as State
     from .host.sync_host import SyncHost as SyncHost
     from .ipc.errors import ArgumentError as ArgumentError
@@ -52,6 +54,9 @@ if TYPE_CHECKING:
     from .ipc.memory.buffer import SharedBuffer as SharedBuffer
     from .ipc.peer.blocking import Cancelled as Cancelled
     from .ipc.stage import Stage as Stage
+    from .ipc.subscription import Subscriber as Subscriber
+    from .ipc.subscription import Subscription as Subscription
+    from .ipc.topics import Topic as Topic
     from .sandbox.errors import PolicyError as PolicyError
     from .sandbox.errors import SandboxError as SandboxError
     from .sandbox.launch.client import stop as stop
@@ -91,6 +96,7 @@ _HOMES = {
     "ProcessHost": "host.process_host",
     "Protection": "sandbox.protection",
     "ProtectionError": "host.errors",
+    "Publisher": "host.publish",
     "RemoteError": "ipc.errors",
     "ResultError": "ipc.errors",
     "SandboxError": "sandbox.errors",
@@ -103,7 +109,10 @@ _HOMES = {
     "Step": "host.plan.step",
     "StepError": "child.step",
     "StreamBroken": "ipc.errors",
+    "Subscriber": "ipc.subscription",
+    "Subscription": "ipc.subscription",
     "SyncHost": "host.sync_host",
+    "Topic": "ipc.topics",
     "UnknownMethod": "ipc.errors",
     "adapt": "ipc.interface.adapters",
     "around_seal": "child.step",
@@ -117,6 +126,7 @@ _HOMES = {
     "require_after_seal": "child.step",
     "service": "child.services",
     "stop": "sandbox.launch.client",
+    "subscription": "child.publish",
 }
 
 __all__ = [
@@ -146,6 +156,7 @@ __all__ = [
     "ProcessHost",
     "Protection",
     "ProtectionError",
+    "Publisher",
     "RemoteError",
     "ResultError",
     "SandboxError",
@@ -158,7 +169,10 @@ __all__ = [
     "Step",
     "StepError",
     "StreamBroken",
+    "Subscriber",
+    "Subscription",
     "SyncHost",
+    "Topic",
     "UnknownMethod",
     "adapt",
     "around_seal",
@@ -172,6 +186,7 @@ __all__ = [
     "require_after_seal",
     "service",
     "stop",
+    "subscription",
 ]
 
 

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import inspect
 import threading
+import time
 from typing import Any
 
 from ..ipc.channel.base import Channel, EndOfChannel
 from ..ipc.errors import PeerProtocolError, ServiceError
 from ..ipc.frames import MAX_INLINE, Call, Failed, FailureKind, Reply, decode_from_host, encode
 from ..ipc.interface import ArgumentsUnfit, Declared, ValueUnfit, declared_by
-from ..ipc.peer.blocking import BlockingPeer
+from ..ipc.peer.base import fitting
+from ..ipc.peer.blocking import QUICK, BlockingPeer
 from ..ipc.peer.records import Answer, Answers, Incoming, Outgoing
 from ..ipc.peer.store import Store
 from .errors_as_text import describe
 from .refused import RefusedImports
 from .services import Services
-
-OWN_FRAMES = 3
-"""The frames of belljar's at the root of what a plugin raised."""
 
 NO_LOOP = 'and this child has no event loop; make one before the seal: early_init = ["asyncio"]'
 
@@ -50,13 +49,13 @@ class ChildSide:
             return "result", type(error).__name__, str(error), ""
         if incoming.cancelled and not isinstance(error, Exception):
             return "cancelled", "", "as it was told to", ""
-        text, trace = describe(error, own_frames=OWN_FRAMES, without_files=self._refused.is_watching)
+        text, trace = describe(error, without_files=self._refused.is_watching)
         name = type(error).__name__
         return "declared" if name in incoming.answer.declared.raises else "exception", name, text, trace
 
     def lost(self, incoming: Incoming, error: BaseException) -> None:
         """Say on stderr what a notification raised: the host logs it."""
-        _, trace = describe(error, own_frames=OWN_FRAMES, without_files=self._refused.is_watching)
+        _, trace = describe(error, without_files=self._refused.is_watching)
         print(f"{incoming.answer.declared.name} was notified and raised:\n{trace}", flush=True)
 
 
@@ -76,6 +75,8 @@ class BlockingChild(BlockingPeer):
                 continue
             if (incoming := self._receive_call()) is not None:
                 self._answer_at_once(incoming)
+                if incoming.answer.took > QUICK:
+                    self._take_what_came()  # such as the cancellation of what would be next
         self._flush()
         if self.ended is not None:
             raise self.ended
@@ -119,6 +120,7 @@ class BlockingChild(BlockingPeer):
         frame, answer = incoming.frame, incoming.answer
         assert frame.payload is not None
         self._running.append(incoming)
+        began = time.perf_counter()
         try:
             payload = answer.encode(answer.function(*answer.decode(frame.payload)))
         except BaseException as error:  # noqa: BLE001 - the edge of foreign code: whatever it raises is its answer
@@ -126,14 +128,16 @@ class BlockingChild(BlockingPeer):
             return
         finally:
             self._running.pop()
+            answer.took = time.perf_counter() - began
         if len(payload) > MAX_INLINE or self._out or self.store.is_read:
             self._reply_with(incoming, payload)
             return
         del self._answering[frame.call_id]
-        data = encode([Reply(frame.call_id, payload, (), self.side.refused())])
+        reply = Reply(frame.call_id, payload, (), self.side.refused())
+        data = encode([fitting(reply) if reply.refused else reply])
         try:
             if not self.channel.send(data):
-                self._send_slowly(data, (), None)
+                self._send_slowly(data, ())
         except EndOfChannel as error:
             self.end(error)
 

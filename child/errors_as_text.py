@@ -9,9 +9,11 @@ from types import TracebackType
 
 from .bundle import ROOT
 
+_PACKAGE = __name__.partition(".")[0] + "."
 
-def describe(error: BaseException, *, own_frames: int, without_files: bool) -> tuple[str, str]:
-    """Return the text of *error* and its traceback, without the first *own_frames*, which are not the plugin's.
+
+def describe(error: BaseException, *, without_files: bool) -> tuple[str, str]:
+    """Return the text of *error* and its traceback, without what of belljar's called the plugin.
 
     With *without_files* only the bundle's frames have source lines. To look for those of a library would be refused
     after the seal, and then be told as if the plugin had been refused something.
@@ -20,9 +22,13 @@ def describe(error: BaseException, *, own_frames: int, without_files: bool) -> t
         for filename in _files(error):
             linecache.cache.setdefault(filename, (0, None, [], filename))
     trace = error.__traceback__
-    for _ in range(own_frames):
-        trace = trace.tb_next if trace is not None and trace.tb_next is not None else trace
+    while trace is not None and trace.tb_next is not None and _is_own(trace):
+        trace = trace.tb_next
     return _text(error), "".join(traceback.format_exception(type(error), error, trace))
+
+
+def _is_own(trace: TracebackType) -> bool:
+    return str(trace.tb_frame.f_globals.get("__name__")).startswith(_PACKAGE)
 
 
 def _files(error: BaseException) -> Iterator[str]:

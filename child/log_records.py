@@ -105,8 +105,10 @@ class LogRecords(logging.Handler):
             if not peer.tell(frame, wait=True):  # the host is gone
                 return
         with self._passing:
-            if self._dropped and peer.tell(Log("", 0, "", 0.0, dropped=self._dropped)):
-                self._dropped = 0
+            dropped, self._dropped = self._dropped, 0
+        if dropped and not peer.tell(Log("", 0, "", 0.0, dropped=dropped), wait=wait):
+            with self._passing:
+                self._dropped += dropped
 
     def print_kept(self) -> None:
         """The child will not be ready: write what was kept to stderr, so that it is not lost."""
@@ -137,7 +139,7 @@ def _frame(record: logging.LogRecord, *, without_files: bool) -> Log:
 def _traceback(record: logging.LogRecord, *, without_files: bool) -> str:
     parts: list[str] = []
     if record.exc_info and record.exc_info[1] is not None:
-        parts.append(describe(record.exc_info[1], own_frames=0, without_files=without_files)[1])
+        parts.append(describe(record.exc_info[1], without_files=without_files)[1])
     if record.stack_info:
         parts.append(str(record.stack_info))
     return "\n".join(parts)

@@ -109,9 +109,9 @@ def service(interface: Callable[..., T]) -> T:
         names = ", ".join(offered) or "no service"
         raise ServiceError(f"the host does not offer {wanted.__name__} to this child; it offers {names}")
     number = offered.index(wanted.__name__)
-    if number < len(services.descriptions):
-        if difference := misfit(wanted, services.descriptions[number], _SIDES):
-            raise ServiceError(f"the host means another {wanted.__name__}: {difference}")
+    description = services.descriptions[number] if number < len(services.descriptions) else b""
+    if difference := misfit(wanted, description, _SIDES):
+        raise ServiceError(f"the host means another {wanted.__name__}: {difference}")
     return cast(T, services.proxy(wanted, number + 1))
 
 

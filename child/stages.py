@@ -232,9 +232,7 @@ class Child:
             if not isinstance(message, Configure):
                 raise PeerProtocolError(f"the host sent {type(message).__name__} instead of a configuration")
             if not LOWEST <= message.version <= HIGHEST:
-                raise PeerProtocolError(
-                    f"the host chose version {message.version} of the protocol, which was not offered"
-                )
+                raise PeerProtocolError(f"the host chose version {message.version}, which was not offered")
             os.environ["BELLJAR_OUTER_PID"] = str(message.outer_pid)
             return message, received
 

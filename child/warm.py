@@ -62,6 +62,9 @@ _MODULES = (
     "zipfile",
     "zlib",
 )
+_OURS = (".publish",)
+"""What plugins find in `belljar` and nothing else here loads."""
+
 _CODECS = (
     "utf-8",
     "ascii",
@@ -88,6 +91,8 @@ def standard_library() -> None:
         return
     for module in _MODULES:
         importlib.import_module(module)
+    for module in _OURS:
+        importlib.import_module(module, __package__)
     for codec in _CODECS:
         codecs.lookup(codec)
     codecs.lookup_error("surrogateescape")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from enum import Enum
@@ -12,25 +11,23 @@ from typing import Any, Protocol
 import sniffio
 
 from ..ipc.channel.base import Channel, EndOfChannel
-from ..ipc.errors import ArgumentError, InterfaceMismatch, PeerProtocolError, ResultError
+from ..ipc.errors import InterfaceMismatch
 from ..ipc.frames import Log
-from ..ipc.interface import ArgumentsUnfit, ValueUnfit
 from ..ipc.interface.compare import Sides
 from ..ipc.interface.fitting import misfit
 from ..ipc.memory.buffer import SharedBuffer
 from ..ipc.messages import Ready
-from ..ipc.peer.asynchronous import AsyncPeer, NotSent
+from ..ipc.peer.asynchronous import AsyncPeer
+from ..ipc.peer.base import Peer
 from ..ipc.peer.loops import Start, current_loop
 from ..ipc.peer.records import Answers, Outgoing, PeerUse
 from ..ipc.peer.store import Store
 from .calls import HostSide, untyped
 from .config.process_type import Process
 from .ended import Ended
-from .errors import ChildEnded
+from .judge import Judge
 from .log_records import ChildLog, levels
 from .proxy import Proxy
-
-log = logging.getLogger("belljar.host")
 
 
 class Default(Enum):
@@ -69,7 +66,6 @@ class Conversation:
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._peer: AsyncPeer | None = None
-        self._warned: set[int] = set()
         self._description = b""
 
     def start(self, channel: Channel, targets: Mapping[int, Answers], start_soon: Start, ready: Ready) -> None:
@@ -79,14 +75,15 @@ class Conversation:
         """
         self._description = ready.description
         process = self._owner.process
+        self.judge = Judge(process, self._owner.kill)
         self._peer = AsyncPeer(
             channel,
             HostSide(process.name, self._owner.took_refusals, self.proxy),
             Store(process.max_payload, arena_limit=process.shared_memory),
             targets,
             loop=current_loop(sniffio.current_async_library(), start_soon),
-            broke=self._broke,
-            late=self._late,
+            broke=self.judge.broke,
+            late=self.judge.late,
             explain=self._explain,
             grace=process.cancel_grace,
             concurrent=ready.concurrent,
@@ -101,18 +98,25 @@ class Conversation:
         return self._peer
 
     @property
+    def peer(self) -> Peer | None:
+        """What calls go through, of whatever kind; None before the child is ready."""
+        return self._peer
+
+    @property
     def use(self) -> PeerUse | None:
         """What was said so far; None before the child is ready."""
-        return self._peer.use if self._peer is not None else None
+        return self.peer.use if self.peer is not None else None
 
     def reserve(self, length: int) -> SharedBuffer | None:
         """See `ProcessHost.reserve`."""
-        return self.ready_peer("reserve").store.reserve(length)
+        if self.peer is None:
+            raise RuntimeError("could not reserve memory: the child is not ready")
+        return self.peer.reserve(length)
 
     def trim(self) -> None:
         """See `ProcessHost.trim`."""
-        if self._peer is not None:
-            self._peer.trim()
+        if self.peer is not None:
+            self.peer.trim()
 
     async def call(self, method: str, arguments: tuple[Any, ...], returns: Any, timeout: float | Default | None) -> Any:
         """See `ProcessHost.call`."""
@@ -159,7 +163,14 @@ class Conversation:
     def set_log_level(self, level: int | str, logger: str) -> None:
         """See `ProcessHost.set_log_level`."""
         frame = levels(level, logger)
-        self.ready_peer("set_log_level").post(frame)
+        if self.peer is None:
+            raise RuntimeError("could not set a level: the child is not ready")
+        self.peer.post(frame)
+
+    def cut(self) -> None:
+        """The child is killed: nothing more is sent, and all that wait learn how it ended."""
+        if self._peer is not None:
+            self._peer.end(EndOfChannel())
 
     async def shut_down(self) -> None:
         """Ask the child to end once it has answered what it was asked before."""
@@ -172,32 +183,10 @@ class Conversation:
             await self._peer.close()
             self._peer.store.close()
 
-    def _broke(self, error: BaseException) -> None:
-        if isinstance(error, PeerProtocolError):
-            self._owner.kill(f"it broke the protocol: {error}")
-
-    def _late(self, call: Outgoing) -> None:
-        process = self._owner.process
-        text = f"it did not end {call.declared.name!r}, which was given up, within {process.cancel_grace:g} s"
-        if process.unresponsive == "kill":
-            self._owner.kill(text)
-        elif call.call_id not in self._warned:
-            self._warned.add(call.call_id)
-            log.warning("%s: %s", process.name, text)
-
     async def _explain(self, method: str, error: Exception) -> Exception:
         """Return what the caller of *method* gets to see of *error*."""
-        if isinstance(error, EndOfChannel):
-            ended, name = await self._owner.hung_up(), self._owner.process.name
-            if isinstance(error, NotSent):
-                return ChildEnded(f"could not call {method!r}: {name} has ended: {ended}", ended)
-            return ChildEnded(f"{name} ended during {method!r}: {ended}", ended)
-        if isinstance(error, ArgumentsUnfit):
-            return ArgumentError(f"could not call {method!r}: {error}")
-        if isinstance(error, ValueUnfit):
-            return ResultError(f"the result of {method!r} does not fit: {error}")
-        self._broke(error)
-        return error
+        ended = await self._owner.hung_up() if isinstance(error, EndOfChannel) else None
+        return self.judge.explain(method, error, ended)
 
 
 def chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[tuple[tuple[Any, ...], ...]]:

@@ -376,8 +376,8 @@ class ProcessHost:
     def reserve(self, length: int) -> SharedBuffer | None:
         """Return *length* bytes of the memory that the child reads, to be filled and then passed as an argument.
 
-        The argument is then not copied on its way. None if there is no room there now: pass any other bytes instead. The
-        first time there is none, for the memory is made when it is first wanted.
+        The argument is then not copied on its way. None if there is no room there now: pass any other bytes instead.
+        The first time there is none, for the memory is made when it is first wanted.
         """
         return self._conversation.reserve(length)
 
@@ -420,6 +420,7 @@ class ProcessHost:
         self._progress.reach(State.CLOSING)
         if not self._end_came.is_set():
             self._why = self._why or why
+            self._conversation.cut()
             for pidfd in self._pidfds():
                 pidfds.kill(pidfd)
 

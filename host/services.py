@@ -8,8 +8,8 @@
 
 An application offers interfaces with objects behind them, child by child. What a child asks is hostile: it names an
 object by number and a method that the interface declares, the arguments must fit the interface, which must give each a
-type. What the object raises is the host's own affair: the child learns only that it failed, but for `ServiceRefused` and
-errors that the interface declares, whose text is meant for it. An object's methods may be plain or ``async``, may
+type. What the object raises is the host's own affair: the child learns only that it failed, but for `ServiceRefused`
+and errors that the interface declares, whose text is meant for it. An object's methods may be plain or ``async``, may
 stream, and may call the plugin.
 """
 
@@ -20,8 +20,7 @@ from collections.abc import Mapping
 from ..ipc.interface import check_closed, declared
 from ..ipc.interface.describe import MAX_DESCRIPTION
 from ..ipc.interface.fitting import pack
-from ..ipc.peer.base import answers_of
-from ..ipc.peer.records import Answers
+from ..ipc.peer.records import Answers, answers_of
 
 
 class Services:

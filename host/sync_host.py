@@ -4,102 +4,66 @@
         thumbnail = host.call("thumbnail", data, 256)
 
 A thread of its own runs the event loop that launches and watches the child. Calls do not go through it: each is sent,
-and its answer read, by the thread that makes it, which takes a tenth of the time.
+and its answer read, by the thread that makes it, which takes a tenth of the time. A second thread (`Pump`) reads while
+no thread calls.
 """
 
 from __future__ import annotations
 
-import itertools
-import logging
-import select
+import asyncio
+import atexit
+import os
 import threading
-import time
+import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, NoReturn, Self, TypeVar, cast
 
-import anyio
-import anyio.from_thread
-
-from ..ipc.channel.base import Channel, EndOfChannel
-from ..ipc.errors import ArgumentError, PeerProtocolError, ResultError
-from ..ipc.frames import Log
-from ..ipc.interface import ArgumentsUnfit, Declared, ValueUnfit, declared
-from ..ipc.messages import Ready
-from ..ipc.peer.loops import Start
-from ..ipc.peer.records import Answers, Outgoing
+from ..ipc.channel.base import EndOfChannel
+from ..ipc.interface import Declared, declared
+from ..ipc.memory.buffer import SharedBuffer
+from ..ipc.peer.records import EXPLAINED, Outgoing, PeerUse
 from ..ipc.peer.shared import SharedPeer
-from ..ipc.peer.store import Store
-from .calls import HostSide, untyped
+from .calls import untyped
 from .config.process_type import Process
-from .conversation import DEFAULT, Conversation, Default, chunks
+from .conversation import DEFAULT, Default, chunks
 from .ended import Ended
-from .errors import ChildEnded
-from .log_records import levels
+from .handed_over import HandedOver
 from .process_host import ProcessHost
 from .proxy import bind
 
-log = logging.getLogger("belljar.host")
-
 T = TypeVar("T")
 
-IDLE = 0.05
-"""Seconds without a call after which a thread of ours reads the channel, for what the child says of itself."""
+NOT_READY = "the child is not ready; enter the host with 'with', or call start()"
+FORKED = "its child belongs to the process that this one was forked from; make another SyncHost here"
 
-_EXPLAINED = (EndOfChannel, PeerProtocolError, ArgumentsUnfit, ValueUnfit)
-
-
-class _HandedOver(Conversation):
-    """Where calls would flow in an event loop: the channel is handed to the threads that call instead."""
-
-    def __init__(self, owner: ProcessHost) -> None:
-        super().__init__(owner)
-        self.channel: Channel | None = None
-        self.targets: Mapping[int, Answers] = {}
-        self.peer: SharedPeer | None = None
-        self.concurrent = False
-
-    def start(self, channel: Channel, targets: Mapping[int, Answers], start_soon: Start, ready: Ready) -> None:
-        """Keep *channel* for the threads."""
-        self.channel, self.targets, self.concurrent = channel, targets, ready.concurrent
-        self._description = ready.description
-
-    async def shut_down(self) -> None:
-        """Ask the child to end once it has answered what it was asked before."""
-        if self.peer is not None:
-            self.peer.shut_down()
-
-    async def close(self) -> None:
-        """The threads have gone by now."""
-        if self.peer is not None:
-            self.peer.hear_out()
+_hosts: weakref.WeakSet[SyncHost] = weakref.WeakSet()
 
 
 class SyncHost:
     """A sealed child for code without an event loop; use it with ``with``, or call `start` and `close`.
 
-    Its calls may be made from several threads at once. Services answer in the thread of a call that waits, or in one of
-    ours while none does; they are plain functions. In an interface for it, declare methods with ``def``: calls return
-    results, and streams are iterators.
+    Its calls may be made from several threads at once. Services are plain functions. They answer in the thread of any
+    call that waits, or in one of ours, and may call the child in turn. In an interface for it, declare methods with
+    ``def``: calls return results, and streams are iterators.
+
+    A program that ends without `close` kills its child. In a process that is forked, the host is of no use.
     """
 
     def __init__(self, process: Process, *, services: Mapping[type, object] | None = None) -> None:
         self._process = process
         self._services = services
-        self._host: ProcessHost | None = None
-        self._peer: SharedPeer | None = None
-        self._handed: _HandedOver | None = None
-        self._stopping = threading.Event()
-        self._busy = False
-        self._warned: set[int] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._pump_thread: threading.Thread | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._host: ProcessHost | None = None
+        self._calls: HandedOver | None = None
+        self._is_closing = False
+        self._why_not = NOT_READY
         self._ended: Future[Ended] = Future()
-        self._portal: anyio.from_thread.BlockingPortal | None = None
-        self._stop: anyio.Event | None = None
-        self._concurrent = False
 
     def __repr__(self) -> str:
         return f"<SyncHost of {self._host!r}>"
@@ -118,58 +82,54 @@ class SyncHost:
         """Launch the child and wait until it is ready. Raises as `ProcessHost` does on entering."""
         if self._thread is not None:
             raise RuntimeError("a SyncHost launches once; make another one")
-        launched: Future[None] = Future()
-        self._thread = threading.Thread(
-            target=self._supervise, args=(launched,), name=f"belljar {self._process.name}", daemon=True
-        )
-        self._thread.start()
+        launched: Future[HandedOver] = Future()
+        name = f"belljar {self._process.name}"
+        self._thread = threading.Thread(target=self._supervise, args=(launched,), name=name, daemon=True)
+        self._loop = asyncio.new_event_loop()
+        _hosts.add(self)
         try:
-            launched.result()
+            self._thread.start()
+            launched.result().pump.start()
         except BaseException:
             self.close()
             raise
-        self._pump_thread = threading.Thread(target=self._pump, name=f"belljar {self._process.name} pump", daemon=True)
-        self._pump_thread.start()
         return self
 
     @property
     def host(self) -> ProcessHost:
-        """The host that launched the child, for what it knows: ``protection``, ``state``, ``timeline`` and so on."""
+        """The host that launches the child, for what it knows: ``protection``, ``state``, ``timeline`` and so on."""
         if self._host is None:
-            raise RuntimeError("the child is not launched; enter the host with 'with', or call start()")
+            raise RuntimeError(self._why_not)
         return self._host
 
-    def _supervise(self, launched: Future[None]) -> None:
-        """Run the event loop of this host: launch, watch, shut down."""
+    def _supervise(self, launched: Future[HandedOver]) -> None:
+        """Run the event loop, in a thread of its own."""
+        error: BaseException = RuntimeError("it was closed while it was launched")
         try:
-            anyio.run(self._live, launched)
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for it
-            if not launched.done():
-                launched.set_exception(error)
-            elif not self._ended.done():
-                self._ended.set_exception(error)
+            with asyncio.Runner(loop_factory=lambda: cast(asyncio.AbstractEventLoop, self._loop)) as runner:
+                runner.run(self._live(launched))
+        except asyncio.CancelledError:
+            pass
+        except BaseException as raised:  # noqa: BLE001 - handed to the threads that wait for it
+            error = raised
+        for waited in (launched, self._ended):
+            if not waited.done():
+                waited.set_exception(error)
 
-    async def _live(self, launched: Future[None]) -> None:
-        host = ProcessHost(self._process, services=self._services)
-        self._handed = handed = host.converse_by(_HandedOver)
-        self._stop = anyio.Event()
-        async with anyio.from_thread.BlockingPortal() as self._portal, host:
-            self._host = host
-            self._peer = handed.peer = self._make_peer(host, handed)
-            launched.set_result(None)
-            await self._stop.wait()
-            await host.shutdown()
-            self._ended.set_result(await host.wait())
-
-    def _make_peer(self, host: ProcessHost, handed: _HandedOver) -> SharedPeer:
-        assert handed.channel is not None
-        process = host.process
-        store = Store(process.max_payload, arena_limit=process.shared_memory)
-        side = HostSide(process.name, host.took_refusals, self._proxy_of)
-        self._concurrent = handed.concurrent
-        peer = SharedPeer(handed.channel, side, store, handed.targets)
-        peer.on(Log, host.child_log.take)
-        return peer
+    async def _live(self, launched: Future[HandedOver]) -> None:
+        """Launch, wait for the end, and leave nothing."""
+        self._task = asyncio.current_task()
+        if self._is_closing:
+            return
+        self._host = host = ProcessHost(self._process, services=self._services)
+        calls = host.converse_by(lambda host: HandedOver(host, self._proxy_of))
+        async with host:
+            self._calls = calls
+            launched.set_result(calls)
+            await calls.over.wait()
+            if not self._is_closing:
+                await host.hung_up()
+        self._ended.set_result(await host.wait())
 
     # Calls.
 
@@ -178,10 +138,14 @@ class SyncHost:
         return self.invoke(0, untyped(method, returns), arguments, self._seconds(timeout))
 
     def proxy(self, interface: Callable[..., T], *, timeout: float | Default | None = DEFAULT) -> T:
-        """Return an object with the methods of *interface*, which declares them with ``def``. See `ProcessHost.proxy`."""
-        if self._handed is not None:
-            self._handed.check(cast(type, interface))
+        """Return an object with the methods of *interface*, declared with ``def``. See `ProcessHost.proxy`."""
+        self.check(cast(type, interface))
         return cast(T, SyncProxy(self, cast(type, interface), 0, self._seconds(timeout)))
+
+    def check(self, interface: type) -> None:
+        """Raise `InterfaceMismatch` if the plugin does not fit *interface*, as far as it is known by now."""
+        if self._calls is not None:
+            self._calls.check(interface)
 
     def map(
         self,
@@ -193,127 +157,139 @@ class SyncHost:
         timeout: float | Default | None = DEFAULT,
     ) -> Iterator[Any]:
         """Yield the results of many calls of *method*, in order. See `ProcessHost.map`."""
-        called, seconds, peer = untyped(method, returns), self._seconds(timeout), self._ready_peer(method)
+        called, seconds = untyped(method, returns), self._seconds(timeout)
         under_way: deque[Outgoing] = deque()
         try:
-            for chunk in itertools.chain(chunks(calls, chunksize), [None]):
-                if chunk is not None:
-                    self._busy = True
+            for chunk in chunks(calls, chunksize):
+                with self._calling(called) as peer:
                     under_way.append(peer.call_many(0, called, chunk, seconds))
-                while under_way and (chunk is None or len(under_way) > 1):
-                    yield from peer.finish(under_way.popleft())
-        except _EXPLAINED as error:
-            raise self._explained(method, error) from error.__cause__
+                if len(under_way) > 1:
+                    yield from self._finish(under_way.popleft())
+            while under_way:
+                yield from self._finish(under_way.popleft())
         finally:
-            for call in under_way:
-                peer.give_up(call)
+            if under_way and self._calls is not None:
+                for call in under_way:
+                    self._calls.shared.give_up(call)
 
     def invoke(self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None) -> Any:
-        """Call *method* of *target*, with arguments that fit it."""
-        self._busy = True
+        """Call *method* of *target*, with arguments that fit it; a stream, when its first item is asked for."""
+        calls = self._calls or self._not_ready(method)
+        if method.kind == "stream":
+            return self._stream(target, method, arguments, timeout)
+        if not calls.pump.is_busy:
+            calls.pump.touch()
         try:
-            peer = self._peer or self._ready_peer(method.name)
-            if method.kind == "notify":
-                return peer.notify(target, method, arguments)
-            result = peer.call(target, method, arguments, timeout)
-            return self._explaining(method.name, result) if method.kind == "stream" else result
-        except _EXPLAINED as error:
-            raise self._explained(method.name, error) from error.__cause__
+            if method.kind == "call":
+                return calls.shared.call(target, method, arguments, timeout)
+            return calls.shared.notify(target, method, arguments, timeout)
+        except EXPLAINED as error:
+            raise self._explained(method, error) from error.__cause__
+        finally:
+            if not calls.pump.is_busy:
+                calls.pump.touch()
 
-    def _explaining(self, method: str, items: Any) -> Iterator[Any]:
+    def _stream(
+        self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None
+    ) -> Generator[Any]:
+        with self._calling(method) as peer:
+            items = peer.call(target, method, arguments, timeout)
         with items:
-            try:
-                for item in items:
-                    self._busy = True
-                    yield item
-            except _EXPLAINED as error:
-                raise self._explained(method, error) from error.__cause__
+            while True:
+                with self._calling(method):
+                    item = next(items, _OVER)
+                if item is _OVER:
+                    return
+                yield item
+
+    def _finish(self, call: Outgoing) -> Any:
+        with self._calling(call.declared) as peer:
+            return peer.finish(call)
+
+    @contextmanager
+    def _calling(self, method: Declared) -> Iterator[SharedPeer]:
+        calls = self._calls or self._not_ready(method)
+        calls.pump.touch()
+        try:
+            yield calls.shared
+        except EXPLAINED as error:
+            raise self._explained(method, error) from error.__cause__
+        finally:
+            calls.pump.touch()
+
+    def _not_ready(self, method: Declared) -> NoReturn:
+        raise RuntimeError(f"could not call {method.name!r}: {self._why_not}")
 
     def _proxy_of(self, interface: type, number: int) -> SyncProxy:
         return SyncProxy(self, interface, number, self._process.call_timeout)
 
-    def _ready_peer(self, method: str) -> SharedPeer:
-        if self._peer is None:
-            raise RuntimeError(f"could not call {method!r}: the child is not ready; enter the host with 'with'")
-        return self._peer
-
     def _seconds(self, timeout: float | Default | None) -> float | None:
         return self._process.call_timeout if isinstance(timeout, Default) else timeout
 
-    def _explained(self, method: str, error: Exception) -> Exception:
-        """Return what the caller of *method* gets to see of *error*."""
-        if isinstance(error, EndOfChannel):
-            ended = self._hung_up()
-            return ChildEnded(f"{self._process.name} ended during {method!r}: {ended}", ended)
-        if isinstance(error, ArgumentsUnfit):
-            return ArgumentError(f"could not call {method!r}: {error}")
-        if isinstance(error, ValueUnfit):
-            return ResultError(f"the result of {method!r} does not fit: {error}")
-        self.kill(f"it broke the protocol: {error}")
-        return error
+    def _explained(self, method: Declared, error: Exception) -> Exception:
+        ended = self._ended.result() if isinstance(error, EndOfChannel) else None
+        assert self._calls is not None
+        return self._calls.judge.explain(method.name, error, ended)
 
     def set_log_level(self, level: int | str, logger: str = "") -> None:
         """Set the level of a *logger* of the child. See `ProcessHost.set_log_level`."""
-        frame = levels(level, logger)
-        self._ready_peer("set_log_level").post(frame)
+        self.host.set_log_level(level, logger)
+
+    @property
+    def use(self) -> PeerUse | None:
+        """See `ProcessHost.use`."""
+        return self.host.use
+
+    def reserve(self, length: int) -> SharedBuffer | None:
+        """See `ProcessHost.reserve`."""
+        return self.host.reserve(length)
+
+    def trim(self) -> None:
+        """See `ProcessHost.trim`."""
+        self.host.trim()
 
     # Its end.
 
-    def _hung_up(self) -> Ended:
-        if self._ended.done():
-            return self._ended.result()
-        assert self._portal is not None
-        try:
-            return self._portal.call(self.host.hung_up)
-        except RuntimeError:  # the loop has just ended
-            return self._ended.result()
+    def _soon(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Run *function* in the thread of the event loop, if that still runs."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # it is closed
+                self._loop.call_soon_threadsafe(function, *arguments)
 
     def kill(self, why: str = "the host killed it") -> None:
-        """Kill the child by its pidfd, at once. From any thread."""
-        if self._host is not None and not self._ended.done():
-            self._host.kill(why)
+        """Kill the child by its pidfd, at once. From any thread. Nothing, if there is none (any more)."""
+        if self._host is not None:
+            self._soon(self._host.kill, why)
 
     def close(self) -> Ended | None:
-        """Ask the child to end, kill it if it does not, and leave nothing. Return how it ended. Idempotent."""
-        self._stopping.set()
-        if self._pump_thread is not None:
-            self._pump_thread.join()
-        if self._portal is not None and self._stop is not None and self._thread is not None and self._thread.is_alive():
-            self._portal.start_task_soon(self._stop.set)
-        if self._thread is not None:
-            self._thread.join()
-        if self._peer is not None:
-            self._peer.end(EndOfChannel())
-            self._peer.store.close()
+        """Ask the child to end, kill it if it does not, and leave nothing. From any thread; idempotent.
+
+        Calls that are under way get their answers if they come in time, and else a `ChildEnded`. Returns how the child
+        ended; None if it was never ready, or if called by a service in a thread of ours, which ends afterwards.
+        """
+        self._soon(self._leave)
+        if self._thread is not None and self._thread is not threading.current_thread():
+            if self._thread.ident is not None:
+                self._thread.join()
+            elif self._loop is not None:
+                self._loop.close()
+        if self._calls is not None:
+            self._calls.pump.join()
         return self._ended.result() if self._ended.done() and self._ended.exception() is None else None
 
-    # What the child says while nobody calls.
+    def _leave(self) -> None:
+        self._is_closing = True
+        if self._calls is not None:
+            self._calls.over.set()
+        elif self._task is not None:
+            self._task.cancel()
 
-    def _pump(self) -> None:
-        """Answer the child while no thread calls it. While one does, it reads for itself, and this keeps away."""
-        peer = self._peer
-        assert peer is not None
-        poll = select.poll()
-        poll.register(peer.channel.fileno(), select.POLLIN)
-        while not self._stopping.is_set() and peer.ended is None:
-            if self._busy:
-                self._busy = False
-                self._stopping.wait(IDLE)
-            elif poll.poll(IDLE * 1000 * 4) and not self._busy:
-                peer.pump()
-            self._look_for_late(peer)
-
-    def _look_for_late(self, peer: SharedPeer) -> None:
-        process = self.host.process
-        late = peer.overdue(time.monotonic(), process.cancel_grace, concurrent=self._concurrent)
-        if late is None:
-            return
-        text = f"it did not end {late.declared.name!r}, which was given up, within {process.cancel_grace:g} s"
-        if process.unresponsive == "kill":
-            self.kill(text)
-        elif late.call_id not in self._warned:
-            self._warned.add(late.call_id)
-            log.warning("%s: %s", process.name, text)
+    def _forget(self) -> None:
+        """In a fork: the threads are gone, the locks may be held, and the fds are copies."""
+        if self._calls is not None:
+            self._calls.shared.forget()
+        self._why_not = FORKED
+        self._loop = self._thread = self._host = self._calls = None
 
 
 class SyncProxy:
@@ -326,14 +302,38 @@ class SyncProxy:
         self._timeout = timeout
         self._methods = declared(interface)
 
+    def __dir__(self) -> Iterable[str]:
+        return list(self._methods)
+
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = self._methods.get(name)
         if method is None:
             raise AttributeError(f"{self._interface.__name__} has no method {name!r}")
         host, target, timeout = self._host, self._target, self._timeout
+        if target == 0:
+            host.check(self._interface)
 
         def call(*arguments: Any, **keywords: Any) -> Any:
             return host.invoke(target, method, bind(method, arguments, keywords), timeout)
 
         self.__dict__[name] = call
         return call
+
+
+_OVER = object()
+
+
+@atexit.register
+def _kill_all() -> None:
+    """No thread of ours may run on while the interpreter ends."""
+    for host in list(_hosts):
+        host.kill("the program ended")
+        host.close()
+
+
+def _forget_all() -> None:
+    for host in list(_hosts):
+        host._forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

@@ -2,8 +2,8 @@
 
 The tag is the first element of a msgpack array, so a message of one side cannot be read as one of the other, an
 unknown tag is an error, and nothing is ever turned into an object by a name that it carries. Fields at the end that a
-reader does not know are skipped: they come from a younger program. What such a field means, nobody who lacks it may need.
-Times are milliseconds. Payloads are msgpack too, decoded later into the declared type of the call.
+reader does not know are skipped: they come from a younger program, and it is well enough without them. Times are
+milliseconds. Payloads are msgpack too, decoded later into the declared type of the call.
 """
 
 from __future__ import annotations
@@ -160,7 +160,8 @@ class Plugin(_Message, frozen=True):
 class Configure(_Message, frozen=True, tag="configure"):
     """The host has accepted the hello. With ``early`` the message carries the bundle of a trusted plugin.
 
-    ``version`` is the one that both speak from now on, and stays where it is in every version. ``endpoint`` is where the child connects for the channel zmq; empty for another channel.
+    ``version`` is the one that both speak from now on, and stays where it is in every version. ``endpoint`` is where
+    the child connects for the channel zmq; empty for another channel.
     ``log_level`` is that of the child's root logger.
     """
 

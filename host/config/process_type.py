@@ -64,7 +64,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         step_timeout: Seconds that an early-init step may take that declares no deadline; at most ``launch_timeout``.
         files: More files and folders that the plugin finds beside its own.
         env: The child's environment, on top of the few variables that every child gets.
-        call_timeout: Seconds that a call may take, if it says nothing itself; for a stream, that one may wait for an item.
+        call_timeout: Seconds that a call may take, if it says nothing itself; of a stream, that each item may take.
             None, in TOML ``"none"``: for ever.
         cancel_grace: Seconds that a child has to end a call that was given up.
         unresponsive: What becomes of a child that does not: ``kill`` or ``warn``.

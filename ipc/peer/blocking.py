@@ -1,8 +1,8 @@
 """The engine that blocks: one thread waits at a time and reads for all that wait (leader and followers).
 
-A child's main thread is the *executor*: it alone answers calls, one after the other, in the order of their coming. While
-one of them waits (for a service, for an item) only calls that are made within it are answered; streams go on between
-calls, an item at a time. Where there is no executor, as in a `SyncHost`, whoever waits answers.
+A child's main thread is the *executor*: it alone answers calls, one after the other, in the order of their coming.
+While one of them waits (for a service, for an item) only calls that are made within it are answered; streams go on
+between calls, an item at a time. Where there is no executor, as in a `SyncHost`, whoever waits answers.
 
 Frames are collected and sent together while the methods that are next in turn are known to be quick.
 """
@@ -12,12 +12,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from contextlib import suppress
 from typing import Any
 
 from ..channel.base import Channel, EndOfChannel
 from ..datagram import MAX_DATAGRAM
-from ..errors import CallTimeout, PeerProtocolError, StreamBroken
+from ..errors import PeerProtocolError
 from ..frames import (
     FRAME_SPACE,
     MAX_BATCH,
@@ -33,10 +34,12 @@ from ..frames import (
     weight,
 )
 from ..interface.declared import Declared
-from ..interface.errors import ValueUnfit
+from ..interface.errors import ArgumentsUnfit, ValueUnfit
 from .attachments import Outbound
-from .base import NOTHING, Encoded, Peer, Side
-from .records import MAX_UNDER_WAY, Answers, Incoming, Outgoing, Producer, Reader
+from .base import NOTHING, Encoded, Peer
+from .blocking_items import ItemsIn, ItemsOut
+from .records import MAX_UNDER_WAY, Answers, Incoming, Outgoing, Producer
+from .side import Side
 from .store import Store
 
 QUICK = 50e-6
@@ -52,6 +55,9 @@ class Cancelled(BaseException):
 
 class BlockingPeer(Peer):
     """A peer for threads. With *executor*, calls are answered by the thread that runs `serve` and by no other."""
+
+    _unsent: Sized = ()
+    """What waits for room, if anything can."""
 
     def __init__(
         self, channel: Channel, side: Side, store: Store, offers: Mapping[int, Answers], *, executor: bool
@@ -70,6 +76,7 @@ class BlockingPeer(Peer):
         self._out: list[Frame] = []
         self._out_size = 0
         self._shut = False
+        self.abandoned: deque[Outgoing] = deque()
 
     # Waiting.
 
@@ -101,7 +108,9 @@ class BlockingPeer(Peer):
                 self._tell_followers()
 
     def _rest(self) -> None:
-        """There is nothing to do but to wait: send what was collected."""
+        """There is nothing to do but to wait: give up what nobody holds any more, and send what was collected."""
+        while self.abandoned:
+            self._give_up(self.abandoned.popleft())
         if self._out:
             self._flush()
         if self.idle is not None and self._executes():
@@ -230,9 +239,13 @@ class BlockingPeer(Peer):
                 incoming.close()
         except BaseException as error:  # noqa: BLE001 - the edge of foreign code: whatever it raises is its answer
             self._fail(incoming, error)
+            self._pass_on(error)
         finally:
             self._running.pop()
             incoming.answer.took = time.perf_counter() - began
+
+    def _pass_on(self, error: BaseException) -> None:
+        """Raise *error*, which a method raised, if it is not for the caller alone."""
 
     def _answer(self, incoming: Incoming) -> Encoded | None:
         """Run the method; return its encoded result, if it has one now."""
@@ -263,7 +276,6 @@ class BlockingPeer(Peer):
 
         Within a call, and in other threads than the executor's, only the streams of own calls go on.
         """
-        all_of_them = self._executes() and not self._running
         for _ in range(len(self._producing)):
             try:
                 producer = self._producing.popleft()
@@ -271,13 +283,17 @@ class BlockingPeer(Peer):
                 return False
             incoming = producer.incoming
             ready = producer.writer.credit > 0 or (incoming is not None and incoming.cancelled)
-            if ready and (all_of_them or incoming is None):
-                if not self._produce(producer):
+            if ready and self._may_produce(producer):
+                if not self._produce(producer) and not producer.over:
                     self._producing.append(producer)
                 self._peek()
                 return True
-            self._producing.append(producer)
+            if not producer.over:
+                self._producing.append(producer)
         return False
+
+    def _may_produce(self, producer: Producer) -> bool:
+        return producer.incoming is None or (self._executes() and not self._running)
 
     def _peek(self) -> None:
         if self._reading.acquire(blocking=False):
@@ -304,6 +320,7 @@ class BlockingPeer(Peer):
                 self._reply(incoming, NOTHING)
         except BaseException as error:  # noqa: BLE001 - the edge of foreign code, as in _run
             self._fail(incoming, error)
+            self._pass_on(error)
             return True
         finally:
             self._running.pop()
@@ -377,6 +394,8 @@ class BlockingPeer(Peer):
 
     def _stop_upload(self, upload: Producer) -> None:
         upload.over = True
+        with suppress(ValueError):  # it is being produced now, and not put back then
+            self._producing.remove(upload)
 
     def _wake(self, waiter: Any) -> None:
         """Whoever waits looks for itself: it reads, or is told by who does."""
@@ -428,14 +447,15 @@ class BlockingPeer(Peer):
             raise self.ended
         runs = self._running[-1] if self._running and self._executes() else None
         end = None if timeout is None else time.monotonic() + timeout
+        iterators = {position: _iterator(method, position, arguments) for position in method.uploads}
         encoded = self._encoded(method, arguments, many=many)
         with self._sending:  # calls are sent in the order of their numbers
             call, frame = self._begin(target, method, encoded, timeout, runs, many=len(arguments) if many else 0)
             call.deadline = end
-            self._post(frame, call.outbound, end)
+            self._post(frame, call.outbound)
         for position in method.uploads:
             writer = call.writers[position]
-            producer = Producer(iter(arguments[position]), method.upload[position], writer, call.call_id, position + 1)
+            producer = Producer(iterators[position], method.upload[position], writer, call.call_id, position + 1)
             call.uploads = [*call.uploads, producer]
             self._producing.append(producer)
         return call
@@ -458,7 +478,7 @@ class BlockingPeer(Peer):
 
     # Sending.
 
-    def _post(self, frame: Frame, outbound: Outbound | None = None, end: float | None = None) -> None:
+    def _post(self, frame: Frame, outbound: Outbound | None = None) -> None:
         with self._sending:
             if outbound is None and self._executor == threading.get_ident():
                 size = FRAME_SPACE + weight(frame)
@@ -470,16 +490,16 @@ class BlockingPeer(Peer):
                     self._flush()
                 return
             self._flush()
-            self._send([frame], outbound, end)
+            self._send([frame], outbound)
 
     def _flush(self) -> None:
         with self._sending:
             if self._out:
                 frames, self._out, self._out_size = self._out, [], 0
-                self._send(frames, None, None)
+                self._send(frames, None)
 
-    def _send(self, frames: Sequence[Frame], outbound: Outbound | None, end: float | None) -> None:
-        """Send one datagram. A host that has no room to write reads meanwhile: the child may wait for it to do so."""
+    def _send(self, frames: Sequence[Frame], outbound: Outbound | None) -> None:
+        """Send one datagram."""
         fds = outbound.fds if outbound is not None else ()
         try:
             if releases := self.store.releases():
@@ -487,80 +507,32 @@ class BlockingPeer(Peer):
                     frames = [*releases, *frames]
                 else:
                     for release in releases:
-                        self._send([release], None, end)
+                        self._send([release], None)
             data = encode(frames)
-            if not self.channel.send(data, fds):
-                self._send_slowly(data, fds, end)
+            if self._unsent or not self.channel.send(data, fds):
+                self._send_slowly(data, fds)
         except EndOfChannel as error:
-            self.end(error)
+            self._cannot_send(error)
         finally:
             if outbound is not None:
                 outbound.sent()
 
-    def _send_slowly(self, data: bytes, fds: Sequence[int], end: float | None) -> None:
-        seconds = None if self._executor is not None else 0.01
-        while not self.channel.wait_send(data, fds, seconds):
-            if end is not None and time.monotonic() >= end:
-                raise CallTimeout("the other side did not read")
-            self._peek()
+    def _cannot_send(self, error: EndOfChannel) -> None:
+        self.end(error)
+
+    def _send_slowly(self, data: bytes, fds: Sequence[int]) -> None:
+        self.channel.wait_send(data, fds, None)
 
 
 _OVER = object()
 
 
-class ItemsOut(Iterator[Any]):
-    """The results of a stream that was called. Close it, or read it to its end."""
-
-    def __init__(self, peer: BlockingPeer, call: Outgoing) -> None:
-        assert call.reader is not None
-        self._peer, self._call, self._reader = peer, call, call.reader
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __enter__(self) -> ItemsOut:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __next__(self) -> Any:
-        call, reader = self._call, self._reader
-        if not reader.items and not reader.ended:
-            end = None if call.timeout is None else time.monotonic() + call.timeout
-            self._peer._await(call, reader.has_news, end)
-        if reader.items:
-            return self._peer.next_item(call.call_id, 0, reader, call.declared.item)
-        self._peer._outcome(call)
-        raise StopIteration
-
-    def close(self) -> None:
-        """Give the stream up if it is not over. Idempotent."""
-        self._reader.close()
-        self._peer._give_up(self._call)
-
-
-class ItemsIn(Iterator[Any]):
-    """A stream of the caller's, as the method sees it that was called with it."""
-
-    def __init__(self, peer: BlockingPeer, incoming: Incoming, position: int, reader: Reader) -> None:
-        self._peer, self._incoming, self._position, self._reader = peer, incoming, position, reader
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        reader = self._reader
-        if not reader.items and not reader.ended:
-            self._peer._wait(reader.has_news)
-        if reader.items:
-            codec = self._incoming.answer.declared.upload[self._position]
-            return self._peer.next_item(self._incoming.call_id, self._position + 1, reader, codec)
-        if self._peer.ended is not None:
-            raise self._peer.ended
-        if reader.failure:
-            raise StreamBroken(reader.failure)
-        raise StopIteration
+def _iterator(method: Declared, position: int, arguments: tuple[Any, ...]) -> Iterator[Any]:
+    """Return the items of an upload. `ArgumentsUnfit` before anything is sent if there are none to be had."""
+    try:
+        return iter(arguments[position])
+    except TypeError as error:
+        raise ArgumentsUnfit(f"argument {method.parameters[position].name!r}: {error}") from None
 
 
 def _close_iterator(iterator: Iterator[Any]) -> None:

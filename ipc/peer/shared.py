@@ -1,25 +1,39 @@
 """The blocking engine for several threads that call the same peer, as those of an application do.
 
 Whoever waits reads for all, and answers what the other side calls meanwhile; `pump` does both while nobody waits. What
-every call touches is guarded by one lock; it is not held while anybody waits for anything but room to send.
+every call touches is guarded by one lock, which nobody holds who waits for anything: what the channel has no room for
+goes into an `Outbox`. The lock of who reads comes before it, never after.
+
+An upload is read by no thread but the one that waits for its call: a database cursor, for one, belongs to a thread.
 """
 
 from __future__ import annotations
 
+import select
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ..channel.base import Channel, EndOfChannel
 from ..datagram import Datagram
+from ..errors import CallTimeout, PeerProtocolError
+from ..frames import Frame
 from ..interface.codec import Codec
 from ..interface.declared import Declared
+from ..memory.buffer import SharedBuffer
 from ..messages import MAX_INLINE
-from .base import Side
-from .blocking import BlockingPeer
-from .records import Answers, Incoming, Outgoing, Reader
+from .attachments import Outbound
+from .base import Encoded
+from .blocking import BlockingPeer, Cancelled
+from .outbox import MAX_QUEUED, MAX_UNREAD, Outbox
+from .records import MAX_UNDER_WAY, Answers, Incoming, NotSent, Outgoing, Producer, Reader
+from .side import Side
 from .store import Store
+
+SLICE = 0.05
+"""Seconds after which one who waits for room looks whether it still has to."""
 
 
 class _Stack(threading.local):
@@ -30,12 +44,32 @@ class _Stack(threading.local):
 
 
 class SharedPeer(BlockingPeer):
-    """A peer without executor; `call`, `notify` and streams may be used by any number of threads."""
+    """A peer without executor; `call`, `notify` and streams may be used by any number of threads.
 
-    def __init__(self, channel: Channel, side: Side, store: Store, offers: Mapping[int, Answers]) -> None:
+    These are called from any thread and must not block: *over*, once, with the reason why nothing more will come;
+    *gave_up* when a call was given up and is not answered yet; *rouse* when there is work and perhaps nobody waits.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        side: Side,
+        store: Store,
+        offers: Mapping[int, Answers],
+        *,
+        over: Callable[[BaseException], None] = lambda error: None,
+        gave_up: Callable[[], None] = lambda: None,
+        rouse: Callable[[], None] = lambda: None,
+    ) -> None:
         self._stack = _Stack()
         self._guard = threading.RLock()
+        self._outbox = Outbox(channel)
+        self._unsent = self._outbox.waiting
+        self._over, self._gave_up, self._rouse = over, gave_up, rouse
+        self._fds = channel.fileno(), channel.writable_fd
+        self._is_closed = False
         super().__init__(channel, side, store, offers, executor=False)
+        self._sending = self._guard
 
     @property
     def _running(self) -> list[Incoming]:
@@ -45,38 +79,43 @@ class SharedPeer(BlockingPeer):
     def _running(self, value: list[Incoming]) -> None:
         """Each thread has its own from the start."""
 
+    # Calling.
+
     def call(self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None = None) -> Any:
         """See `BlockingPeer.call`. Here too is a short way for a call that is alone and has nothing attached."""
-        if not method.is_simple or self._calls or self.store.is_read or self._stack.running or self.ended is not None:
+        is_alone = not (self._calls or self._given_up or self._unsent or self._stack.running or self.store.is_read)
+        if not method.is_simple or not is_alone:
             return super().call(target, method, arguments, timeout)
         payload = method.encode_arguments(arguments)
         if len(payload) > MAX_INLINE or not self._reading.acquire(False):
             return super().call(target, method, arguments, timeout)
-        call = self._ask_at_once(target, method, payload, timeout)
-        return self.finish(call)
+        return self.finish(self._ask_at_once(target, method, payload, timeout))
 
     def _ask_at_once(self, target: int, method: Declared, payload: bytes, timeout: float | None) -> Outgoing:
         """Send a call and wait for the next datagram, which is nearly always its answer. This thread is the reader."""
-        end = None if timeout is None else time.monotonic() + timeout
+        call: Outgoing | None = None
         try:
-            with self._guard, self._sending:
+            with self._guard:
+                if self.ended is not None:
+                    raise NotSent from self.ended
                 call, data = self._begin_at_once(target, method, payload, timeout)
-                call.deadline = end
-                try:
-                    if not self.channel.send(data):
-                        self._send_slowly(data, (), end)
-                except BaseException:
-                    self._calls.pop(call.call_id, None)  # it was not sent
-                    raise
-            self._read(end)
-        except EndOfChannel as error:
-            self.end(error)
-            call.error, call.done = error, True
+                call.deadline = None if timeout is None else time.monotonic() + timeout
+                self._send_at_once(data)
+            self._read(call.deadline)
+        except BaseException:  # such as KeyboardInterrupt
+            if call is not None:
+                self._give_up(call)
+            raise
         finally:
             self._reading.release()
             if self._followers:
                 self._tell_followers()
         return call
+
+    def _send_at_once(self, data: bytes) -> None:
+        with suppress(EndOfChannel):  # see _cannot_send
+            if self._unsent or not self.channel.send(data):
+                self._send_slowly(data, ())
 
     def _send_call(
         self,
@@ -87,29 +126,246 @@ class SharedPeer(BlockingPeer):
         *,
         many: bool = False,
     ) -> Outgoing:
-        with self._guard:  # calls are sent in the order of their numbers
-            return super()._send_call(target, method, arguments, timeout, many=many)
+        began = time.monotonic()
+        while True:
+            with self._guard:  # calls are sent in the order of their numbers
+                if self.ended is not None:
+                    raise NotSent from self.ended
+                if len(self._calls) + len(self._given_up) < MAX_UNDER_WAY and self._outbox.size <= MAX_QUEUED:
+                    call = super()._send_call(target, method, arguments, timeout, many=many)
+                    break
+            self._await_room(method, began, timeout)
+        if self._unsent:
+            last = self._outbox.put
+            call.deadline = None if timeout is None else began + timeout
+            self._await(call, lambda: self._outbox.sent >= last or call.done, call.deadline)
+        return call
 
-    def take(self, received: Datagram) -> None:
-        """See `Peer.take`."""
+    def _await(self, call: Outgoing, done: Callable[[], Any], end: float | None) -> None:
+        if call.uploads:
+            call.waiter = threading.get_ident()
+        super()._await(call, done, end)
+
+    def notify(self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None = None) -> None:
+        """Tell *target* something, without an answer. `CallTimeout` if there is no room for it for so long."""
+        if not self._has_room():
+            self._await_room(method, time.monotonic(), timeout)
         with self._guard:
-            super().take(received)
+            if self.ended is not None:
+                raise NotSent from self.ended
+            super().notify(target, method, arguments)
+
+    def _has_room(self) -> bool:
+        if self.ended is not None:
+            return True
+        return len(self._calls) + len(self._given_up) < MAX_UNDER_WAY and self._outbox.size <= MAX_QUEUED
+
+    def _await_room(self, method: Declared, began: float, timeout: float | None) -> None:
+        if not self._wait(self._has_room, None if timeout is None else began + timeout):
+            raise CallTimeout(f"{method.name!r} could not be sent within {timeout:g} s: the child does not keep up")
+
+    def _give_up(self, call: Outgoing) -> None:
+        if not call.done:
+            with self._guard:
+                super()._give_up(call)
+            self._gave_up()
+
+    def reserve(self, length: int) -> SharedBuffer | None:
+        """See `Peer.reserve`."""
+        with self._guard:
+            return super().reserve(length)
+
+    def trim(self) -> None:
+        """See `Peer.trim`."""
+        with self._guard:
+            super().trim()
+
+    @property
+    def queued(self) -> int:
+        """See `Peer.queued`."""
+        return self._outbox.size
+
+    def late(self, grace: float, *, concurrent: bool) -> Outgoing | None:
+        """See `Peer.overdue`."""
+        with self._guard:
+            return self.overdue(time.monotonic(), grace, concurrent=concurrent)
+
+    @property
+    def waits_in_vain(self) -> bool:
+        """Whether a call that was given up is not answered yet."""
+        return bool(self._given_up)
 
     def _outcome(self, call: Outgoing) -> Any:
+        if call.inbound is None:
+            return super()._outcome(call)
         with self._guard:
+            if self._is_closed:
+                raise EndOfChannel  # with all memory that it could lie in
             return super()._outcome(call)
 
     def next_item(self, call_id: int, stream: int, reader: Reader, codec: Codec | None) -> Any:
         """See `Peer.next_item`."""
         with self._guard:
+            if self._is_closed and reader.items[0][1] is not None:
+                raise EndOfChannel
             return super().next_item(call_id, stream, reader, codec)
 
-    def _give_up(self, call: Outgoing) -> None:
-        with self._guard:
-            super()._give_up(call)
+    # Answering.
 
     def pump(self) -> None:
-        """Take what has come, and answer it; return at once if there is nothing, or if another thread reads."""
+        """Do what there is to do, but wait for nothing. For a thread that does so whenever no other one waits."""
+        self._drain()
         self._take_what_came()
-        while self._work():
+        while self.ended is None and self._work():
             pass
+
+    def _start(self, incoming: Incoming) -> None:
+        super()._start(incoming)
+        self._rouse()
+
+    def _next(self) -> Incoming | None:
+        """While the other side does not read, it gets no answers: only what needs none is worked on."""
+        with self._guard:
+            if self._outbox.size <= MAX_QUEUED:
+                return super()._next()
+            found = next((incoming for incoming in self._todo if incoming.call_id == 0), None)
+            if found is not None:
+                self._todo.remove(found)
+            return found
+
+    def _may_produce(self, producer: Producer) -> bool:
+        if self._unsent:
+            return False
+        if producer.incoming is not None:
+            return not self._running
+        call = self._calls.get(producer.call_id)
+        return call is not None and call.waiter == threading.get_ident()
+
+    def _pass_on(self, error: BaseException) -> None:
+        if not isinstance(error, (Exception, Cancelled)):
+            raise error  # such as KeyboardInterrupt: for the thread that answered, too
+
+    def _arguments(self, incoming: Incoming) -> Any:
+        with self._guard:
+            return super()._arguments(incoming)
+
+    def _encode(self, encoder: Callable[..., bytes], value: Any, unfit: type[Exception], *, plain: bool) -> Encoded:
+        with self._guard:
+            return super()._encode(encoder, value, unfit, plain=plain)
+
+    def _reply(self, incoming: Incoming, encoded: Encoded) -> None:
+        with self._guard:
+            if self.ended is None:
+                super()._reply(incoming, encoded)
+
+    def _post_items(self, producer: Producer, payloads: tuple[bytes, ...], outbound: Outbound | None) -> None:
+        with self._guard:
+            if self.ended is None:
+                super()._post_items(producer, payloads, outbound)
+
+    # Reading and writing.
+
+    def _read(self, end: float | None) -> None:
+        if self._unsent:
+            self._await_channel(end, select.POLLIN)
+            end = 0.0
+        if self.ended is None:  # else the channel may be closed
+            super()._read(end)
+
+    def _follow(self, done: Callable[[], Any], end: float | None) -> None:
+        if self._unsent:
+            self._await_channel(end, 0)  # who reads may not know of it
+        else:
+            super()._follow(done, end)
+
+    def _await_channel(self, end: float | None, news: int) -> None:
+        """Wait a moment until there is room in the channel, or *news*, and send what waits."""
+        poll = select.poll()
+        for fd, events in self.awaited(news).items():
+            poll.register(fd, events)
+        poll.poll(1000 * (SLICE if end is None else min(SLICE, max(0.0, end - time.monotonic()))))
+        self._drain()
+
+    def awaited(self, news: int = select.POLLIN) -> dict[int, int]:
+        """Return the fds that tell of *news* and of room, if room is needed, with what to poll(2) them for."""
+        read_fd, write_fd = self._fds
+        if not self._unsent:
+            return {read_fd: news}
+        if write_fd is None:
+            return {read_fd: select.POLLIN}
+        return {read_fd: news, write_fd: news * (read_fd == write_fd) | select.POLLOUT}
+
+    def _take_what_came(self) -> None:
+        if self.ended is None:
+            super()._take_what_came()
+
+    def take(self, received: Datagram) -> None:
+        """See `Peer.take`."""
+        with self._guard:
+            if self.ended is not None:
+                received.close()
+                return
+            try:
+                super().take(received)
+            except (PeerProtocolError, EndOfChannel):
+                raise
+            except BaseException as error:  # interrupted by a signal: nobody knows what of it was acted upon
+                self.end(error)
+                raise
+
+    def _post(self, frame: Frame, outbound: Outbound | None = None) -> None:
+        with self._guard:
+            if self.ended is None:  # else the channel may be closed
+                self._send([frame], outbound)
+            elif outbound is not None:
+                outbound.sent()
+
+    def _send_slowly(self, data: bytes, fds: Sequence[int]) -> None:
+        """Leave it to who waits next."""
+        self._outbox.send(data, fds)
+        if self._outbox.size > MAX_UNREAD:
+            self.end(PeerProtocolError("it does not read what it asks for"))
+        self._rouse()
+
+    def _cannot_send(self, error: EndOfChannel) -> None:
+        """What the other side said before it ended can still be read; whoever reads will meet the end."""
+
+    def _drain(self) -> None:
+        if self._unsent:
+            with self._guard:
+                try:
+                    self._outbox.drain()
+                except EndOfChannel:
+                    self._outbox.clear()
+            self._tell_followers()
+
+    # The end.
+
+    def end(self, error: BaseException) -> None:
+        """See `Peer.end`. Nobody who waits hears of an interruption of another thread."""
+        with self._guard:
+            is_first = self.ended is None
+            super().end(error if isinstance(error, Exception) else EndOfChannel())
+        if is_first:
+            self._over(error)
+        self._tell_followers()
+
+    def close(self) -> None:
+        """End all, and wait until no thread is in the channel, which stays open; it must be at its end."""
+        with self._reading, self._guard:
+            if self.ended is None:
+                self.hear_out()
+            self.end(EndOfChannel())
+            self._outbox.clear()
+            self.store.close()
+            self._is_closed = True
+
+    def forget(self) -> None:
+        """In a forked copy of the process: the other threads are gone, and locks may be held for ever."""
+        self._sending = self._guard = threading.RLock()
+        self._reading = threading.Lock()
+        self._changed = threading.Condition()
+        self.ended = EndOfChannel()
+        for call in self._calls.values():
+            call.done = True
+        self._calls = {}

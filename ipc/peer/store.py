@@ -260,8 +260,9 @@ class Store:
             return self._read_memfd(fd)
         if not self.copies:
             return self._look_at(part, lent=lent)
+        source = self.look(part)  # first: until then the length is anything that the other side says
         memory = self.take(part.length)
-        memory[:] = self.look(part)
+        memory[:] = source
         if not lent:
             self.drop(part)
         return memory

@@ -327,7 +327,7 @@ async def test_a_flood_of_output_does_not_stop_the_calls(caplog: pytest.LogCaptu
 async def test_a_child_that_breaks_the_protocol_is_killed(backend: str, abuse: str) -> None:
     """A hostile plugin that writes to the channel itself gets PeerProtocolError and SIGKILL, and leaves no fd."""
     with nothing_left(backend):
-        async with launch("channel_abuser.py:Abuser", backend=backend, max_payload=1 << 20) as host:
+        async with launch("channel_abuser.py:Abuser", channel="socket", backend=backend, max_payload=1 << 20) as host:
             with pytest.raises(PeerProtocolError):
                 await host.call("abuse", abuse)
             ended = await host.wait()
@@ -337,7 +337,7 @@ async def test_a_child_that_breaks_the_protocol_is_killed(backend: str, abuse: s
 
 async def test_an_answer_too_many_ends_the_child() -> None:
     """A second answer to one call is taken for none of another."""
-    async with launch("channel_abuser.py:Abuser") as host:
+    async with launch("channel_abuser.py:Abuser", channel="socket") as host:
         assert await host.call("answer_twice") is None
         ended = await host.wait()
     assert (ended.signal, ended.reason) == (
@@ -349,7 +349,7 @@ async def test_an_answer_too_many_ends_the_child() -> None:
 async def test_an_answer_of_another_process_is_refused() -> None:
     """A fork of the child that answers in its place breaks the protocol."""
     policy = Policy(subprocesses=True)
-    async with launch("channel_abuser.py:Abuser", backend="none", policy=policy) as host:
+    async with launch("channel_abuser.py:Abuser", channel="socket", backend="none", policy=policy) as host:
         with pytest.raises(PeerProtocolError, match="a message came from process"):
             await host.call("answer_from_a_fork")
         assert (await host.wait()).signal == "SIGKILL"

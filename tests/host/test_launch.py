@@ -44,7 +44,7 @@ async def refused(stage: Stage, reason: str, plugin: str = "plain.py:Plain", **f
         ("import os; os._exit(5)", "exited with code 5"),
         ("raise ValueError('the plugin')", "<bundle>/written.py:2: ValueError: the plugin"),
         ("import os; os.kill(os.getpid(), 11); x = 1 / 0", "ZeroDivisionError|SIGSEGV"),
-        ("class Plug:\n    async def call(self): pass", "method 'call' is asynchronous"),
+        ("class Plug:\n    async def call(self): pass", "Plug.call is asynchronous, and this child has no event loop"),
         ("class Plug:\n    def call(self, x: 'Nowhere'): pass", "annotations of method 'call' cannot be resolved"),
         ("class Plug:\n    def __init__(self): raise KeyError('k')", "KeyError: 'k'"),
     ],

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from belljar.ipc.errors import ArgumentError, ResultError, UnknownMethod
+from belljar.ipc.errors import ArgumentError, InterfaceMismatch, ResultError, UnknownMethod
 from belljar.ipc.interface import declared
 
 from ..children.plain import Size
@@ -23,12 +23,6 @@ class Interface(Protocol):
     async def blob(self, size: int) -> bytes: ...
 
     async def numbers(self, size: int) -> list[int]: ...
-
-    async def text(self, size: int) -> int:
-        """A lie about the plugin's result."""
-        ...
-
-    async def absent(self) -> None: ...
 
     async def _private(self) -> None: ...
 
@@ -49,6 +43,31 @@ async def test_arguments_that_do_not_fit_are_not_sent(
     """Arguments that do not fit the interface raise ArgumentError, which names method and argument."""
     with pytest.raises(ArgumentError, match=f"^{reason}$"):
         await launch().proxy(Interface).add(*arguments, **keywords)  # there is no child yet that they could be sent to
+
+
+class Lies(Protocol):
+    """What the plugin is not."""
+
+    async def text(self, size: int) -> int: ...
+
+
+class More(Protocol):
+    """More than the plugin has."""
+
+    async def absent(self) -> None: ...
+
+
+@pytest.mark.anyio
+async def test_an_interface_that_the_plugin_does_not_fit() -> None:
+    """The first difference is named when the proxy is made, or, if that was before the launch, by its first method."""
+    early = (host := launch()).proxy(Lies)
+    async with host:
+        with pytest.raises(InterfaceMismatch, match=r"Lies\.text: the result is int in the interface and str"):
+            host.proxy(Lies)
+        with pytest.raises(InterfaceMismatch, match=r"More\.absent is missing in the plugin"):
+            host.proxy(More)
+        with pytest.raises(InterfaceMismatch):
+            await early.text(1)
 
 
 def test_only_public_methods_are_there() -> None:
@@ -76,7 +95,7 @@ async def test_a_real_child_behind_an_interface() -> None:
         assert len(await plain.blob(300_000)) == 300_000
         assert sum(await plain.numbers(200_000)) == 200_000
         with pytest.raises(ResultError, match="the result of 'text' does not fit: Expected `int`, got `str`"):
-            await plain.text(3)
+            await host.call("text", 3, returns=int)
         with pytest.raises(UnknownMethod, match="the plugin has no method 'absent'"):
-            await plain.absent()
+            await host.call("absent")
         assert await plain.add(2) == 4

@@ -273,7 +273,7 @@ HOSTILE: list[tuple[int, str, bytes, FailureKind]] = [
 
 async def test_what_a_hostile_child_asks_is_refused() -> None:
     """Numbers and names beyond the offer and arguments of any other shape give a refusal and nothing else."""
-    async with served(Memory(), "channel_abuser.py:Abuser") as host:
+    async with served(Memory(), "channel_abuser.py:Abuser", channel="socket") as host:
         for target, method, payload, kind in HOSTILE:
             assert await host.call("asks", target, method, payload) == kind
 
@@ -282,7 +282,7 @@ async def test_what_a_hostile_child_asks_is_refused() -> None:
 async def test_a_child_that_asks_against_the_rules_is_killed(name: str) -> None:
     """What is attached, what answers another call, what only the host may say: an error for the caller, no fd left."""
     with nothing_left():
-        async with served(Memory(), "channel_abuser.py:Abuser", max_payload=1 << 20) as host:
+        async with served(Memory(), "channel_abuser.py:Abuser", channel="socket", max_payload=1 << 20) as host:
             with suppress(PeerProtocolError, ChildEnded):  # where the call within broke, this one may be answered
                 await host.call("abuse", name)
             assert "broke the protocol" in str(await host.wait())
@@ -303,7 +303,7 @@ async def test_a_flood_of_service_calls_starves_nobody() -> None:
             if answered[-1]:
                 answered.append(0)
 
-    async with served(Counting(), "channel_abuser.py:Abuser", cancel_grace=0.1) as host:
+    async with served(Counting(), "channel_abuser.py:Abuser", channel="socket", cancel_grace=0.1) as host:
         before = resident()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(turn)
@@ -322,7 +322,7 @@ async def test_a_child_that_never_reads_is_disconnected(target: int, method: str
     memory = Memory()
     memory.kept["first"] = b"x" * 50_000
     with nothing_left():
-        async with served(memory, "channel_abuser.py:Abuser") as host:
+        async with served(memory, "channel_abuser.py:Abuser", channel="socket") as host:
             before = resident()
             with pytest.raises(PeerProtocolError):
                 await host.call("flood_and_never_read", target, method, FIRST)
@@ -341,7 +341,7 @@ async def test_calls_under_way_end_with_the_child() -> None:
             finally:
                 cancelled.append(1)
 
-    async with served(Waiting(), "channel_abuser.py:Abuser") as host:
+    async with served(Waiting(), "channel_abuser.py:Abuser", channel="socket") as host:
         await host.call("wait_for_nothing", MAX_UNDER_WAY)
         host.kill()
         await host.wait()

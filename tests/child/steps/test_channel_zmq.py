@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,19 @@ def over_zmq(**fields: Any) -> ProcessHost:
     return launch(**{"policy": Policy(), "channel": "zmq", **fields})
 
 
-def folders() -> list[Path]:
-    return list(Path(tempfile.gettempdir()).glob("belljar-*/channel"))
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where this test's folders for channels are made, beside those of other processes; the child's user may enter."""
+    with tempfile.TemporaryDirectory() as made:
+        os.chmod(made, 0o711)
+        monkeypatch.setattr("tempfile.tempdir", made)
+        yield Path(made)
 
 
-async def test_calls_travel_over_zmq(backend: str) -> None:
+async def test_calls_travel_over_zmq(backend: str, folder: Path) -> None:
     """Small and large ones, under the policy that grants nothing; the folder is gone, and what stays is as declared."""
     async with over_zmq(backend=backend) as host:
-        assert not folders()
+        assert not list(folder.iterdir())
         report = host.early_init["channel-zmq"]
         assert (report.undeclared, set(report.left.threads)) == (None, {"ZMQbg/IO/0", "ZMQbg/Reaper"})
         assert host.at_seal is None or host.at_seal.undeclared is None
@@ -65,7 +71,7 @@ async def test_the_end_of_a_child_is_seen(backend: str) -> None:
             await host.call("echo", b"x")
 
 
-async def test_nothing_is_left() -> None:
+async def test_nothing_is_left(folder: Path) -> None:
     """After a life, after a launch that fails before the step, in it, and behind it: no folder, fd or process."""
     async with over_zmq():  # the host's context stays
         pass
@@ -80,7 +86,7 @@ async def test_nothing_is_left() -> None:
         for fields in failing:
             with pytest.raises(BelljarError):
                 await over_zmq(**fields).__aenter__()
-        assert not folders()
+        assert not list(folder.iterdir())
 
 
 def test_the_plan_knows_its_threads() -> None:
@@ -96,5 +102,5 @@ def test_the_plan_knows_its_threads() -> None:
 async def test_the_step_alone_says_what_it_stands_for() -> None:
     """Listed without channel = "zmq" it fails by name."""
     with pytest.raises(LaunchError, match=r"channel-zmq: it stands for channel = 'zmq'") as caught:
-        await launch(early_init=("channel-zmq",)).__aenter__()
+        await launch(channel="socket", early_init=("channel-zmq",)).__aenter__()
     assert caught.value.stage is Stage.EARLY_INIT

@@ -116,7 +116,7 @@ def test_a_short_launch_shortens_its_steps(folder: Path) -> None:
     ("line", "parts"),
     [
         ("polcy = 'media'", ["process.thumbnailer.polcy: ", "did you mean 'policy'?"]),
-        ("zzz = 1", ["process.thumbnailer.zzz: ", "expected one of backend, early_init, env, files"]),
+        ("zzz = 1", ["process.thumbnailer.zzz: ", "expected one of backend, call_timeout, cancel_grace, channel"]),
         ("policy = 'medai'", ["process.thumbnailer.policy: ", "'medai'", "did you mean 'media'?"]),
         ("policy = 3", ["process.thumbnailer.policy: expected a string, got an integer"]),
         ("load = 'afterseal'", ["process.thumbnailer.load: ", "did you mean 'after-seal'?"]),

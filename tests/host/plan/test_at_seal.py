@@ -35,7 +35,7 @@ def honest():
 
 async def warnings(caplog: pytest.LogCaptureFixture, **fields: Any) -> list[str]:
     """Launch a child, and return what was said of its seal."""
-    async with launch(**fields) as host:
+    async with launch(channel="socket", **fields) as host:
         assert host.at_seal is not None
         assert sum(host.at_seal.left.threads.values()) == 1
     said = [record.getMessage() for record in caplog.records]
@@ -71,5 +71,5 @@ async def test_a_plugin_that_is_loaded_early_declares_nothing(tmp_path: Path, ca
 
 async def test_a_child_without_steps_is_not_looked_at() -> None:
     """There is nothing to compare, and no time is spent."""
-    async with launch() as host:
+    async with launch(channel="socket") as host:
         assert host.at_seal is None

@@ -162,5 +162,5 @@ def test_an_entry_that_does_not_fit_is_one_sentence(entries: list[str | Step], s
 async def test_the_longest_plan_reaches_the_child(folder: Path) -> None:
     """What is not refused fits into the message, whatever filter is beside it."""
     steps = tuple(Step(f"{folder}/steps.py:labelled", f"s{index}", {"label": "x" * 4000}) for index in range(5))
-    async with launch(early_init=steps, policy=Policy(read_only=(str(folder),))) as host:
+    async with launch(channel="socket", early_init=steps, policy=Policy(read_only=(str(folder),))) as host:
         assert len(host.early_init) == 5

@@ -297,3 +297,17 @@ def test_the_socket_in_the_folder_is_a_socket() -> None:
         meeting.open(myself())
         with socket.socket(socket.AF_UNIX) as sock:
             sock.connect(f"{meeting.folder}/channel")
+
+
+def test_a_finalizer_that_sends_within_a_call_of_the_channel_does_not_wait_for_it(pair: Pair) -> None:
+    """It finds no room, whatever it has interrupted; another thread would wait its turn."""
+    sent: list[bool] = []
+
+    class Last:
+        def __del__(self) -> None:
+            sent.append(pair.child.send(b"last"))
+
+    last = Last()
+    with pair.child._lock:  # type: ignore[attr-defined]  # what every call of the channel holds
+        del last
+    assert sent == [False]

@@ -1,4 +1,4 @@
-"""A DEALER without libzmq, which can break the rules of ZMTP 3.1 (rfc.zeromq.org/spec/37)."""
+"""A socket without libzmq, which can break the rules of ZMTP 3.1 (rfc.zeromq.org/spec/37)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import struct
 MORE, LONG, COMMAND = 1, 2, 4
 
 
-def dial(endpoint: str) -> socket.socket:
+def dial(endpoint: str, kind: bytes = b"DEALER") -> socket.socket:
     """Return a connection on which frames can be sent: greeted, and ready."""
     sock = socket.socket(socket.AF_UNIX)
     sock.connect(endpoint.removeprefix("ipc://"))
     sock.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32))
     sock.recv(64, socket.MSG_WAITALL)
-    sock.sendall(frame(b"\x05READY" + _property(b"Socket-Type", b"DEALER") + _property(b"Identity", b""), COMMAND))
+    sock.sendall(frame(b"\x05READY" + _property(b"Socket-Type", kind) + _property(b"Identity", b""), COMMAND))
     return sock
 
 

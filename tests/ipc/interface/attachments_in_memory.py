@@ -7,7 +7,7 @@ from typing import Any
 
 from belljar.ipc.interface.errors import ValueUnfit
 from belljar.ipc.interface.fd import Fd
-from belljar.ipc.memory.buffer import Buffer, SharedBuffer
+from belljar.ipc.memory.buffer import Buffer, SealedBuffer, SharedBuffer
 
 
 class InMemory:
@@ -39,6 +39,9 @@ class Attaching(InMemory):
     def shared(self, buffer: SharedBuffer) -> int:
         return self._keep(buffer.view)
 
+    def sealed(self, buffer: SealedBuffer) -> int:
+        return self._keep(os.dup(buffer.fileno()))
+
     def fd(self, fd: Fd[Any]) -> int:
         return self._keep(fd)
 
@@ -58,6 +61,9 @@ class Attached(InMemory):
 
     def shared(self, number: int) -> SharedBuffer:
         raise NotImplementedError
+
+    def sealed(self, number: int) -> SealedBuffer:
+        return SealedBuffer(self._find(number), 1 << 30)
 
     def fd(self, number: int, kind: str) -> Fd[Any]:
         return Fd.received(os.dup(self._find(number).fileno()), kind)

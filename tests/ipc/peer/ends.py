@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -25,14 +25,16 @@ from belljar.host.calls import HostSide
 from belljar.host.config.process_type import Process
 from belljar.host.conversation import Conversation
 from belljar.host.ended import Ended
+from belljar.host.log_records import ChildLog
 from belljar.host.services import Services
 from belljar.ipc.channel.base import EndOfChannel
 from belljar.ipc.channel.over_socket import SocketChannel
 from belljar.ipc.datagram import control_pair
 from belljar.ipc.interface import declared, notify, raises
 from belljar.ipc.messages import Ready
-from belljar.ipc.peer.base import Peer, answers_of
+from belljar.ipc.peer.base import Peer
 from belljar.ipc.peer.blocking import BlockingPeer
+from belljar.ipc.peer.records import answers_of
 from belljar.ipc.peer.shared import SharedPeer
 from belljar.ipc.peer.store import Store
 
@@ -85,6 +87,14 @@ class Works(Protocol):
 
     def other_total(self, count: int) -> int:
         """Let the other side add up what is sent to it."""
+        ...
+
+    def other_reversed(self, size: int) -> int:
+        """Return how many bytes come back from the other side."""
+        ...
+
+    def other_first(self) -> int:
+        """Return the first of the other side's `numbers`, and forget the rest."""
         ...
 
     @notify
@@ -167,6 +177,12 @@ class Plain:
     def other_total(self, count: int) -> int:
         return int(self.other.total(iter(range(count))))
 
+    def other_reversed(self, size: int) -> int:
+        return len(self.other.reversed(bytes(size)))
+
+    def other_first(self) -> int:
+        return int(next(self.other.numbers(10**9)))
+
     def note(self, text: str) -> None:
         self.notes.append(text)
 
@@ -236,6 +252,12 @@ class Awaiting(Plain):
     async def other_total(self, count: int) -> int:  # type: ignore[override]
         return int(await self.other.total(iter(range(count))))
 
+    async def other_reversed(self, size: int) -> int:  # type: ignore[override]
+        return len(await self.other.reversed(bytes(size)))
+
+    async def other_first(self) -> int:  # type: ignore[override]
+        return int(await anext(self.other.numbers(10**9)))
+
     async def watched(self, progress: Any, steps: int) -> int:  # type: ignore[override]
         return sum([await progress.at(step) for step in range(steps)])
 
@@ -269,6 +291,7 @@ class Owner:
 
     def __init__(self, **fields: Any) -> None:
         self.process = Process(plugin="ends.py:Plain", **fields)
+        self.child_log = ChildLog("ends")
         self.why = ""
 
     def kill(self, why: str) -> None:
@@ -343,7 +366,15 @@ class _Direct:
 async def two(engines: str, **fields: Any) -> AsyncGenerator[tuple[Side, Side]]:
     """Yield a host and its child, with calls flowing; *fields* are of the host's `Process`."""
     left_kind, _, right_kind = engines.partition("-")
-    ours, theirs = map(SocketChannel, control_pair())
+    async with AsyncExitStack() as stack:
+        ours, theirs = (stack.enter_context(closing(SocketChannel(sock))) for sock in control_pair())
+        yield await stack.enter_async_context(_talking(ours, theirs, left_kind, right_kind, **fields))
+
+
+@asynccontextmanager
+async def _talking(
+    ours: SocketChannel, theirs: SocketChannel, left_kind: str, right_kind: str, **fields: Any
+) -> AsyncGenerator[tuple[Side, Side]]:
     async with anyio.create_task_group() as tasks:
         right = await (_on_loop if right_kind == "loop" else _in_a_thread)(theirs, tasks)
         left = _of_threads(ours) if left_kind == "threads" else _of_loop(ours, tasks, right_kind == "loop", **fields)
@@ -354,7 +385,7 @@ async def two(engines: str, **fields: Any) -> AsyncGenerator[tuple[Side, Side]]:
                 side.works.over.set()
             with anyio.CancelScope(shield=True):
                 if isinstance(left.peer, BlockingPeer):
-                    left.peer.shut_down()  # type: ignore[attr-defined]
+                    left.peer.shut_down()
                 else:
                     await left.peer.shut_down()  # type: ignore[attr-defined]
                     await left.peer.close()  # type: ignore[attr-defined]
@@ -362,10 +393,8 @@ async def two(engines: str, **fields: Any) -> AsyncGenerator[tuple[Side, Side]]:
             with suppress(OSError):  # a test has done so
                 ours.sock.shutdown(socket.SHUT_RDWR)
             tasks.cancel_scope.cancel()
-    ours.close()
     left.peer.store.close()
     right.peer.store.close()
-    theirs.close()
 
 
 def _of_loop(channel: SocketChannel, tasks: anyio.abc.TaskGroup, concurrent: bool, **fields: Any) -> Side:

@@ -51,6 +51,20 @@ async def test_calls_large_and_small(engines: str) -> None:
 
 
 @on_all_engines
+async def test_pieces_that_no_answer_gives_back_are_released(engines: str) -> None:
+    """Large arguments of a notification, and large answers to a child, leave the arena when they were read."""
+    async with two(engines) as (left, _):
+        for _ in range(5):
+            await left.other.note("x" * 300_000)
+            assert await left.other.other_reversed(300_000) == 300_000
+        assert await left.other.add(1, 2) == 3  # tells of the last ones
+        use = left.peer.store.use
+        assert use.written is not None
+        assert use.written.puts >= 5
+        assert use.written.used == 0
+
+
+@on_all_engines
 async def test_many_calls_at_once(engines: str) -> None:
     """A hundred calls under way each get their own answer, those that go back and forth among them too."""
     sums: dict[int, int] = {}
@@ -190,8 +204,19 @@ async def test_a_stream_that_is_dropped_ends(engines: str) -> None:
 
 
 @on_all_engines
+async def test_a_stream_that_a_method_drops_ends(engines: str) -> None:
+    """The same of a stream of the host's that a plugin does not read to its end."""
+    async with two(engines) as (left, _):
+        assert await left.other.other_first() == 1
+        gc.collect()
+        assert await left.other.add(1, 2) == 3
+        await happens(left.works.ended)
+        await settled(left)
+
+
+@on_all_engines
 async def test_an_upload_that_breaks(engines: str) -> None:
-    """The method sees that its argument broke, and the caller gets its own error."""
+    """The method sees that its argument broke, and the caller gets its own error, whatever the method made of that."""
 
     def broken() -> Iterator[int]:
         yield 1
@@ -294,7 +319,7 @@ async def test_a_deadline_ends_a_call_at_once(engines: str) -> None:
             assert await left.other.add(1, 2) == 3
 
 
-@on_all_engines
+@on_loops
 async def test_the_end_of_the_channel_ends_all(engines: str) -> None:
     """Whoever waits for an answer or an item learns that there will be none."""
     ended: list[str] = []
