@@ -276,7 +276,7 @@ class Awaiting(Plain):
             self.ended.set()
 
     async def never(self) -> None:  # type: ignore[override]
-        await anyio.sleep_forever()
+        await anyio.to_thread.run_sync(self.over.wait, abandon_on_cancel=True)
 
     async def compute(self) -> None:  # type: ignore[override]
         self.began.set()
@@ -379,7 +379,9 @@ async def _talking(
     async with anyio.create_task_group() as tasks:
         try:
             right = await (_on_loop if right_kind == "loop" else _in_a_thread)(theirs, tasks)
-            left = _of_threads(ours) if left_kind == "threads" else _of_loop(ours, tasks, right_kind == "loop", **fields)
+            left = (
+                _of_threads(ours) if left_kind == "threads" else _of_loop(ours, tasks, right_kind == "loop", **fields)
+            )
             try:
                 yield left, right
             finally:
