@@ -376,12 +376,14 @@ async def two(engines: str, **fields: Any) -> AsyncGenerator[tuple[Side, Side]]:
 async def _talking(
     ours: SocketChannel, theirs: SocketChannel, left_kind: str, right_kind: str, **fields: Any
 ) -> AsyncGenerator[tuple[Side, Side]]:
+    stores: list[Store] = []
     async with anyio.create_task_group() as tasks:
         try:
             right = await (_on_loop if right_kind == "loop" else _in_a_thread)(theirs, tasks)
             left = (
                 _of_threads(ours) if left_kind == "threads" else _of_loop(ours, tasks, right_kind == "loop", **fields)
             )
+            stores += [left.peer.store, right.peer.store]
             try:
                 yield left, right
             finally:
@@ -390,8 +392,8 @@ async def _talking(
             with suppress(OSError):  # a test has done so
                 ours.sock.shutdown(socket.SHUT_RDWR)
             tasks.cancel_scope.cancel()
-    left.peer.store.close()
-    right.peer.store.close()
+    for store in stores:
+        store.close()
 
 
 async def _part(left: Side, right: Side) -> None:
