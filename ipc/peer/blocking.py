@@ -180,7 +180,7 @@ class BlockingPeer(Peer):
             raise self.ended
 
     def _has_ended(self) -> bool:
-        return self._shut or self.ended is not None
+        return self.ended is not None or (self._shut and not self._todo)
 
     def _take_shutdown(self, frame: Shutdown, received: object) -> None:
         self._shut = True

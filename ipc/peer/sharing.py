@@ -1,4 +1,4 @@
-"""The shared memory of a child and its host, as far as they speak of it: arenas that come and go, pieces that are released."""
+"""The shared memory of a child and its host, as far as they speak of it: arenas come and go, pieces are released."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Side(Protocol):
         """Look at an answer before its caller does."""
         ...
 
-    def proxy(self, interface: type, number: int) -> object:
+    def proxy(self, interface: type, number: int, /) -> object:
         """Return an object whose methods are calls of target *number* of the other side."""
         ...
 

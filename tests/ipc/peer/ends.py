@@ -32,6 +32,7 @@ from belljar.ipc.channel.over_socket import SocketChannel
 from belljar.ipc.datagram import control_pair
 from belljar.ipc.interface import declared, notify, raises
 from belljar.ipc.messages import Ready
+from belljar.ipc.peer.asynchronous import AsyncPeer
 from belljar.ipc.peer.base import Peer
 from belljar.ipc.peer.blocking import BlockingPeer
 from belljar.ipc.peer.records import answers_of
@@ -275,7 +276,7 @@ class Awaiting(Plain):
             self.ended.set()
 
     async def never(self) -> None:  # type: ignore[override]
-        await anyio.sleep_forever()
+        await anyio.to_thread.run_sync(self.over.wait, abandon_on_cancel=True)
 
     async def compute(self) -> None:  # type: ignore[override]
         self.began.set()
@@ -375,26 +376,36 @@ async def two(engines: str, **fields: Any) -> AsyncGenerator[tuple[Side, Side]]:
 async def _talking(
     ours: SocketChannel, theirs: SocketChannel, left_kind: str, right_kind: str, **fields: Any
 ) -> AsyncGenerator[tuple[Side, Side]]:
+    stores: list[Store] = []
     async with anyio.create_task_group() as tasks:
-        right = await (_on_loop if right_kind == "loop" else _in_a_thread)(theirs, tasks)
-        left = _of_threads(ours) if left_kind == "threads" else _of_loop(ours, tasks, right_kind == "loop", **fields)
         try:
-            yield left, right
+            right = await (_on_loop if right_kind == "loop" else _in_a_thread)(theirs, tasks)
+            left = (
+                _of_threads(ours) if left_kind == "threads" else _of_loop(ours, tasks, right_kind == "loop", **fields)
+            )
+            stores += [left.peer.store, right.peer.store]
+            try:
+                yield left, right
+            finally:
+                await _part(left, right)
         finally:
-            for side in (left, right):
-                side.works.over.set()
-            with anyio.CancelScope(shield=True):
-                if isinstance(left.peer, BlockingPeer):
-                    left.peer.shut_down()
-                else:
-                    await left.peer.shut_down()  # type: ignore[attr-defined]
-                    await left.peer.close()  # type: ignore[attr-defined]
-            left.peer.end(EndOfChannel())
             with suppress(OSError):  # a test has done so
                 ours.sock.shutdown(socket.SHUT_RDWR)
             tasks.cancel_scope.cancel()
-    left.peer.store.close()
-    right.peer.store.close()
+    for store in stores:
+        store.close()
+
+
+async def _part(left: Side, right: Side) -> None:
+    for side in (left, right):
+        side.works.over.set()
+    with anyio.CancelScope(shield=True):
+        if isinstance(left.peer, AsyncPeer):
+            await left.peer.shut_down()
+            await left.peer.close()
+        elif isinstance(left.peer, SharedPeer):
+            left.peer.shut_down()
+    left.peer.end(EndOfChannel())
 
 
 def _of_loop(channel: SocketChannel, tasks: anyio.abc.TaskGroup, concurrent: bool, **fields: Any) -> Side:
