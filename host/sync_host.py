@@ -27,7 +27,7 @@ from ..ipc.interface import Declared, declared
 from ..ipc.memory.buffer import SharedBuffer
 from ..ipc.peer.asynchronous import EXPLAINED
 from ..ipc.peer.records import Outgoing, PeerUse
-from ..ipc.peer.shared import SharedPeer
+from ..ipc.peer.shared import SharedPeer, check_plain
 from .calls import untyped
 from .config.process_type import Process
 from .conversation import DEFAULT, Default, chunks
@@ -35,6 +35,7 @@ from .ended import Ended
 from .handed_over import HandedOver
 from .process_host import ProcessHost
 from .proxy import bind
+from .services import Services
 
 T = TypeVar("T")
 
@@ -52,9 +53,14 @@ class SyncHost:
     ``def``: calls return results, and streams are iterators.
 
     A program that ends without `close` kills its child. In a process that is forked, the host is of no use.
+
+    Raises:
+        TypeError: as `Services` does, or a service is asynchronous.
     """
 
     def __init__(self, process: Process, *, services: Mapping[type, object] | None = None) -> None:
+        for answers in Services(services or {}).targets.values():
+            check_plain(answers)
         self._process = process
         self._services = services
         self._loop: asyncio.AbstractEventLoop | None = None

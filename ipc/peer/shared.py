@@ -9,6 +9,7 @@ An upload is read by no thread but the one that waits for its call: a database c
 
 from __future__ import annotations
 
+import inspect
 import select
 import threading
 import time
@@ -263,6 +264,15 @@ class SharedPeer(BlockingPeer):
             if self.ended is None:
                 super()._post_items(producer, payloads, outbound)
 
+    def _register(self, interface: type, behind: object) -> int:
+        number = super()._register(interface, behind)
+        try:
+            check_plain(self._targets[number])
+        except TypeError:
+            del self._targets[number]
+            raise
+        return number
+
     # Reading and writing.
 
     def _read(self, end: float | None) -> None:
@@ -369,3 +379,10 @@ class SharedPeer(BlockingPeer):
         for call in self._calls.values():
             call.done = True
         self._calls = {}
+
+
+def check_plain(answers: Answers) -> None:
+    """Raise `TypeError` if a method is asynchronous: nobody here would await it."""
+    for name, answer in answers.items():
+        if inspect.iscoroutinefunction(answer.function) or inspect.isasyncgenfunction(answer.function):
+            raise TypeError(f"{name} is asynchronous, and a SyncHost has no event loop to answer it; use 'def'")

@@ -24,8 +24,8 @@ from belljar.child.refused import RefusedImports
 from belljar.host.calls import HostSide
 from belljar.host.config.process_type import Process
 from belljar.host.conversation import Conversation
-from belljar.host.log_records import ChildLog
 from belljar.host.ended import Ended
+from belljar.host.log_records import ChildLog
 from belljar.host.services import Services
 from belljar.ipc.channel.base import EndOfChannel
 from belljar.ipc.channel.over_socket import SocketChannel
