@@ -15,10 +15,10 @@ from ..ipc.errors import CallError, ServiceError
 from ..ipc.frames import Shutdown
 from ..ipc.interface import Declared
 from ..ipc.peer.asynchronous import AsyncPeer, current_call
-from ..ipc.peer.base import Side
 from ..ipc.peer.blocking import Cancelled
 from ..ipc.peer.loops import AsyncioLoop
 from ..ipc.peer.records import Answers, Incoming, Outgoing
+from ..ipc.peer.side import Side
 from ..ipc.peer.store import Store
 from .dispatch import ChildSide
 from .refused import RefusedImports
@@ -62,7 +62,7 @@ class ChildOnLoop(AsyncPeer):
         if self.ended is not None:
             raise self.ended
         self._flush()
-        for data, fds in self._queue:
+        for data, fds in self._outbox.waiting:
             self.channel.wait_send(data, fds, None)
 
     def ask(self, target: int, method: Declared, arguments: tuple[Any, ...]) -> Any:

@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 from ..ipc.errors import ArgumentError, PeerProtocolError, ResultError
 from ..ipc.interface import ArgumentsUnfit
-from ..ipc.peer.asynchronous import NotSent
-from ..ipc.peer.records import Outgoing
+from ..ipc.peer.records import NotSent, Outgoing
 from .config.process_type import Process
 from .ended import Ended
 from .errors import ChildEnded

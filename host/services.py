@@ -20,8 +20,7 @@ from collections.abc import Mapping
 from ..ipc.interface import check_closed, declared
 from ..ipc.interface.describe import MAX_DESCRIPTION
 from ..ipc.interface.fitting import pack
-from ..ipc.peer.base import answers_of
-from ..ipc.peer.records import Answers
+from ..ipc.peer.records import Answers, answers_of
 
 
 class Services:

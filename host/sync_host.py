@@ -25,8 +25,7 @@ from typing import Any, NoReturn, Self, TypeVar, cast
 from ..ipc.channel.base import EndOfChannel
 from ..ipc.interface import Declared, declared
 from ..ipc.memory.buffer import SharedBuffer
-from ..ipc.peer.asynchronous import EXPLAINED
-from ..ipc.peer.records import Outgoing, PeerUse
+from ..ipc.peer.records import EXPLAINED, Outgoing, PeerUse
 from ..ipc.peer.shared import SharedPeer
 from .calls import untyped
 from .config.process_type import Process

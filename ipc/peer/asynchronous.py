@@ -9,46 +9,32 @@ from __future__ import annotations
 import inspect
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any
 
 from ..channel.base import Channel, EndOfChannel
-from ..datagram import MAX_DATAGRAM, close_all
-from ..errors import PeerProtocolError, StreamBroken
+from ..errors import PeerProtocolError
 from ..frames import (
-    FRAME_SPACE,
-    MAX_BATCH,
-    MAX_FRAMES,
     End,
-    Frame,
     Items,
     Notify,
     Part,
     Shutdown,
-    encode,
-    fit,
-    weight,
 )
 from ..interface.codec import Codec
 from ..interface.declared import Declared
-from ..interface.errors import ArgumentsUnfit, ValueUnfit
+from ..interface.errors import ValueUnfit
 from ..messages import MAX_INLINE
+from .async_items import ItemsIn, ItemsOut, asynchronously
+from .async_sending import AsyncSending
 from .attachments import Inbound, Outbound
-from .base import NOTHING, Encoded, Peer, Side
+from .base import NOTHING, Encoded, Peer
 from .loops import Loop
-from .records import MAX_UNDER_WAY, Answers, Incoming, Outgoing, Reader, Writer
+from .records import EXPLAINED, Answers, Incoming, NotSent, Outgoing, Reader, Writer
+from .side import Side
 from .store import CHUNK, Store
-
-BATCH_FROM = 3
-"""Calls in flight from which on frames are collected for one turn of the loop."""
-
-MAX_QUEUED = 1 << 20
-"""Bytes that may wait for the channel before calls, answers and items have to. An fd counts as much as a datagram."""
-
-MAX_UNREAD = 4 << 20
-"""Bytes that wait, all of them answers, when the other side is taken for one that never reads."""
 
 READS = 64
 """Datagrams that are taken in one turn of the loop."""
@@ -64,15 +50,8 @@ TURN = 1e-3
 MAX_NOTICES = 256
 """Notifications that may wait; while there are more, the channel is not read."""
 
-EXPLAINED = (EndOfChannel, PeerProtocolError, ArgumentsUnfit, ValueUnfit)
-"""What a caller gets to see only once `explain` has put it in the caller's words."""
-
 _answered: ContextVar[tuple[tuple[Peer, Incoming], ...]] = ContextVar("_answered", default=())
 """The calls that the current task answers, the innermost last."""
-
-
-class NotSent(EndOfChannel):
-    """The channel was closed before a call was sent."""
 
 
 def current_call() -> Incoming | None:
@@ -81,16 +60,7 @@ def current_call() -> Incoming | None:
     return answered[-1][1] if answered else None
 
 
-class _Room:
-    """Where callers wait for room in the queue."""
-
-    __slots__ = ("waiter",)
-
-    def __init__(self) -> None:
-        self.waiter: Any = None
-
-
-class AsyncPeer(Peer):
+class AsyncPeer(AsyncSending):
     """A peer for one event loop. *broke* hears of a breach of the protocol or of the end, once.
 
     *late* hears of a call that was given up and that the other side does not end within *grace* seconds.
@@ -112,19 +82,12 @@ class AsyncPeer(Peer):
         grace: float,
         concurrent: bool = False,
     ) -> None:
-        super().__init__(channel, side, store, offers)
-        self._loop = loop
+        super().__init__(channel, side, store, offers, loop)
         self._broke = broke
         self._late = late
         self._explain = explain
         self._grace = grace
         self._concurrent = concurrent
-        self._batch: list[Frame] = []
-        self._batch_size = 0
-        self._queue: deque[tuple[bytes, Sequence[int]]] = deque()
-        self._queued = 0
-        self._rooms: deque[_Room] = deque()
-        self._held: deque[_Room] = deque()
         self._next_look: float | None = None
         self._notices = 0
         self._watched: int | None = None
@@ -145,19 +108,13 @@ class AsyncPeer(Peer):
             self._loop.unwatch(self._watched)
             self._watched = None
 
-    @property
-    def queued(self) -> int:
-        """Bytes that wait for room in the channel."""
-        return self._queued
-
     async def close(self) -> None:
         """End all tasks; the channel stays open."""
         if self.ended is None:
             self.hear_out()
         self.end(EndOfChannel())
         await self._loop.close()
-        while self._queue:
-            close_all(self._queue.popleft()[1])
+        self._outbox.clear()
 
     async def shut_down(self) -> None:
         """Ask the other side to end once it has answered what it was asked before."""
@@ -188,7 +145,7 @@ class AsyncPeer(Peer):
         except (EndOfChannel, PeerProtocolError) as error:
             self._end_with(error)
             return
-        if self._queue and self.channel.writable_fd is None:
+        if self._outbox.waiting and self.channel.writable_fd is None:
             self._drain()
         while self.abandoned:
             self._give_up(self.abandoned.popleft())
@@ -213,119 +170,6 @@ class AsyncPeer(Peer):
                 self._loop.cancel(incoming.handle)
         for room in (*self._rooms, *self._held):
             self._loop.wake(room.waiter)
-
-    def _wake(self, waiter: Any) -> None:
-        self._loop.wake(waiter)
-
-    # Sending.
-
-    def _post(self, frame: Frame, outbound: Outbound | None = None) -> None:
-        if self.ended is not None:
-            if outbound is not None:
-                outbound.sent()
-            return
-        if outbound is not None:
-            self._flush()
-            self._send([frame], outbound)
-        elif not self._batch and len(self._calls) < BATCH_FROM:
-            self._send([frame], None)
-        else:
-            size = FRAME_SPACE + weight(frame)
-            if self._batch_size + size > MAX_DATAGRAM:
-                self._flush()
-            if not self._batch:
-                self._loop.soon(self._flush)
-            self._batch.append(frame)
-            self._batch_size += size
-            if self._batch_size > MAX_BATCH or len(self._batch) == MAX_FRAMES:
-                self._flush()
-
-    def _flush(self) -> None:
-        if self._batch:
-            frames, self._batch, self._batch_size = self._batch, [], 0
-            self._send(frames, None)
-
-    def _send(self, frames: Sequence[Frame], outbound: Outbound | None) -> None:
-        releases = self.store.releases()
-        if releases and outbound is None and fit([*releases, *frames]):
-            frames = [*releases, *frames]
-        else:
-            for release in releases:
-                self._send([release], None)
-        data = encode(frames)
-        fds = outbound.fds if outbound is not None else ()
-        try:
-            if self._queue or not self.channel.send(data, fds):
-                self._enqueue(data, _duplicated(fds))
-        except EndOfChannel:
-            return  # what it said at last can still be read, and then comes the end
-        finally:
-            if outbound is not None:
-                outbound.sent()
-
-    def _enqueue(self, data: bytes, fds: Sequence[int]) -> None:
-        if not self._queue and self.channel.writable_fd is not None:
-            self._loop.watch_writable(self.channel.writable_fd, self._drain)
-        self._queue.append((data, fds))
-        self._queued += len(data) + MAX_DATAGRAM * len(fds)
-        if self._queued > MAX_UNREAD:
-            self._end_with(PeerProtocolError("it does not read what it asks for"))
-
-    def _drain(self) -> bool:
-        """Send what waits; return whether nothing waits any more."""
-        try:
-            while self._queue:
-                data, fds = self._queue[0]
-                if not self.channel.send(data, fds):
-                    break
-                self._queue.popleft()
-                self._queued -= len(data) + MAX_DATAGRAM * len(fds)
-                close_all(fds)
-        except EndOfChannel:
-            self._drop_queue()
-        self._offer_room()
-        while self._held and self._queued <= MAX_QUEUED:
-            self._loop.wake(self._held.popleft().waiter)
-        return not self._queue
-
-    def _drop_queue(self) -> None:
-        while self._queue:
-            close_all(self._queue.popleft()[1])
-        self._queued = 0
-
-    def _has_room(self) -> bool:
-        return self._queued < MAX_QUEUED and len(self._calls) + len(self._given_up) < MAX_UNDER_WAY
-
-    async def _await_room(self) -> None:
-        """Wait until one more call may be sent."""
-        while not self._has_room() and self.ended is None:
-            await self._park_in(self._rooms)
-        if self.ended is not None:
-            raise NotSent from self.ended
-        self._offer_room()  # who was woken before is the one to wake the next
-
-    async def _await_queue(self) -> None:
-        """Wait until one more answer or item may be sent: else what is not read would fill the memory."""
-        while self._queued > MAX_QUEUED and self.ended is None:
-            await self._park_in(self._held)
-
-    async def _park_in(self, rooms: deque[_Room]) -> None:
-        room = _Room()
-        rooms.append(room)
-        try:
-            await self._loop.park(room)
-        finally:
-            if room in rooms:
-                rooms.remove(room)
-
-    def _offer_room(self) -> None:
-        if self._rooms and self._has_room():
-            self._loop.wake(self._rooms.popleft().waiter)
-
-    def _finish(self, call: Outgoing) -> None:
-        super()._finish(call)
-        if self._rooms:
-            self._offer_room()
 
     # Calling.
 
@@ -368,7 +212,7 @@ class AsyncPeer(Peer):
 
         A short way, in one piece, for what `_send_call` and `_post` do for all calls: see `BlockingChild`.
         """
-        if not method.is_simple or self._batch or self._queue or self._given_up or self.ended is not None:
+        if not method.is_simple or self._batch or self._outbox.waiting or self._given_up or self.ended is not None:
             return None
         if self.store.is_read or _answered.get():
             return None
@@ -376,11 +220,7 @@ class AsyncPeer(Peer):
         if len(payload) > MAX_INLINE:
             return None
         call, data = self._begin_at_once(target, method, payload, timeout)
-        try:
-            if not self.channel.send(data):
-                self._enqueue(data, ())
-        except EndOfChannel:
-            pass  # what it said at last can still be read, and then comes the end
+        self._transmit(data, None)
         if timeout is not None:
             call.deadline = time.monotonic() + timeout
             if self._next_look is None or call.deadline < self._next_look:
@@ -568,7 +408,7 @@ class AsyncPeer(Peer):
         writer, text = call.writers[position], ""
         codec = call.declared.upload[position]
         try:
-            async with aclosing(_asynchronously(items)) as each:
+            async with aclosing(asynchronously(items)) as each:
                 async for item in each:
                     await self._write(writer, codec, item, call.call_id, position + 1)
         except Exception as error:  # noqa: BLE001 - the edge of foreign code: the caller gets it, see _outcome
@@ -645,7 +485,7 @@ class AsyncPeer(Peer):
                 await self._fill(encoded[1])
             return encoded
         if method.item is not None:
-            async with aclosing(_asynchronously(result)) as items:
+            async with aclosing(asynchronously(result)) as items:
                 async for item in items:
                     await self._write(incoming.writer, method.item, item, incoming.call_id, 0)
         return NOTHING
@@ -657,115 +497,5 @@ class AsyncPeer(Peer):
         return tuple(given)
 
 
-class ItemsOut(AsyncIterator[Any]):
-    """The results of a stream, which is called when the first is asked for.
-
-    Read it to its end, or close it; ``async with`` does. One that is dropped is given up when it is collected.
-    """
-
-    def __init__(
-        self, peer: AsyncPeer, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None
-    ) -> None:
-        self._peer = peer
-        self._begin = (target, method, arguments, timeout)
-        self._call: Outgoing | None = None
-        self._reader = Reader(0)
-        self._is_closed = False
-
-    def __aiter__(self) -> ItemsOut:
-        return self
-
-    async def __aenter__(self) -> ItemsOut:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
-    async def __anext__(self) -> Any:
-        call, reader = self._call, self._reader
-        try:
-            if call is None:
-                call, reader = await self._open()
-            if not reader.items and not reader.ended:
-                await self._peer.await_items(call, reader)
-            if reader.items:
-                if (inbound := reader.items[0][1]) is not None:
-                    await self._peer._fetch(inbound)
-                return self._peer.next_item(call.call_id, 0, reader, call.declared.item)
-            if not self._is_closed:
-                self._is_closed = True
-                self._peer._outcome(call)
-        except EXPLAINED as error:
-            raise await self._peer._explain(self._begin[1].name, error) from error.__cause__
-        raise StopAsyncIteration
-
-    async def _open(self) -> tuple[Outgoing, Reader]:
-        if self._is_closed:
-            raise StopAsyncIteration
-        self._call = await self._peer.begin(*self._begin)
-        assert self._call.reader is not None
-        self._reader = self._call.reader
-        return self._call, self._reader
-
-    async def aclose(self) -> None:
-        """Give the stream up if it is not over. Idempotent."""
-        self._close()
-
-    def _close(self) -> None:
-        self._is_closed = True
-        self._reader.close()
-        self._reader.ended = True
-        if self._call is not None:
-            self._peer._give_up(self._call)
-
-    def __del__(self) -> None:
-        call = self._call
-        if call is not None and not call.done and not self._is_closed:
-            self._peer.abandoned.append(call)  # no more than that: this may be any thread
-
-
-class ItemsIn(AsyncIterator[Any]):
-    """A stream of the caller's, as the method sees it that was called with it."""
-
-    def __init__(self, peer: AsyncPeer, incoming: Incoming, position: int, reader: Reader) -> None:
-        self._peer, self._incoming, self._position, self._reader = peer, incoming, position, reader
-
-    def __aiter__(self) -> ItemsIn:
-        return self
-
-    async def __anext__(self) -> Any:
-        reader = self._reader
-        while not reader.items and not reader.ended:
-            await self._peer._loop.park(reader)
-        if reader.items:
-            codec = self._incoming.answer.declared.upload[self._position]
-            return self._peer.next_item(self._incoming.call_id, self._position + 1, reader, codec)
-        if reader.failure:
-            raise StreamBroken(reader.failure)
-        raise StopAsyncIteration
-
-
 async def _result(value: Any) -> Any:
     return await value if inspect.isawaitable(value) else value
-
-
-async def _asynchronously(items: Any) -> AsyncGenerator[Any]:
-    """Yield *items*, asynchronous or not; what is behind them is closed too, so that its finally blocks run."""
-    try:
-        if hasattr(items, "__aiter__"):
-            async for item in items:
-                yield item
-        else:
-            for item in items:
-                yield item
-    finally:
-        if hasattr(items, "aclose"):
-            await items.aclose()
-        elif hasattr(items, "close"):
-            items.close()
-
-
-def _duplicated(fds: Sequence[int]) -> Sequence[int]:
-    import os
-
-    return [os.dup(fd) for fd in fds]

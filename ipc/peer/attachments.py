@@ -129,7 +129,7 @@ class Inbound:
     What is *lent* belongs to a call and goes back with its answer; all else is released piece by piece.
     """
 
-    __slots__ = ("buffers", "fds", "fetched", "held", "lent", "parts", "proxies", "store")
+    __slots__ = ("buffers", "fds", "fetched", "held", "lent", "parts", "proxies", "store", "whole")
 
     def __init__(
         self,
@@ -154,13 +154,19 @@ class Inbound:
         self.held: list[Piece] = []
         self.buffers: list[Buffer] = []
         self.fetched: dict[int, memoryview] = {}
+        self.whole: Piece | None = None
 
     def payload(self) -> bytes | memoryview:
         """Return the payload that is too large for the message: the first part."""
         part = self._take(0)
         if not isinstance(part, (Piece, Sealed)):
             raise PeerProtocolError("a message has no payload, and no part that could be one")
-        return self._fetched(0, part) or self.store.read(part, self._fd(0, part), lent=self.lent)
+        if (fetched := self._fetched(0, part)) is not None:
+            return fetched
+        payload = self.store.read(part, self._fd(0, part), lent=self.lent)
+        if isinstance(part, Piece) and not self.lent and not self.store.copies:
+            self.whole = part  # it is decoded where it lies
+        return payload
 
     def buffer(self, number: int) -> Buffer:
         """Return the buffer *number*; each can be taken once. `PeerProtocolError` if it is none."""
@@ -254,6 +260,9 @@ class Inbound:
                 self.parts[number] = None
                 if not self.lent:
                     self.store.drop(part)
+        if self.whole is not None:
+            self.store.unhold(self.whole)
+            self.whole = None
         if self.held:
             for buffer in self.buffers:
                 buffer.release()

@@ -7,47 +7,38 @@ them, or have been there: what crosses a cancellation on its way is ignored, all
 
 from __future__ import annotations
 
-import itertools
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
-from ..channel.base import Channel, EndOfChannel
+from ..channel.base import Channel
 from ..datagram import Datagram
 from ..errors import CallError, CallTimeout, PeerProtocolError
 from ..frames import (
-    Attached,
     Call,
     Cancel,
-    Credit,
-    Decode,
-    End,
     Failed,
     FailureKind,
     Frame,
-    Items,
     Notify,
     Part,
-    Release,
     Reply,
-    Share,
-    Trim,
-    Unshare,
     encode,
     weight,
 )
-from ..interface.codec import Codec
-from ..interface.declared import Declared, declared
+from ..interface.declared import Declared
 from ..interface.errors import ArgumentsUnfit, ValueUnfit
-from ..memory.arena import Arena
-from ..memory.buffer import SharedBuffer
 from ..messages import MAX_INLINE, shorten
 from .attachments import Inbound, Outbound, TooMuch
-from .records import MAX_DEPTH, MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, PeerUse, Reader, Writer, window_of
+from .records import MAX_DEPTH, MAX_UNDER_WAY, Answer, Answers, Incoming, Outgoing, Reader, Writer, window_of
+from .sharing import Sharing
+from .side import Side
 from .store import Store, TooLarge
+from .streaming import Streaming
+from .tables import close
 
 Encoded: TypeAlias = tuple[bytes | None, Outbound | None]
 """A payload, None if it is the first attachment, and the attachments, if there are any."""
@@ -57,158 +48,18 @@ NO_DATAGRAM = Datagram(b"", [], (), None)
 NOTHING: Encoded = (b"\xc0", None)
 
 
-MAX_LAST = 1024
-"""Datagrams that are read of one that has ended."""
-
-
-class Side(Protocol):
-    """What differs between host and child: how errors are told, and how they are heard."""
-
-    @property
-    def decode(self) -> Decode:
-        """What reads a datagram of the other side."""
-        ...
-
-    def heard(self, call: Outgoing, failed: Failed) -> BaseException:
-        """Return the error to raise for an answer that says the call failed."""
-        ...
-
-    def told(self, incoming: Incoming, error: BaseException) -> tuple[FailureKind, str, str, str]:
-        """Return kind, type name, text and traceback with which *error* is told to the other side."""
-        ...
-
-    def refused(self) -> tuple[str, ...]:
-        """Return the names of modules that the seal has refused since the last call."""
-        ...
-
-    def answered(self, call: Outgoing, answer: Reply | Failed) -> None:
-        """Look at an answer before its caller does."""
-        ...
-
-    def proxy(self, interface: type, number: int) -> object:
-        """Return an object whose methods are calls of target *number* of the other side."""
-        ...
-
-    def lost(self, incoming: Incoming, error: BaseException) -> None:
-        """A notification failed with *error*, of which nobody else will hear."""
-        ...
-
-
-class Peer(ABC):
-    """One of two equals. Owns *channel* and *store*; the subclasses wait.
-
-    Attributes:
-        idle: Called where a child that answers calls has nothing else to do.
-    """
-
-    gradually = False
-    """Whether large buffers are copied by and by, so that others can run in between."""
+class Peer(Streaming, Sharing):
+    """One of two equals; the subclasses wait."""
 
     def __init__(self, channel: Channel, side: Side, store: Store, offers: Mapping[int, Answers]) -> None:
-        self.channel = channel
-        self.side = side
-        self._decode = side.decode
-        self.store = store
-        store.share = self.share
-        self.ended: BaseException | None = None
-        self.idle: Callable[[], None] | None = None
-        self._targets: dict[int, Answers] = dict(offers)
-        self._target_numbers = itertools.count(1024)
-        self._call_numbers = itertools.count(1)
-        self._newest_call = 0
-        self._last_call = 0
-        self._calls: dict[int, Outgoing] = {}
-        self._given_up: dict[int, Outgoing] = {}
-        self._answering: dict[int, Incoming] = {}
-        self._others: set[type[Frame]] = set()
-        self._takers: dict[type, Callable[[Any, Datagram], None]] = {
+        super().__init__(channel, side, store, offers)
+        self._takers |= {
             Call: self._take_call,
             Notify: self._take_notify,
             Reply: self._take_answer,
             Failed: self._take_answer,
             Cancel: self._take_cancel,
-            Items: self._take_items,
-            Credit: self._take_credit,
-            End: self._take_end,
-            Release: self._take_release,
-            Unshare: self._take_unshare,
-            Attached: self._take_attached,
-            Share: self._take_share,
-            Trim: self._take_trim,
         }
-
-    @property
-    def queued(self) -> int:
-        """Bytes that wait for room in the channel."""
-        return 0
-
-    @property
-    def use(self) -> PeerUse:
-        """What this peer has done and does now."""
-        return PeerUse(
-            calls=self._newest_call,
-            under_way=len(self._calls),
-            given_up=len(self._given_up),
-            asked=self._last_call,
-            answering=len(self._answering),
-            queued=self.queued,
-            memory=self.store.use,
-        )
-
-    # What the engines do.
-
-    @abstractmethod
-    def _post(self, frame: Frame, outbound: Outbound | None = None) -> None:
-        """Send *frame* soon, in order; what *outbound* made for it is closed once it is sent."""
-
-    @abstractmethod
-    def _wake(self, waiter: Any) -> None:
-        """Something that *waiter* waits for has come."""
-
-    @abstractmethod
-    def _start(self, incoming: Incoming) -> None:
-        """Begin to answer a call, or put it on a list."""
-
-    @abstractmethod
-    def _cancelled(self, incoming: Incoming) -> None:
-        """The caller of one that is being answered has given it up."""
-
-    @abstractmethod
-    def _broken(self, error: PeerProtocolError) -> None:
-        """The other side broke a rule where nobody reads the channel: this is the end."""
-
-    # What others than the engines need.
-
-    def on(self, kind: type[Frame], taker: Callable[[Any], None]) -> None:
-        """Have *taker* called with each frame of a *kind* that means nothing to the peer itself."""
-        self._takers[kind] = lambda frame, received: taker(frame)
-        self._others.add(kind)
-
-    def post(self, frame: Frame) -> None:
-        """Send *frame* soon, in order."""
-        self._post(frame)
-
-    def tell(self, frame: Frame, *, wait: bool = False) -> bool:
-        """Send *frame* at once, whatever else waits, from any thread; False if there is no room, or nobody to hear it.
-
-        This never blocks, unless it is told to *wait* for room.
-        """
-        data = encode([frame])
-        try:
-            return self.channel.wait_send(data, (), None) if wait else self.channel.send(data)
-        except EndOfChannel:
-            return False
-
-    def hear_out(self) -> None:
-        """Take what the other side, which has ended, said at last to those that `on` named; the rest is too late."""
-        with suppress(EndOfChannel, PeerProtocolError):
-            for _ in range(MAX_LAST):
-                if (received := self.channel.receive()) is None:
-                    break
-                received.close()
-                for frame in self.side.decode(received.data):
-                    if type(frame) in self._others:
-                        self._takers[type(frame)](frame, received)
 
     # What comes in.
 
@@ -250,11 +101,6 @@ class Peer(ABC):
             if received.fds or received.pidfd is not None:
                 received.close()
 
-    def _inbound(self, parts: tuple[Part, ...], received: Datagram, *, lent: bool) -> Inbound | None:
-        if not parts and not received.fds:
-            return None
-        return Inbound(self.store, parts, received, self._proxy, lent=lent)
-
     def _unattached(self, answer: Answer) -> Inbound | None:
         """References to objects need no part, but something to make proxies."""
         return None if answer.declared.plain else Inbound(self.store, (), NO_DATAGRAM, self._proxy, lent=True)
@@ -262,15 +108,15 @@ class Peer(ABC):
     def _take_call(self, frame: Call, received: Datagram) -> None:
         inbound = self._inbound(frame.parts, received, lent=True) if frame.parts or received.fds else None
         if frame.call_id <= self._last_call:
-            _close(inbound)
+            close(inbound)
             raise PeerProtocolError(f"call {frame.call_id} came after call {self._last_call}")
         self._last_call = frame.call_id
         if len(self._answering) >= MAX_UNDER_WAY:
-            _close(inbound)
+            close(inbound)
             raise PeerProtocolError(f"more than {MAX_UNDER_WAY} calls are under way")
         answer = self._targets.get(frame.target, {}).get(frame.method)
         if answer is None or answer.declared.kind == "notify" or (frame.many and answer.declared.kind != "call"):
-            _close(inbound)
+            close(inbound)
             kind, text = self._not_there(frame.target)
             self._post(Failed(frame.call_id, kind, "", text))
             return
@@ -284,12 +130,6 @@ class Peer(ABC):
         self._answering[frame.call_id] = incoming
         self._start(incoming)
 
-    def _expect_uploads(self, incoming: Incoming) -> None:
-        window = window_of(incoming.answer.declared)
-        incoming.readers = {position: Reader(window) for position in incoming.answer.declared.uploads}
-        for position in incoming.readers:
-            self._post(Credit(incoming.call_id, position + 1, window))
-
     def _not_there(self, target: int) -> tuple[FailureKind, str]:
         answers = self._targets.get(target)
         if answers is None:
@@ -297,10 +137,10 @@ class Peer(ABC):
         return "unknown-method", shorten(f"it has {', '.join(answers) or 'no public methods'}", 4096)
 
     def _take_notify(self, frame: Notify, received: Datagram) -> None:
-        inbound = self._inbound(frame.parts, received, lent=True)
+        inbound = self._inbound(frame.parts, received, lent=False)  # there is no answer to give it back with
         answer = self._targets.get(frame.target, {}).get(frame.method)
         if answer is None or answer.declared.kind != "notify":
-            _close(inbound)  # by rule: whoever notifies does not hear of it either
+            close(inbound)  # by rule: whoever notifies does not hear of it either
             return
         call = Call(0, frame.target, frame.method, frame.payload, frame.parts)
         self._start(Incoming(call, answer, inbound or self._unattached(answer)))
@@ -311,7 +151,7 @@ class Peer(ABC):
             inbound = self._inbound(frame.parts, received, lent=False)
         call = self._calls.pop(frame.call_id, None)
         if call is None:
-            _close(inbound)
+            close(inbound)
             call = self._given_up.pop(frame.call_id, None)
             if call is None:
                 raise PeerProtocolError(f"an answer came to call {frame.call_id}, which is not under way")
@@ -349,109 +189,6 @@ class Peer(ABC):
                 reader.ended = True
                 self._wake(reader.waiter)
             self._cancelled(incoming)
-
-    def _take_items(self, frame: Items, received: Datagram) -> None:
-        reader = self._reader(frame.call_id, frame.stream)
-        inbound = self._inbound(frame.parts, received, lent=False)
-        if reader is None:
-            _close(inbound)
-            return
-        count = len(frame.payloads) or 1
-        reader.granted -= count
-        if reader.granted < 0 or reader.ended or (inbound is not None and count != 1):
-            _close(inbound)
-            raise PeerProtocolError(f"items of stream {frame.stream} of call {frame.call_id} came without credit")
-        if inbound is None:
-            reader.items.extend([(payload, None) for payload in frame.payloads])
-        else:
-            reader.items.append((frame.payloads[0] if frame.payloads else None, inbound))
-        self._wake(reader.waiter)
-
-    def _reader(self, call_id: int, stream: int) -> Reader | None:
-        """Return the reader of a stream; None if it has just gone. `PeerProtocolError` if it was never there."""
-        if stream:
-            incoming = self._answering.get(call_id)
-            if incoming is None and call_id <= self._last_call:
-                return None
-            reader = incoming.readers.get(stream - 1) if incoming is not None else None
-        else:
-            if call_id in self._given_up:
-                return None
-            call = self._calls.get(call_id)
-            reader = call.reader if call is not None else None
-        if reader is None:
-            raise PeerProtocolError(f"call {call_id} has no stream {stream} to be read here")
-        return reader
-
-    def _take_credit(self, frame: Credit, received: Datagram) -> None:
-        writer: Writer | None
-        if frame.stream:
-            call = self._calls.get(frame.call_id) or self._given_up.get(frame.call_id)
-            writer = call.writers.get(frame.stream - 1) if call is not None else None
-            gone = frame.call_id <= self._newest_call
-        else:
-            incoming = self._answering.get(frame.call_id)
-            streams = incoming is not None and incoming.answer.declared.kind == "stream"
-            writer = incoming.writer if incoming is not None and streams else None
-            gone = frame.call_id <= self._last_call
-        if writer is None:
-            if gone:
-                return
-            raise PeerProtocolError(f"call {frame.call_id} has no stream {frame.stream} to be written here")
-        writer.credit += frame.count
-        if writer.credit > 1 << 20:
-            raise PeerProtocolError(f"stream {frame.stream} of call {frame.call_id} got endless credit")
-        self._wake(writer.waiter)
-
-    def _take_end(self, frame: End, received: Datagram) -> None:
-        reader = self._reader(frame.call_id, frame.stream)
-        if frame.stream == 0:
-            raise PeerProtocolError("a stream of results ends with the answer")
-        if reader is not None:
-            reader.ended, reader.failure = True, frame.text
-            self._wake(reader.waiter)
-
-    def _take_release(self, frame: Release, received: Datagram) -> None:
-        self._unshare(self.store.released(frame.generation, frame.offsets))
-
-    def _take_unshare(self, frame: Unshare, received: Datagram) -> None:
-        self.store.unshared(frame.generation)
-
-    def _take_attached(self, frame: Attached, received: Datagram) -> None:
-        self._unshare(self.store.attached(frame.generation))
-
-    def _take_share(self, frame: Share, received: Datagram) -> None:
-        if len(received.fds) != 1:
-            raise PeerProtocolError(f"an arena came with {len(received.fds)} fds")
-        readable = frame.written_by == "host"
-        try:
-            self._unshare(self.store.attach(received.take_fd(), frame.size, frame.generation, writable=not readable))
-        except OSError:  # no address space left for it, perhaps: memfds will do
-            return
-        if readable:
-            self._post(Attached(frame.generation))
-
-    def _take_trim(self, frame: Trim, received: Datagram) -> None:
-        self._unshare(self.store.trim())
-
-    def reserve(self, length: int) -> SharedBuffer | None:
-        """See `Store.reserve`."""
-        return self.store.reserve(length)
-
-    def trim(self) -> None:
-        """Give memory back, on both sides, that is kept for later."""
-        self._unshare(self.store.trim())
-        self._post(Trim())
-
-    def _unshare(self, generations: list[int]) -> None:
-        for generation in generations:
-            self._post(Unshare(generation))
-
-    def share(self, arena: Arena, written_by: Literal["host", "child"]) -> None:
-        """Send *arena* to the other side."""
-        outbound = Outbound(self.store, self._register)
-        outbound.fds.append(arena.fd)
-        self._post(Share(arena.generation, arena.size, written_by), outbound)
 
     # What is answered.
 
@@ -514,15 +251,6 @@ class Peer(ABC):
             incoming.close()
 
     # What goes out.
-
-    def _register(self, interface: type, behind: object) -> int:
-        """Offer *behind* to the other side under a new number."""
-        number = next(self._target_numbers)
-        self._targets[number] = answers_of(interface, behind)
-        return number
-
-    def _proxy(self, interface: type, number: int) -> object:
-        return self.side.proxy(interface, number)
 
     def _begin_at_once(
         self, target: int, method: Declared, payload: bytes, timeout: float | None
@@ -620,22 +348,6 @@ class Peer(ABC):
             for number, call in self._calls.items()
         )
 
-    def next_item(self, call_id: int, stream: int, reader: Reader, codec: Codec | None) -> Any:
-        """Return the next item of a stream, which must be there, and give the writer new credit."""
-        assert codec is not None
-        entry = reader.take()
-        if count := reader.to_grant():
-            self._post(Credit(call_id, stream, count))
-        try:
-            return decode_item(codec.decode, entry)
-        except ValueUnfit as error:
-            if stream:  # of the caller's, and so one of its arguments
-                raise ArgumentsUnfit(str(error)) from None
-            raise
-        except PeerProtocolError as error:
-            self._broken(error)
-            raise
-
     def _encode(self, encoder: Callable[..., bytes], value: Any, unfit: type[Exception], *, plain: bool) -> Encoded:
         """Return *value* as a payload with its attachments; a payload that is too large is one itself, the first.
 
@@ -669,7 +381,7 @@ class Peer(ABC):
             raise call.error
         self.side.answered(call, answer)
         if call.broken is not None:  # what was asked for was not given, whatever the other side made of that
-            _close(call.inbound)
+            close(call.inbound)
             raise call.broken
         if type(answer) is Failed:
             raise self.side.heard(call, answer)
@@ -720,35 +432,8 @@ class Peer(ABC):
             self._wake(call.waiter)
 
 
-def decode_item(decode: Callable[..., Any], entry: tuple[bytes | None, Inbound | None]) -> Any:
-    """Return an item of a stream from what came of it."""
-    payload, inbound = entry
-    if inbound is None:
-        return decode(payload, None)
-    try:
-        return decode(inbound.payload() if payload is None else payload, inbound)
-    finally:
-        inbound.close()
-
-
-def answers_of(interface: type, behind: object) -> dict[str, Answer]:
-    """Return the methods of *interface* as *behind* has them. `TypeError` if one is missing."""
-    found: dict[str, Answer] = {}
-    for name, method in declared(interface).items():
-        function = getattr(behind, name, None)
-        if not callable(function):
-            raise TypeError(f"{type(behind).__name__} has no method {name!r}, which {interface.__name__} declares")
-        found[name] = Answer(method, function)
-    return found
-
-
 def fitting(frame: Reply | Failed) -> Reply | Failed:
     """Return *frame*, without what the seal refused if that does not fit: it is only advice."""
     if not frame.refused or weight(frame) <= MAX_INLINE:
         return frame
     return msgspec.structs.replace(frame, refused=())
-
-
-def _close(inbound: Inbound | None) -> None:
-    if inbound is not None:
-        inbound.close()

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..channel.base import Channel, EndOfChannel
 from ..datagram import MAX_DATAGRAM
-from ..errors import PeerProtocolError, StreamBroken
+from ..errors import PeerProtocolError
 from ..frames import (
     FRAME_SPACE,
     MAX_BATCH,
@@ -36,8 +36,10 @@ from ..frames import (
 from ..interface.declared import Declared
 from ..interface.errors import ArgumentsUnfit, ValueUnfit
 from .attachments import Outbound
-from .base import NOTHING, Encoded, Peer, Side
-from .records import MAX_UNDER_WAY, Answers, Incoming, Outgoing, Producer, Reader
+from .base import NOTHING, Encoded, Peer
+from .blocking_items import ItemsIn, ItemsOut
+from .records import MAX_UNDER_WAY, Answers, Incoming, Outgoing, Producer
+from .side import Side
 from .store import Store
 
 QUICK = 50e-6
@@ -178,7 +180,7 @@ class BlockingPeer(Peer):
             raise self.ended
 
     def _has_ended(self) -> bool:
-        return self._shut or self.ended is not None
+        return self.ended is not None or (self._shut and not self._todo)
 
     def _take_shutdown(self, frame: Shutdown, received: object) -> None:
         self._shut = True
@@ -523,70 +525,6 @@ class BlockingPeer(Peer):
 
 
 _OVER = object()
-
-
-class ItemsOut(Iterator[Any]):
-    """The results of a stream that was called. Read it to its end, or close it; one that is dropped is given up."""
-
-    def __init__(self, peer: BlockingPeer, call: Outgoing) -> None:
-        assert call.reader is not None
-        self._peer, self._call, self._reader = peer, call, call.reader
-        self._is_closed = False
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __enter__(self) -> ItemsOut:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __next__(self) -> Any:
-        call, reader = self._call, self._reader
-        if not reader.items and not reader.ended:
-            end = None if call.timeout is None else time.monotonic() + call.timeout
-            self._peer._await(call, reader.has_news, end)
-        if reader.items:
-            return self._peer.next_item(call.call_id, 0, reader, call.declared.item)
-        if not self._is_closed:
-            self._is_closed = True
-            self._peer._outcome(call)
-        raise StopIteration
-
-    def close(self) -> None:
-        """Give the stream up if it is not over. Idempotent."""
-        self._is_closed = True
-        self._peer._give_up(self._call)  # first: no more items come then
-        self._reader.close()
-        self._reader.ended = True
-
-    def __del__(self) -> None:
-        if not self._call.done and not self._is_closed:
-            self._peer.abandoned.append(self._call)  # no more than that: this may be any thread
-
-
-class ItemsIn(Iterator[Any]):
-    """A stream of the caller's, as the method sees it that was called with it."""
-
-    def __init__(self, peer: BlockingPeer, incoming: Incoming, position: int, reader: Reader) -> None:
-        self._peer, self._incoming, self._position, self._reader = peer, incoming, position, reader
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        reader = self._reader
-        if not reader.items and not reader.ended:
-            self._peer._wait(reader.has_news)
-        if reader.items:
-            codec = self._incoming.answer.declared.upload[self._position]
-            return self._peer.next_item(self._incoming.call_id, self._position + 1, reader, codec)
-        if self._peer.ended is not None:
-            raise self._peer.ended
-        if reader.failure:
-            raise StreamBroken(reader.failure)
-        raise StopIteration
 
 
 def _iterator(method: Declared, position: int, arguments: tuple[Any, ...]) -> Iterator[Any]:

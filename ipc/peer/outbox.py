@@ -10,6 +10,12 @@ from contextlib import ExitStack
 from ..channel.base import Channel
 from ..datagram import MAX_DATAGRAM, close_all
 
+MAX_QUEUED = 1 << 20
+"""Bytes that may wait for the channel before calls, answers and items have to. An fd counts as much as a datagram."""
+
+MAX_UNREAD = 4 << 20
+"""Bytes that wait, all of them answers, when the other side is taken for one that never reads."""
+
 
 class Outbox:
     """The datagrams that wait for room in *channel*. Owns their fds. For one thread at a time.

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from ..channel.base import EndOfChannel
+from ..errors import PeerProtocolError
 from ..frames import Call, Failed, Reply
 from ..interface.codec import Codec
-from ..interface.declared import Declared
+from ..interface.declared import Declared, declared
+from ..interface.errors import ArgumentsUnfit, ValueUnfit
 from .attachments import Inbound, Outbound
 from .store import StoreUse
 
@@ -22,6 +25,14 @@ WINDOW_OF_LARGE = 8
 
 MAX_UNDER_WAY = 256
 """Calls of one peer that may wait for an answer; one that has more breaks the protocol."""
+
+
+class NotSent(EndOfChannel):
+    """The channel was closed before a call was sent."""
+
+
+EXPLAINED = (EndOfChannel, PeerProtocolError, ArgumentsUnfit, ValueUnfit)
+"""What a caller gets to see only once `explain` has put it in the caller's words."""
 
 MAX_DEPTH = 16
 """How deep calls may be nested in each other."""
@@ -205,3 +216,14 @@ class Producer:
     over: bool = False
     most: int = 1
     batch: list[bytes] = field(default_factory=list[bytes])
+
+
+def answers_of(interface: type, behind: object) -> dict[str, Answer]:
+    """Return the methods of *interface* as *behind* has them. `TypeError` if one is missing."""
+    found: dict[str, Answer] = {}
+    for name, method in declared(interface).items():
+        function = getattr(behind, name, None)
+        if not callable(function):
+            raise TypeError(f"{type(behind).__name__} has no method {name!r}, which {interface.__name__} declares")
+        found[name] = Answer(method, function)
+    return found

@@ -24,12 +24,12 @@ from ..interface.codec import Codec
 from ..interface.declared import Declared
 from ..memory.buffer import SharedBuffer
 from ..messages import MAX_INLINE
-from .asynchronous import MAX_QUEUED, MAX_UNREAD, NotSent
 from .attachments import Outbound
-from .base import Encoded, Side
+from .base import Encoded
 from .blocking import BlockingPeer, Cancelled
-from .outbox import Outbox
-from .records import MAX_UNDER_WAY, Answers, Incoming, Outgoing, Producer, Reader
+from .outbox import MAX_QUEUED, MAX_UNREAD, Outbox
+from .records import MAX_UNDER_WAY, Answers, Incoming, NotSent, Outgoing, Producer, Reader
+from .side import Side
 from .store import Store
 
 SLICE = 0.05

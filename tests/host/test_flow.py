@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from belljar import ArgumentError, CallTimeout, ProcessHost, RemoteError, ResultError, notify
-from belljar.ipc.peer.asynchronous import MAX_QUEUED
+from belljar.ipc.peer.outbox import MAX_QUEUED
 from belljar.ipc.peer.records import MAX_UNDER_WAY
 
 from ..helpers import launch, nothing_left
@@ -140,7 +140,7 @@ async def test_a_child_that_stands_still_costs_little_and_goes_on() -> None:
                 for number in range(20):
                     assert await other.call("double", number) == 2 * number
                 assert len(peer._calls) == MAX_UNDER_WAY
-                assert peer._queued <= MAX_QUEUED
+                assert peer.queued <= MAX_QUEUED
                 assert answers == []
             with anyio.fail_after(10):
                 while len(answers) < 1000:
@@ -156,7 +156,7 @@ async def test_notifications_wait_too() -> None:
             for number in range(3000):
                 tasks.start_soon(proxy.note, number, b"x" * 1000)
             await anyio.wait_all_tasks_blocked()
-            assert MAX_QUEUED // 2 < peer._queued < MAX_QUEUED + 65_536
+            assert MAX_QUEUED // 2 < peer.queued < MAX_QUEUED + 65_536
         assert sorted(await proxy.noted()) == list(range(3000))
 
 

@@ -206,6 +206,9 @@ class Peer:
     def on_log_levels(self, fds: list[int], levels: dict[str, int]) -> None:
         """Take note of how much to log."""
 
+    def on_trim(self, fds: list[int]) -> None:
+        """Nothing is kept for later here."""
+
     def on_shutdown(self, fds: list[int]) -> None:
         """End, once all is answered."""
         self.is_shut = True

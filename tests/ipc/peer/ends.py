@@ -24,8 +24,8 @@ from belljar.child.refused import RefusedImports
 from belljar.host.calls import HostSide
 from belljar.host.config.process_type import Process
 from belljar.host.conversation import Conversation
-from belljar.host.log_records import ChildLog
 from belljar.host.ended import Ended
+from belljar.host.log_records import ChildLog
 from belljar.host.services import Services
 from belljar.ipc.channel.base import EndOfChannel
 from belljar.ipc.channel.over_socket import SocketChannel
@@ -33,8 +33,9 @@ from belljar.ipc.datagram import control_pair
 from belljar.ipc.interface import declared, notify, raises
 from belljar.ipc.messages import Ready
 from belljar.ipc.peer.asynchronous import AsyncPeer
-from belljar.ipc.peer.base import Peer, answers_of
+from belljar.ipc.peer.base import Peer
 from belljar.ipc.peer.blocking import BlockingPeer
+from belljar.ipc.peer.records import answers_of
 from belljar.ipc.peer.shared import SharedPeer
 from belljar.ipc.peer.store import Store
 
@@ -87,6 +88,10 @@ class Works(Protocol):
 
     def other_total(self, count: int) -> int:
         """Let the other side add up what is sent to it."""
+        ...
+
+    def other_reversed(self, size: int) -> int:
+        """Return how many bytes come back from the other side."""
         ...
 
     def other_first(self) -> int:
@@ -173,6 +178,9 @@ class Plain:
     def other_total(self, count: int) -> int:
         return int(self.other.total(iter(range(count))))
 
+    def other_reversed(self, size: int) -> int:
+        return len(self.other.reversed(bytes(size)))
+
     def other_first(self) -> int:
         return int(next(self.other.numbers(10**9)))
 
@@ -245,6 +253,9 @@ class Awaiting(Plain):
     async def other_total(self, count: int) -> int:  # type: ignore[override]
         return int(await self.other.total(iter(range(count))))
 
+    async def other_reversed(self, size: int) -> int:  # type: ignore[override]
+        return len(await self.other.reversed(bytes(size)))
+
     async def other_first(self) -> int:  # type: ignore[override]
         return int(await anext(self.other.numbers(10**9)))
 
@@ -265,7 +276,7 @@ class Awaiting(Plain):
             self.ended.set()
 
     async def never(self) -> None:  # type: ignore[override]
-        await anyio.sleep_forever()
+        await anyio.to_thread.run_sync(self.over.wait, abandon_on_cancel=True)
 
     async def compute(self) -> None:  # type: ignore[override]
         self.began.set()
@@ -281,7 +292,7 @@ class Owner:
 
     def __init__(self, **fields: Any) -> None:
         self.process = Process(plugin="ends.py:Plain", **fields)
-        self.child_log = ChildLog(self.process.name)
+        self.child_log = ChildLog("ends")
         self.why = ""
 
     def kill(self, why: str) -> None:
@@ -365,10 +376,14 @@ async def two(engines: str, **fields: Any) -> AsyncGenerator[tuple[Side, Side]]:
 async def _talking(
     ours: SocketChannel, theirs: SocketChannel, left_kind: str, right_kind: str, **fields: Any
 ) -> AsyncGenerator[tuple[Side, Side]]:
+    stores: list[Store] = []
     async with anyio.create_task_group() as tasks:
         try:
             right = await (_on_loop if right_kind == "loop" else _in_a_thread)(theirs, tasks)
-            left = _of_threads(ours) if left_kind == "threads" else _of_loop(ours, tasks, right_kind == "loop", **fields)
+            left = (
+                _of_threads(ours) if left_kind == "threads" else _of_loop(ours, tasks, right_kind == "loop", **fields)
+            )
+            stores += [left.peer.store, right.peer.store]
             try:
                 yield left, right
             finally:
@@ -377,8 +392,8 @@ async def _talking(
             with suppress(OSError):  # a test has done so
                 ours.sock.shutdown(socket.SHUT_RDWR)
             tasks.cancel_scope.cancel()
-    left.peer.store.close()
-    right.peer.store.close()
+    for store in stores:
+        store.close()
 
 
 async def _part(left: Side, right: Side) -> None:

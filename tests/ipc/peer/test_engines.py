@@ -12,6 +12,7 @@ import pytest
 
 from belljar.ipc.errors import CallError, CallTimeout, RemoteError
 from belljar.ipc.interface.errors import ArgumentsUnfit
+from belljar.ipc.peer.asynchronous import AsyncPeer
 from belljar.ipc.peer.records import MAX_DEPTH, WINDOW
 
 from .ends import ENGINES, Broken, Side, happens, on_all_engines, two
@@ -47,6 +48,20 @@ async def test_calls_large_and_small(engines: str) -> None:
         assert not right.peer._answering
         use = left.peer.store.use
         assert use.written is not None
+        assert use.written.used == 0
+
+
+@on_all_engines
+async def test_pieces_that_no_answer_gives_back_are_released(engines: str) -> None:
+    """Large arguments of a notification, and large answers to a child, leave the arena when they were read."""
+    async with two(engines) as (left, _):
+        for _ in range(5):
+            await left.other.note("x" * 300_000)
+            assert await left.other.other_reversed(300_000) == 300_000
+        assert await left.other.add(1, 2) == 3  # tells of the last ones
+        use = left.peer.store.use
+        assert use.written is not None
+        assert use.written.puts >= 5
         assert use.written.used == 0
 
 
@@ -303,6 +318,26 @@ async def test_a_deadline_ends_a_call_at_once(engines: str) -> None:
                 await left.other.compute()
             await happens(right.works.ended)
             assert await left.other.add(1, 2) == 3
+
+
+@on_loops
+async def test_what_was_asked_before_the_shutdown_is_answered(engines: str) -> None:
+    """A child that is asked to end answers first what waits for its turn."""
+    sums: list[int] = []
+
+    async def add(number: int) -> None:
+        sums.append(await left.other.add(number, number))
+
+    async with two(engines) as (left, right), anyio.create_task_group() as tasks:
+        tasks.start_soon(left.other.wait)
+        await happens(right.works.began)
+        for number in range(3):
+            tasks.start_soon(add, number)
+        await anyio.wait_all_tasks_blocked()
+        assert isinstance(left.peer, AsyncPeer)
+        await left.peer.shut_down()
+        left.works.over.set()
+    assert sorted(sums) == [0, 2, 4]
 
 
 @on_loops

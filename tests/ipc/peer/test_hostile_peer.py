@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from typing import Any, Protocol
 
 import anyio
@@ -164,12 +164,14 @@ def make_peer(channel: SocketChannel, loop: Any, broke: list[BaseException], off
 async def facing() -> AsyncGenerator[Facing]:
     """Yield a peer that reads what a hostile child sends, on the loop that runs."""
     ours, theirs = control_pair()
-    with closing(SocketChannel(ours)) as channel, closing(SocketChannel(theirs)) as hostile:
+    with ExitStack() as stack:
+        channel, hostile = (stack.enter_context(closing(SocketChannel(sock))) for sock in (ours, theirs))
         async with anyio.create_task_group() as tasks:
             broke: list[BaseException] = []
             offered = Offered()
             loop = current_loop(sniffio.current_async_library(), tasks.start_soon)
             peer = make_peer(channel, loop, broke, offered)
+            stack.callback(peer.store.close)
             peer.start()
             try:
                 yield Facing(peer, hostile, offered, broke)
@@ -178,7 +180,6 @@ async def facing() -> AsyncGenerator[Facing]:
                 with anyio.CancelScope(shield=True):
                     await peer.close()
                 tasks.cancel_scope.cancel()
-        peer.store.close()
 
 
 METHODS = declared(Offer)

@@ -18,8 +18,9 @@ from belljar.host.calls import HostSide
 from belljar.ipc.channel.in_memory import MemoryChannel, memory_pair
 from belljar.ipc.frames import Notify, encode
 from belljar.ipc.peer.asynchronous import MAX_NOTICES, AsyncPeer
-from belljar.ipc.peer.base import Side, answers_of
 from belljar.ipc.peer.loops import current_loop
+from belljar.ipc.peer.records import answers_of
+from belljar.ipc.peer.side import Side
 from belljar.ipc.peer.store import Store
 
 pytestmark = pytest.mark.anyio

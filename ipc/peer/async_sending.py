@@ -1,0 +1,150 @@
+"""How an asynchronous peer sends: at once if it can, in batches if much is under way, and never more than is read."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..channel.base import Channel, EndOfChannel
+from ..datagram import MAX_DATAGRAM
+from ..errors import PeerProtocolError
+from ..frames import FRAME_SPACE, MAX_BATCH, MAX_FRAMES, Frame, encode, fit, weight
+from .attachments import Outbound
+from .base import Peer
+from .loops import Loop
+from .outbox import MAX_QUEUED, MAX_UNREAD, Outbox
+from .records import MAX_UNDER_WAY, Answers, NotSent, Outgoing
+from .side import Side
+from .store import Store
+
+BATCH_FROM = 3
+"""Calls in flight from which on frames are collected for one turn of the loop."""
+
+
+class _Room:
+    """Where callers wait for room in the queue."""
+
+    __slots__ = ("waiter",)
+
+    def __init__(self) -> None:
+        self.waiter: Any = None
+
+
+class AsyncSending(Peer):
+    """The part of an `AsyncPeer` that sends."""
+
+    def __init__(self, channel: Channel, side: Side, store: Store, offers: Mapping[int, Answers], loop: Loop) -> None:
+        super().__init__(channel, side, store, offers)
+        self._loop = loop
+        self._batch: list[Frame] = []
+        self._batch_size = 0
+        self._outbox = Outbox(channel)
+        self._rooms: deque[_Room] = deque()
+        self._held: deque[_Room] = deque()
+
+    @property
+    def queued(self) -> int:
+        """Bytes that wait for room in the channel."""
+        return self._outbox.size
+
+    def _wake(self, waiter: Any) -> None:
+        self._loop.wake(waiter)
+
+    def _post(self, frame: Frame, outbound: Outbound | None = None) -> None:
+        if self.ended is not None:
+            if outbound is not None:
+                outbound.sent()
+            return
+        if outbound is not None:
+            self._flush()
+            self._send([frame], outbound)
+        elif not self._batch and len(self._calls) < BATCH_FROM:
+            self._send([frame], None)
+        else:
+            size = FRAME_SPACE + weight(frame)
+            if self._batch_size + size > MAX_DATAGRAM:
+                self._flush()
+            if not self._batch:
+                self._loop.soon(self._flush)
+            self._batch.append(frame)
+            self._batch_size += size
+            if self._batch_size > MAX_BATCH or len(self._batch) == MAX_FRAMES:
+                self._flush()
+
+    def _flush(self) -> None:
+        if self._batch:
+            frames, self._batch, self._batch_size = self._batch, [], 0
+            self._send(frames, None)
+
+    def _send(self, frames: Sequence[Frame], outbound: Outbound | None) -> None:
+        releases = self.store.releases()
+        if releases and outbound is None and fit([*releases, *frames]):
+            frames = [*releases, *frames]
+        else:
+            for release in releases:
+                self._send([release], None)
+        self._transmit(encode(frames), outbound)
+
+    def _transmit(self, data: bytes, outbound: Outbound | None) -> None:
+        """Send one datagram, now or when there is room."""
+        had_room = not self._outbox.waiting
+        try:
+            if not self._outbox.send(data, outbound.fds if outbound is not None else ()):
+                self._await_writable(had_room)
+        except EndOfChannel:
+            return  # what it said at last can still be read, and then comes the end
+        finally:
+            if outbound is not None:
+                outbound.sent()
+
+    def _await_writable(self, had_room: bool) -> None:
+        if had_room and self.channel.writable_fd is not None:
+            self._loop.watch_writable(self.channel.writable_fd, self._drain)
+        if self._outbox.size > MAX_UNREAD:
+            self._broken(PeerProtocolError("it does not read what it asks for"))
+
+    def _drain(self) -> bool:
+        """Send what waits; return whether nothing waits any more."""
+        try:
+            self._outbox.drain()
+        except EndOfChannel:
+            self._outbox.clear()
+        self._offer_room()
+        while self._held and self._outbox.size <= MAX_QUEUED:
+            self._loop.wake(self._held.popleft().waiter)
+        return not self._outbox.waiting
+
+    def _has_room(self) -> bool:
+        return self._outbox.size < MAX_QUEUED and len(self._calls) + len(self._given_up) < MAX_UNDER_WAY
+
+    async def _await_room(self) -> None:
+        """Wait until one more call may be sent."""
+        while not self._has_room() and self.ended is None:
+            await self._park_in(self._rooms)
+        if self.ended is not None:
+            raise NotSent from self.ended
+        self._offer_room()  # who was woken before is the one to wake the next
+
+    async def _await_queue(self) -> None:
+        """Wait until one more answer or item may be sent: else what is not read would fill the memory."""
+        while self._outbox.size > MAX_QUEUED and self.ended is None:
+            await self._park_in(self._held)
+
+    async def _park_in(self, rooms: deque[_Room]) -> None:
+        room = _Room()
+        rooms.append(room)
+        try:
+            await self._loop.park(room)
+        finally:
+            if room in rooms:
+                rooms.remove(room)
+
+    def _offer_room(self) -> None:
+        if self._rooms and self._has_room():
+            self._loop.wake(self._rooms.popleft().waiter)
+
+    def _finish(self, call: Outgoing) -> None:
+        super()._finish(call)
+        if self._rooms:
+            self._offer_room()
