@@ -220,18 +220,20 @@ class Peer(Streaming, Sharing):
         refused = self.side.refused()
         if outbound is None:
             self._post(fitting(Reply(incoming.call_id, payload, (), refused)))
-        else:
-            outbound.lend()
+            return
+        try:
             self._post(fitting(Reply(incoming.call_id, payload, tuple(outbound.parts), refused)), outbound)
+        except OSError as error:  # ETOOMANYREFS: this user has too many fds on their way, see unix(7)
+            outbound.discard()
+            raise ValueUnfit(f"could not send it: {error.strerror}") from None
+        outbound.lend()
 
     def _reply_with(self, incoming: Incoming, payload: bytes) -> None:
         """Send a result that needs nothing attached but, if it is large, itself."""
         try:
-            encoded = self._encode(lambda value, _: value, payload, ValueUnfit, plain=True)
+            self._reply(incoming, self._encode(lambda value, _: value, payload, ValueUnfit, plain=True))
         except ValueUnfit as error:
             self._fail(incoming, error)
-        else:
-            self._reply(incoming, encoded)
 
     def _fail(self, incoming: Incoming, error: BaseException) -> None:
         with suppress(BufferError):
@@ -302,6 +304,15 @@ class Peer(Streaming, Sharing):
         self._newest_call = call.call_id
         self._calls[call.call_id] = call
         return call, frame
+
+    def _post_call(self, call: Outgoing, frame: Call) -> None:
+        """Send a call that `_begin` made. `ArgumentsUnfit`: the kernel refuses to pass its fds."""
+        try:
+            self._post(frame, call.outbound)
+        except OSError as error:  # as in _reply
+            del self._calls[call.call_id]
+            self._finish(call)
+            raise ArgumentsUnfit(f"could not send it: {error.strerror}") from None
 
     def _give_up(self, call: Outgoing) -> None:
         """Nobody waits for *call* any more: ask the other side to end it, and ignore what comes of it meanwhile."""
