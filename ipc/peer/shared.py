@@ -24,6 +24,7 @@ from ..interface.codec import Codec
 from ..interface.declared import Declared
 from ..memory.buffer import SharedBuffer
 from ..messages import MAX_INLINE
+from . import interrupts
 from .attachments import Outbound
 from .base import Encoded
 from .blocking import BlockingPeer, Cancelled
@@ -34,6 +35,8 @@ from .store import Store
 
 SLICE = 0.05
 """Seconds after which one who waits for room looks whether it still has to."""
+
+_LATER = time.monotonic() + 1e6
 
 
 class _Stack(threading.local):
@@ -93,8 +96,8 @@ class SharedPeer(BlockingPeer):
 
     def _ask_at_once(self, target: int, method: Declared, payload: bytes, timeout: float | None) -> Outgoing:
         """Send a call and wait for the next datagram, which is nearly always its answer. This thread is the reader."""
+        call, data = None, b""
         try:
-            call, data = None, b""
             with self._guard:
                 if self.ended is not None:
                     raise NotSent from self.ended
@@ -106,7 +109,7 @@ class SharedPeer(BlockingPeer):
                 except EndOfChannel as error:
                     self._cannot_send(error)
                 data = b""
-            super()._read(call.deadline)
+            self._read(call.deadline)
         except BaseException as error:  # such as KeyboardInterrupt
             if data:
                 self.end(error)  # who knows whether it was sent
@@ -290,10 +293,14 @@ class SharedPeer(BlockingPeer):
         if self._unsent:
             self._await_channel(end, select.POLLIN)
             end = 0.0
+        if interrupts.came:
+            interrupts.raise_held()
         if self.ended is None:  # else the channel may be closed
-            super()._read(end)
+            super()._read(_LATER if end is None else end)  # Ctrl-C ends no wait without an end
 
     def _follow(self, done: Callable[[], Any], end: float | None) -> None:
+        if interrupts.came:
+            interrupts.raise_held()
         if self._unsent:
             self._await_channel(end, 0)  # who reads may not know of it
         else:
