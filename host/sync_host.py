@@ -26,7 +26,7 @@ from ..ipc.channel.base import EndOfChannel
 from ..ipc.interface import Declared, declared
 from ..ipc.memory.buffer import SharedBuffer
 from ..ipc.peer.records import EXPLAINED, Outgoing, PeerUse
-from ..ipc.peer.shared import SharedPeer
+from ..ipc.peer.shared import SharedPeer, check_plain
 from .calls import untyped
 from .config.process_type import Process
 from .conversation import DEFAULT, Default, chunks
@@ -34,6 +34,7 @@ from .ended import Ended
 from .handed_over import HandedOver
 from .process_host import ProcessHost
 from .proxy import bind
+from .services import Services
 
 T = TypeVar("T")
 
@@ -51,9 +52,14 @@ class SyncHost:
     ``def``: calls return results, and streams are iterators.
 
     A program that ends without `close` kills its child. In a process that is forked, the host is of no use.
+
+    Raises:
+        TypeError: as `Services` does, or a service is asynchronous.
     """
 
     def __init__(self, process: Process, *, services: Mapping[type, object] | None = None) -> None:
+        for answers in Services(services or {}).targets.values():
+            check_plain(answers)
         self._process = process
         self._services = services
         self._loop: asyncio.AbstractEventLoop | None = None
