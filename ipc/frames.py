@@ -68,10 +68,11 @@ Parts = Annotated[tuple[Part, ...], msgspec.Meta(max_length=64)]
 class Call(_Frame, frozen=True, tag="call"):
     """Call a method of *target*: 0 is the plugin, 1 and above are what was offered or passed by reference.
 
-    ``payload`` is the msgpack array of arguments; None: it is the first part. With ``many`` it is an array of such
-    arrays, and the answer an array of results. ``timeout`` is in milliseconds, for the callee's information. ``credit``
-    is the number of items that the caller takes before it grants more. ``within`` is the callee's own call that waits
-    for whoever makes this one; a callee that does one thing at a time answers it meanwhile.
+    ``payload`` is the msgpack array of arguments; None: it is the first part. With ``many``, which only a host says, it
+    is an array of such arrays, and the answer an array of results. ``timeout`` is in milliseconds, for the callee's
+    information. ``credit`` is the number of items that the caller takes before it grants more. ``within`` is the
+    callee's own call that waits for whoever makes this one; a callee that does one thing at a time answers it
+    meanwhile.
     """
 
     call_id: CallId

@@ -54,14 +54,15 @@ class StoreUse(NamedTuple):
 class Reading:
     """An arena of the other side's, and what of it is still looked at.
 
-    ``loans`` are views that end with a call, and ``kept`` those that did not.
+    ``loans`` are views that end with a call, and ``kept`` those that did not. ``named`` are the bytes of the pieces in
+    messages that are here.
     """
 
     def __init__(self, arena: Arena) -> None:
         self.arena = arena
         self.outstanding = Outstanding(arena)
         self.done: deque[int] = deque()
-        self.loans = self.kept = 0
+        self.loans = self.kept = self.named = 0
 
     def lingering(self) -> int:
         """Return how many views there are that should not be."""
@@ -78,6 +79,7 @@ class Store:
 
     Attributes:
         share: Sends an arena to the other side, with who writes it; the peer sets it.
+        waiting: Fds that have come and were not looked at yet.
     """
 
     share: Callable[[Arena, Side], None]
@@ -85,7 +87,7 @@ class Store:
     def __init__(self, limit: int, *, arena_limit: int = 0, copies: bool = True) -> None:
         self.limit = limit
         self.copies = copies
-        self.memfds = 0
+        self.memfds = self.waiting = 0
         self._arena_limit = arena_limit
         self._writing: Arena | None = None
         self._offered: Arena | None = None
@@ -217,7 +219,7 @@ class Store:
     def unshared(self, generation: int) -> None:
         """The other side has nothing in one of its arenas any more."""
         reading = self._reading.pop(generation, None)
-        if reading is None or len(reading.outstanding):
+        if reading is None or reading.named or len(reading.outstanding):
             raise PeerProtocolError(f"arena {generation} was taken back while it was in use")
         if reading is self._newest:
             self._newest = None
@@ -241,6 +243,22 @@ class Store:
         if piece.length > self.limit:
             raise PeerProtocolError(f"a piece of {piece.length} bytes is over the limit of {self.limit}")
         return reading
+
+    def expect(self, piece: Piece) -> None:
+        """A message that came names *piece*; `forget` it with the message. `PeerProtocolError` if it cannot be one.
+
+        No two pieces overlap, so all of them together are no larger than the arena, and neither are copies of them.
+        """
+        reading = self._reading_of(piece)
+        reading.arena.check(piece)
+        if reading.named + piece.length > reading.arena.size:
+            raise PeerProtocolError(f"pieces of more bytes than arena {piece.generation} has were named at once")
+        reading.named += piece.length
+
+    def forget(self, piece: Piece) -> None:
+        """The message that named *piece* is gone."""
+        if (reading := self._reading.get(piece.generation)) is not None:  # else all of this is closed
+            reading.named -= piece.length
 
     def look(self, piece: Piece) -> memoryview:
         """Return the bytes of *piece* to be copied at once. `PeerProtocolError` if it overlaps one that is held."""
@@ -318,7 +336,8 @@ class Store:
 
     def drop(self, piece: Piece) -> None:
         """Release *piece*, at which nobody looks."""
-        self._reading_of(piece).done.append(piece.offset)
+        if (reading := self._reading.get(piece.generation)) is not None:  # else all of this is closed
+            reading.done.append(piece.offset)
 
     @property
     def is_read(self) -> bool:
