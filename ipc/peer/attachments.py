@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ..datagram import MAX_FDS, Datagram, close_all
 from ..errors import PeerProtocolError
@@ -26,8 +26,6 @@ MAX_PARTS = 64
 
 MAX_WAITING = 320
 """Fds that may have come and were not looked at yet: a window of items that found no room in an arena, and some."""
-
-B = TypeVar("B", bound=Buffer)
 
 
 class TooMuch(ValueError):
@@ -195,16 +193,19 @@ class Inbound:
         """Return the buffer *number* as it lies in the arena; one that does not lie there is as good as a copy."""
         part = self._take(number)
         if isinstance(part, Piece):
-            self._hold(part)
-            return self._lending(self.store.shared(part, lent=self.lent))
+            shared = self.store.shared(part, lent=self.lent)
+            if self.lent:
+                self.held.append(part)
+                self.buffers.append(shared)
+            return shared
         if isinstance(part, bytes):
             return SharedBuffer.of(memoryview(part))
         if not isinstance(part, Sealed):
             raise PeerProtocolError(f"part {number} of a message is no buffer")
         return SharedBuffer.of(memoryview(self.store.read(part, self._fd(number, part), lent=self.lent)))
 
-    def _lending(self, buffer: B) -> B:
-        if self.held:
+    def _lending(self, buffer: Buffer) -> Buffer:
+        if self.held and not self.store.copies:
             self.buffers.append(buffer)
         return buffer
 

@@ -84,10 +84,10 @@ class BlockingPeer(Peer):
         if self._filling is not None and self._executor == threading.get_ident():
             self._post_batch(self._filling)
         while not done():
+            if end is not None and time.monotonic() >= end:  # first: there may be work without end
+                return False
             if (self._todo or self._producing) and self._work():
                 continue
-            if end is not None and time.monotonic() >= end:
-                return False
             self._read_or_follow(done, end)
             if self._running:
                 self._check_cancelled()

@@ -27,6 +27,9 @@ from ..payload import make_sealed, read_sealed
 FIRST_SIZE = 16 << 20
 """Bytes of the first arena; only what is used of it takes memory."""
 
+MAX_ARENAS = 8
+"""Arenas of a child at the same time: it could take back each new one and keep the old ones, which take an fd."""
+
 CHUNK = 1 << 20
 """Bytes that are copied at a time where others want to run in between."""
 
@@ -144,6 +147,8 @@ class Store:
             return
         with suppress(OSError):  # no memory, or no fds: memfds, or an error of their own, do as well
             arena = self._make(size, "host")
+            if self._offered is not None:  # too small, and not taken yet
+                self._offered.close()
             self._offered = arena
             self.share(arena, "host")
 
@@ -227,7 +232,7 @@ class Store:
 
     def _make_readable(self, length: int) -> None:
         """The other side had no room for *length* bytes: share a larger arena with it."""
-        if not self._arena_limit:
+        if not self._arena_limit or len(self._reading) >= MAX_ARENAS:
             return
         size = self._next_size(self._newest.arena if self._newest is not None else None, length)
         if size:
@@ -308,8 +313,8 @@ class Store:
     def shared(self, piece: Piece, *, lent: bool) -> SharedBuffer:
         """Return *piece* itself; see `SharedBuffer` for its dangers."""
         reading = self._reading_of(piece)
-        view = self._look_at(piece, lent=lent and not self.copies)
-        released = None if lent and not self.copies else lambda: self.unhold(piece)
+        view = self._look_at(piece, lent=lent)
+        released = None if lent else lambda: self.unhold(piece)
         return SharedBuffer(view.toreadonly(), reading.arena, piece, released)
 
     def hold(self, piece: Piece) -> memoryview:
