@@ -15,7 +15,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 
 from .datagram import MAX_DATAGRAM, MAX_FDS
-from .errors import LocalProtocolError, PeerProtocolError
+from .errors import LocalProtocolError, PeerProtocolError, reason
 from .messages import MAX_INLINE, UNDECODABLE, Inline, Long, Name, Names, Natural, Text
 
 MAX_FRAMES = 256
@@ -254,7 +254,7 @@ def decode_from_child(data: bytes | memoryview) -> Sequence[Frame]:
     try:
         return _from_child.decode(data)
     except UNDECODABLE as error:
-        raise PeerProtocolError(f"the child sent a frame that does not fit the protocol: {error}") from None
+        raise PeerProtocolError(f"the child sent a frame that does not fit the protocol: {reason(error)}") from None
 
 
 def decode_from_host(data: bytes | memoryview) -> Sequence[Frame]:
@@ -262,7 +262,7 @@ def decode_from_host(data: bytes | memoryview) -> Sequence[Frame]:
     try:
         return _from_host.decode(data)
     except UNDECODABLE as error:
-        raise PeerProtocolError(f"the host sent a frame that does not fit the protocol: {error}") from None
+        raise PeerProtocolError(f"the host sent a frame that does not fit the protocol: {reason(error)}") from None
 
 
 __all__ = [
