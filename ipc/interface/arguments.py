@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from ..errors import reason
 from .attachments import Attached, Attaching
 from .codec import array_length
 from .errors import ArgumentsUnfit, ValueUnfit
@@ -91,7 +92,7 @@ class Arguments:
             arguments: tuple[Any, ...] = decode_nested(decode, payload, attached) if self._nested else decode(payload)
             return arguments if self._plain else self._from_wire(arguments, attached)
         except _UNDECODABLE as error:
-            raise ArgumentsUnfit(self._explain(str(error), _PLACE)) from None
+            raise ArgumentsUnfit(self._explain(reason(error), _PLACE)) from None
 
     def encode_many(self, calls: Sequence[tuple[Any, ...]], attaching: Attaching | None = None) -> bytes:
         """Return the arguments of several calls, all with as many, as one array of arrays.
@@ -120,7 +121,7 @@ class Arguments:
             calls: list[tuple[Any, ...]] = decode_nested(decode, payload, attached) if self._nested else decode(payload)
             return calls if self._plain else [self._from_wire(each, attached) for each in calls]
         except _UNDECODABLE as error:
-            raise ArgumentsUnfit(self._explain(str(error), _PLACE_OF_MANY)) from None
+            raise ArgumentsUnfit(self._explain(reason(error), _PLACE_OF_MANY)) from None
 
     def _decoder(self, count: int, known: dict[int, Any], several: Any = None) -> Any:
         if not self.required <= count <= len(self.parameters):

@@ -180,10 +180,14 @@ class SharedPeer(BlockingPeer):
             raise CallTimeout(f"{method.name!r} could not be sent within {timeout:g} s: the child does not keep up")
 
     def _give_up(self, call: Outgoing) -> None:
+        with self._guard:
+            super()._give_up(call)
         if not call.done:
-            with self._guard:
-                super()._give_up(call)
             self._gave_up()
+
+    def _give_up_abandoned(self) -> None:
+        with self._guard:
+            super()._give_up_abandoned()
 
     def reserve(self, length: int) -> SharedBuffer | None:
         """See `Peer.reserve`."""
@@ -215,6 +219,7 @@ class SharedPeer(BlockingPeer):
             return super()._outcome(call)
         with self._guard:
             if self._is_closed:
+                call.inbound.close()
                 raise EndOfChannel  # with all memory that it could lie in
             return super()._outcome(call)
 
@@ -272,6 +277,10 @@ class SharedPeer(BlockingPeer):
         with self._guard:
             if self.ended is None:
                 super()._reply(incoming, encoded)
+                return
+        incoming.close()
+        if encoded[1] is not None:
+            encoded[1].discard()
 
     def _post_items(self, producer: Producer, payloads: tuple[bytes, ...], outbound: Outbound | None) -> None:
         with self._guard:
@@ -384,6 +393,7 @@ class SharedPeer(BlockingPeer):
             if self.ended is None:
                 self.hear_out()
             self.end(EndOfChannel())
+            self._give_up_abandoned()
             self._outbox.clear()
             self.store.close()
             self._is_closed = True
