@@ -97,7 +97,7 @@ def check_closed(interface: type) -> None:
     for name, method in declared(interface).items():
         for parameter in method.parameters:
             if not is_closed(parameter.item.kind if parameter.item else parameter.kind):
-                text = f"give the parameter {parameter.name!r} a whole type, such as list[int] or dict[str, bytes]"
+                text = f"give the parameter {parameter.name!r} a type, all of it, such as list[int] and not list"
                 raise TypeError(f"{interface.__name__}.{name}: {text}; as it is, anything fits")
 
 
