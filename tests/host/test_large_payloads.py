@@ -6,7 +6,7 @@ import gc
 import os
 import re
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -155,7 +155,7 @@ async def test_an_arena_that_was_too_small_goes_with_the_call_that_used_it() -> 
 
 
 async def test_results_that_are_held_fill_the_arena() -> None:
-    """While views of results are held there is less room, and none at last: results come as memfds, and nothing breaks."""
+    """While views of results are held there is less room, at last none: results come as memfds, and nothing breaks."""
     with nothing_left():
         async with host_of(shared_memory=MIB) as host:
             child = await warm(host)

@@ -21,7 +21,7 @@ import pytest
 from belljar import ArgumentError, CallTimeout, LaunchError, RemoteError, SyncHost
 from belljar.host.errors import ChildEnded
 from belljar.ipc.errors import UnknownMethod
-from belljar.ipc.peer.asynchronous import MAX_QUEUED
+from belljar.ipc.peer.outbox import MAX_QUEUED
 from belljar.ipc.peer.records import MAX_UNDER_WAY
 
 from ..children.plainly.interfaces import Desk, Odd, Plainly
