@@ -30,11 +30,11 @@ from ..ipc.peer.records import EXPLAINED, Outgoing, PeerUse
 from ..ipc.peer.shared import SharedPeer, check_plain
 from .calls import untyped
 from .config.process_type import Process
-from .conversation import DEFAULT, Default, chunks
+from .conversation import DEFAULT, Default, chunks, seconds
 from .ended import Ended
 from .handed_over import HandedOver
 from .process_host import ProcessHost
-from .proxy import bind
+from .proxy import bind, no_method
 from .services import Services
 
 T = TypeVar("T")
@@ -167,7 +167,7 @@ class SyncHost:
         called, seconds = untyped(method, returns), self._seconds(timeout)
         under_way: deque[Outgoing] = deque()
         try:
-            for chunk in chunks(calls, chunksize):
+            for chunk in chunks(method, calls, chunksize):
                 with self._calling(called) as peer:
                     under_way.append(peer.call_many(0, called, chunk, seconds))
                 if len(under_way) > 1:
@@ -234,10 +234,10 @@ class SyncHost:
         raise RuntimeError(f"could not call {method.name!r}: {self._why_not}")
 
     def _proxy_of(self, interface: type, number: int) -> SyncProxy:
-        return SyncProxy(self, interface, number, self._process.call_timeout)
+        return SyncProxy(self, interface, number, self._seconds(DEFAULT))
 
     def _seconds(self, timeout: float | Default | None) -> float | None:
-        return self._process.call_timeout if isinstance(timeout, Default) else timeout
+        return seconds(timeout, self._process)
 
     def _explained(self, method: Declared, error: Exception) -> Exception:
         ended = self._ended.result() if isinstance(error, EndOfChannel) else None
@@ -321,7 +321,7 @@ class SyncProxy:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = self._methods.get(name)
         if method is None:
-            raise AttributeError(f"{self._interface.__name__} has no method {name!r}")
+            raise no_method(self._interface, name)
         host, target, timeout = self._host, self._target, self._timeout
         if target == 0:
             host.check(self._interface)

@@ -125,6 +125,10 @@ class Peer(Streaming, Sharing):
             kind, text = self._not_there(frame.target)
             self._post(Failed(frame.call_id, kind, "", text))
             return
+        if answer.declared.kind == "stream" and not frame.credit:  # its caller would wait for items that may not come
+            close(inbound)
+            self._post(Failed(frame.call_id, "argument", "", "it is a stream; call it by an interface that says so"))
+            return
         if inbound is None and not answer.declared.plain:
             inbound = self._unattached(answer)
         incoming = Incoming(frame, answer, inbound)
@@ -424,6 +428,8 @@ class Peer(Streaming, Sharing):
             return self._decode_result(call, answer.payload, None)
         try:
             payload = call.inbound.payload() if answer.payload is None else answer.payload
+            if answer.payload is not None and call.declared.result.plain:  # and else decoded as a mere number
+                raise ValueUnfit("it has an attachment; say of which type, by returns= or an interface")
             return self._decode_result(call, payload, call.inbound)
         finally:
             call.inbound.close()

@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, asynccontextmanager, suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import anyio
 import pytest
@@ -79,10 +79,12 @@ async def test_the_first_error_of_a_chunk_is_raised_in_its_place() -> None:
         assert found == list(range(20))
         with pytest.raises(ArgumentError, match="Expected `int`"):
             await anext(host.map("double", [("one",)]))
-        with pytest.raises(ArgumentError, match="Expected `array` of length 1, got 2"):
+        with pytest.raises(ArgumentError, match="calls that go together have equally many arguments"):
             await anext(host.map("join", [("a",), ("a", "c")]))
         with pytest.raises(ResultError):
             await anext(host.map("double", [(1,)], returns=str))
+        with pytest.raises(ArgumentError, match=r"a tuple of arguments for each call, such as \(x,\), and got int"):
+            await anext(host.map("double", cast(Any, [1])))
         assert await host.call("double", 4) == 8
 
 
