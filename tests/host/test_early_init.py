@@ -23,9 +23,9 @@ from belljar.sandbox.layers import Layer
 from belljar.sandbox.policy import Policy
 from belljar.sandbox.protection.operations import Operation, Verdict
 
-from ..helpers import CHILDREN, launch, process
+from ..helpers import CHILDREN, launch, only_over_socket, process
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, only_over_socket]
 
 EARLY = CHILDREN / "early.py"
 

@@ -18,7 +18,7 @@ from belljar.sandbox.policy import Policy
 from belljar.sandbox.probe import probe
 from belljar.sandbox.protection import Operation, Verdict
 
-from ..helpers import launch, write_plugin
+from ..helpers import launch, only_over_socket, write_plugin
 
 pytestmark = pytest.mark.anyio
 
@@ -217,6 +217,7 @@ async def test_an_older_landlock_is_really_used(
     assert report.operation(Operation.WRITE_FILE).verdict is Verdict.ENFORCED
 
 
+@only_over_socket
 @pytest.mark.parametrize(("abi", "layers"), [(5, (Layer.SECCOMP,)), (6, (Layer.LANDLOCK, Layer.SECCOMP))])
 async def test_an_older_landlock_holds_less(
     abi: int, layers: tuple[Layer, ...], monkeypatch: pytest.MonkeyPatch

@@ -18,7 +18,7 @@ from belljar.sandbox.layers import Layer
 from belljar.sandbox.policy import Limits, Policy
 from belljar.sandbox.user import User
 
-from ..helpers import launch, nothing_left, on_both, preloaded, write_plugin
+from ..helpers import launch, nothing_left, on_both, only_over_socket, preloaded, write_plugin
 
 pytestmark = pytest.mark.anyio
 
@@ -112,6 +112,7 @@ async def test_a_directory_left_open_is_refused_at_the_seal(tmp_path: Path) -> N
     await refused(Stage.SEAL, "left the directory /etc open", early_init=(f"{warm}:leak",))
 
 
+@only_over_socket
 @pytest.mark.parametrize("promised", [False, True])
 async def test_nothing_of_the_plugin_runs_before_the_seal_is_verified(
     promised: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
