@@ -131,11 +131,11 @@ class Conversation:
         timeout: float | Default | None,
     ) -> AsyncGenerator[Any]:
         """See `ProcessHost.map`. The next chunk is sent before the results of the last one are given out."""
-        peer, seconds, called = self.ready_peer(method), self._seconds(timeout), untyped(method, returns)
+        peer, limit, called = self.ready_peer(method), self._seconds(timeout), untyped(method, returns)
         under_way: deque[Outgoing] = deque()
         try:
             for chunk in chunks(calls, chunksize):
-                under_way.append(await peer.begin(0, called, chunk, seconds, many=True))
+                under_way.append(await peer.begin(0, called, chunk, limit, many=True))
                 if len(under_way) > 1:
                     for result in await peer.finish(under_way.popleft()):
                         yield result
@@ -158,7 +158,7 @@ class Conversation:
             raise InterfaceMismatch(f"{self._owner.process.name} does not fit {interface.__name__}: {difference}")
 
     def _seconds(self, timeout: float | Default | None) -> float | None:
-        return self._owner.process.call_timeout if isinstance(timeout, Default) else timeout
+        return seconds(timeout, self._owner.process)
 
     def set_log_level(self, level: int | str, logger: str) -> None:
         """See `ProcessHost.set_log_level`."""
@@ -187,6 +187,15 @@ class Conversation:
         """Return what the caller of *method* gets to see of *error*."""
         ended = await self._owner.hung_up() if isinstance(error, EndOfChannel) else None
         return self.judge.explain(method, error, ended)
+
+
+def seconds(timeout: float | Default | None, process: Process) -> float | None:
+    """Return *timeout*, or that of the *process* type. `ValueError` if it is none."""
+    if isinstance(timeout, Default):
+        return process.call_timeout
+    if timeout is not None and not timeout >= 0:  # a NaN too
+        raise ValueError(f"expected a timeout of 0 or more seconds, or None to wait for ever, got {timeout}")
+    return timeout
 
 
 def chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[tuple[tuple[Any, ...], ...]]:

@@ -29,7 +29,7 @@ from ..ipc.peer.records import EXPLAINED, Outgoing, PeerUse
 from ..ipc.peer.shared import SharedPeer
 from .calls import untyped
 from .config.process_type import Process
-from .conversation import DEFAULT, Default, chunks
+from .conversation import DEFAULT, Default, chunks, seconds
 from .ended import Ended
 from .handed_over import HandedOver
 from .process_host import ProcessHost
@@ -157,12 +157,12 @@ class SyncHost:
         timeout: float | Default | None = DEFAULT,
     ) -> Iterator[Any]:
         """Yield the results of many calls of *method*, in order. See `ProcessHost.map`."""
-        called, seconds = untyped(method, returns), self._seconds(timeout)
+        called, limit = untyped(method, returns), self._seconds(timeout)
         under_way: deque[Outgoing] = deque()
         try:
             for chunk in chunks(calls, chunksize):
                 with self._calling(called) as peer:
-                    under_way.append(peer.call_many(0, called, chunk, seconds))
+                    under_way.append(peer.call_many(0, called, chunk, limit))
                 if len(under_way) > 1:
                     yield from self._finish(under_way.popleft())
             while under_way:
@@ -224,7 +224,7 @@ class SyncHost:
         return SyncProxy(self, interface, number, self._process.call_timeout)
 
     def _seconds(self, timeout: float | Default | None) -> float | None:
-        return self._process.call_timeout if isinstance(timeout, Default) else timeout
+        return seconds(timeout, self._process)
 
     def _explained(self, method: Declared, error: Exception) -> Exception:
         ended = self._ended.result() if isinstance(error, EndOfChannel) else None

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from .errors import LocalProtocolError, PeerProtocolError
+from .errors import LocalProtocolError, PeerProtocolError, reason
 from .messages import UNDECODABLE
 
 T = TypeVar("T", bound=msgspec.Struct)

@@ -45,6 +45,9 @@ Encoded: TypeAlias = tuple[bytes | None, Outbound | None]
 """A payload, None if it is the first attachment, and the attachments, if there are any."""
 
 
+LONGEST = 1e9
+"""Seconds: what is longer is told as this, thirty years."""
+
 NO_DATAGRAM = Datagram(b"", [], (), None)
 NOTHING: Encoded = (b"\xc0", None)
 
@@ -264,8 +267,7 @@ class Peer(Streaming, Sharing):
         self._newest_call = number = next(self._call_numbers)
         call = self._calls[number] = Outgoing(number, method, timeout, None)
         call.is_quick = True
-        milliseconds = None if timeout is None else int(timeout * 1000)
-        return call, encode([Call(number, target, method.name, payload, (), milliseconds)])
+        return call, encode([Call(number, target, method.name, payload, (), milliseconds(timeout))])
 
     def _encoded(self, method: Declared, arguments: tuple[Any, ...], *, many: bool = False) -> Encoded:
         """Return *arguments* as a payload with its attachments. `ArgumentsUnfit`: they cannot be sent."""
@@ -301,9 +303,8 @@ class Peer(Streaming, Sharing):
         if method.uploads:
             call.writers = {position: Writer() for position in method.uploads}
             call.uploads = []
-        milliseconds = None if timeout is None else int(timeout * 1000)
         within = 0 if runs is None else runs.call_id
-        frame = Call(call.call_id, target, method.name, payload, parts, milliseconds, credit, within, many > 0)
+        frame = Call(call.call_id, target, method.name, payload, parts, milliseconds(timeout), credit, within, many > 0)
         self._newest_call = call.call_id
         self._calls[call.call_id] = call
         return call, frame
@@ -451,6 +452,11 @@ class Peer(Streaming, Sharing):
                 self._wake(writer.waiter)
         if call.waiter is not None:
             self._wake(call.waiter)
+
+
+def milliseconds(timeout: float | None) -> int | None:
+    """Return *timeout*, in seconds, as it stands in a call, which has no room for any number."""
+    return None if timeout is None else int(min(max(0.0, timeout), LONGEST) * 1000)
 
 
 def fitting(frame: Reply | Failed) -> Reply | Failed:

@@ -26,7 +26,8 @@ from belljar.ipc.frames import Call, Credit, Handle, Items, Piece, Reply, encode
 from belljar.ipc.interface import declared
 from belljar.ipc.memory.buffer import SharedBuffer
 from belljar.ipc.peer.attachments import MAX_WAITING
-from belljar.ipc.peer.records import answers_of
+from belljar.ipc.peer.base import LONGEST
+from belljar.ipc.peer.records import MAX_UNDER_WAY, answers_of
 from belljar.ipc.peer.shared import SharedPeer
 from belljar.ipc.peer.store import FIRST_SIZE, MAX_ARENAS, Store
 
@@ -255,3 +256,26 @@ def test_a_thread_that_answers_looks_at_its_deadline() -> None:
             over.set()
             child.join()
             host.end(EndOfChannel())
+
+
+@pytest.mark.anyio
+async def test_a_deadline_counts_before_there_is_room() -> None:
+    """A call times out also while it is not sent: as many as may be wait for a child that answers none."""
+    async with facing() as child, anyio.create_task_group() as tasks:
+        for _ in range(MAX_UNDER_WAY):
+            tasks.start_soon(child.peer.call, 0, METHODS["wait"], ())
+        await child.turns()
+        with anyio.fail_after(5), pytest.raises(CallTimeout, match="could not be sent"):
+            await child.peer.call(0, METHODS["add"], (1, 2), 0.05)
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("timeout", [float("inf"), 1e18])
+async def test_timeouts_that_no_frame_holds(timeout: float) -> None:
+    """A long one is told as long: the child would take what does not fit for a breach."""
+    async with facing() as child, anyio.create_task_group() as tasks:
+        tasks.start_soon(child.peer.call, 0, METHODS["add"], (1, 2), timeout)
+        call = await child.answered(Call)
+        assert call.timeout == LONGEST * 1000
+        child.says(Reply(call.call_id, b"\x03"))
