@@ -128,8 +128,12 @@ class Peer(Streaming, Sharing):
             kind, text = self._not_there(frame.target)
             self._post(Failed(frame.call_id, kind, "", text))
             return
-        if inbound is None and not answer.declared.plain:
+        if inbound is None:
             inbound = self._unattached(answer)
+        elif inbound.is_too_much():
+            inbound.close()
+            self._post(Failed(frame.call_id, "argument", "", "the calls under way have too much in their arguments"))
+            return
         incoming = Incoming(frame, answer, inbound)
         if frame.within and (outer := self._calls.get(frame.within)) is not None:
             incoming.depth = outer.depth + 1
@@ -150,6 +154,9 @@ class Peer(Streaming, Sharing):
         if answer is None or answer.declared.kind != "notify":
             close(inbound)  # by rule: whoever notifies does not hear of it either
             return
+        if inbound is not None and inbound.is_too_much():
+            inbound.close()
+            raise PeerProtocolError("the notifications that wait have too much in their arguments")
         call = Call(0, frame.target, frame.method, frame.payload, frame.parts)
         self._start(Incoming(call, answer, inbound or self._unattached(answer)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import time
 from contextlib import closing, suppress
 from itertools import count
@@ -22,16 +23,17 @@ from belljar.ipc.channel.base import EndOfChannel
 from belljar.ipc.channel.over_socket import SocketChannel
 from belljar.ipc.datagram import control_pair
 from belljar.ipc.errors import CallTimeout
-from belljar.ipc.frames import Call, Credit, Handle, Items, Piece, Reply, encode
+from belljar.ipc.frames import Call, Cancel, Credit, Failed, Handle, Items, Piece, Reply, Sealed, encode
 from belljar.ipc.interface import declared
 from belljar.ipc.memory.buffer import SharedBuffer
+from belljar.ipc.payload import make_sealed
 from belljar.ipc.peer.attachments import MAX_WAITING
 from belljar.ipc.peer.base import LONGEST
 from belljar.ipc.peer.records import MAX_UNDER_WAY, answers_of
 from belljar.ipc.peer.shared import SharedPeer
 from belljar.ipc.peer.store import FIRST_SIZE, MAX_ARENAS, Store
 
-from ...helpers import open_fds
+from ...helpers import open_fds, resident
 from .test_hostile_peer import METHODS, NIL, facing
 
 NO_ARGUMENTS = b"\x90"
@@ -279,3 +281,26 @@ async def test_timeouts_that_no_frame_holds(timeout: float) -> None:
         call = await child.answered(Call)
         assert call.timeout == LONGEST * 1000
         child.says(Reply(call.call_id, b"\x03"))
+
+
+@pytest.mark.anyio
+async def test_one_memfd_for_many_calls() -> None:
+    """A host copies arguments: a child that sends the same memory with each of many calls is refused some of them."""
+    async with facing() as child:
+        fd = make_sealed(b"\x91\xc6\x00\x0f\xff\xf0" + bytes(0xFFFF0))
+        try:
+            before = resident()
+            for number in range(1, 65):
+                child.says(Call(number, 1, "hold", None, (Sealed(1 << 20),)), fds=[fd])
+                await child.turns(2)
+            refused = [frame for frame in child.hears() if isinstance(frame, Failed)]
+            assert {frame.text for frame in refused} == {"the calls under way have too much in their arguments"}
+            assert resident() - before < 16 << 20
+            child.says(*[Cancel(number) for number in range(1, 65)])
+            await child.turns()
+            child.says(Call(65, 1, "hold", None, (Sealed(1 << 20),)), fds=[fd])
+            await child.turns()
+            assert len(child.peer._answering) == 1
+            assert not child.broke
+        finally:
+            os.close(fd)
