@@ -29,7 +29,7 @@ from belljar.ipc.memory.buffer import SharedBuffer
 from belljar.ipc.payload import make_sealed
 from belljar.ipc.peer.attachments import MAX_WAITING
 from belljar.ipc.peer.base import LONGEST
-from belljar.ipc.peer.records import MAX_UNDER_WAY, answers_of
+from belljar.ipc.peer.records import MAX_UNDER_WAY, WINDOW, answers_of
 from belljar.ipc.peer.shared import SharedPeer
 from belljar.ipc.peer.store import FIRST_SIZE, MAX_ARENAS, Store
 
@@ -304,3 +304,15 @@ async def test_one_memfd_for_many_calls() -> None:
             assert not child.broke
         finally:
             os.close(fd)
+
+
+@pytest.mark.anyio
+async def test_many_uploads_have_small_windows() -> None:
+    """What all of them together may have on their way, and nobody reads, is little more than what a few may have."""
+    async with facing() as child:
+        child.says(*[Call(number, 1, "ignore", ONE_UPLOAD) for number in range(1, MAX_UNDER_WAY + 1)])
+        await child.turns()
+        windows = [frame.count for frame in child.hears() if isinstance(frame, Credit)]
+        assert len(windows) == MAX_UNDER_WAY
+        assert windows[0] == WINDOW
+        assert sum(windows) < 16 * WINDOW
