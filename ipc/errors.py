@@ -45,8 +45,11 @@ class InterfaceMismatch(CallError):
     """The two sides do not mean the same interface; the text names the first difference."""
 
 
-class UnknownMethod(CallError):
-    """The other side has no such public method."""
+class UnknownMethod(CallError, AttributeError):
+    """The other side, or the interface, has no such public method.
+
+    An `AttributeError` too, for one that is asked of a proxy: ``hasattr`` and the like work as on any object.
+    """
 
 
 class ArgumentError(CallError):

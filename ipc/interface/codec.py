@@ -19,14 +19,11 @@ MAX_UNTYPED = 64 << 10
 
 
 def array_length(payload: bytes | memoryview) -> int:
-    """Return how many elements *payload* says that it has, if it is a msgpack array; -1 if there is nothing.
-
-    For anything else the number means nothing, and the decoder will say so.
-    """
-    if not payload:
-        return -1
-    first = payload[0]
-    return first & 0x0F if first & 0xF0 == 0x90 else int.from_bytes(payload[1 : 3 if first == 0xDC else 5])
+    """Return how many elements *payload* says that it has; -1 if it is no msgpack array."""
+    first = payload[0] if payload else 0
+    if first & 0xF0 == 0x90:
+        return first & 0x0F
+    return int.from_bytes(payload[1 : 3 if first == 0xDC else 5]) if first in (0xDC, 0xDD) else -1
 
 
 class Codec:

@@ -71,6 +71,7 @@ class ItemsOut(AsyncIterator[Any]):
         self._is_closed = True
         self._reader.close()
         self._reader.ended = True
+        self._peer._wake(self._reader.waiter)
         if self._call is not None:
             self._peer._give_up(self._call)
 

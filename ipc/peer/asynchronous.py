@@ -366,7 +366,7 @@ class AsyncPeer(AsyncSending):
         runs = next((incoming for peer, incoming in reversed(chain) if peer is self), None) if chain else None
         call, frame = self._begin(target, method, encoded, timeout, runs, many=many)
         call.chain = chain
-        self._post(frame, call.outbound)
+        self._post_call(call, frame)
         for position in method.uploads:
             call.uploads = [*call.uploads, self._loop.spawn(self._upload, call, position, arguments[position])]
         if timeout is not None and method.kind != "stream":

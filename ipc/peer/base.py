@@ -128,6 +128,10 @@ class Peer(Streaming, Sharing):
             kind, text = self._not_there(frame.target)
             self._post(Failed(frame.call_id, kind, "", text))
             return
+        if answer.declared.kind == "stream" and not frame.credit:  # its caller would wait for items that may not come
+            close(inbound)
+            self._post(Failed(frame.call_id, "argument", "", "it is a stream; call it by an interface that says so"))
+            return
         if inbound is None:
             inbound = self._unattached(answer)
         elif inbound.is_too_much():
@@ -235,18 +239,20 @@ class Peer(Streaming, Sharing):
         refused = self.side.refused()
         if outbound is None:
             self._post(fitting(Reply(incoming.call_id, payload, (), refused)))
-        else:
-            outbound.lend()
+            return
+        try:
             self._post(fitting(Reply(incoming.call_id, payload, tuple(outbound.parts), refused)), outbound)
+        except OSError as error:  # ETOOMANYREFS: this user has too many fds on their way, see unix(7)
+            outbound.discard()
+            raise ValueUnfit(f"could not send it: {error.strerror}") from None
+        outbound.lend()
 
     def _reply_with(self, incoming: Incoming, payload: bytes) -> None:
         """Send a result that needs nothing attached but, if it is large, itself."""
         try:
-            encoded = self._encode(lambda value, _: value, payload, ValueUnfit, plain=True)
+            self._reply(incoming, self._encode(lambda value, _: value, payload, ValueUnfit, plain=True))
         except ValueUnfit as error:
             self._fail(incoming, error)
-        else:
-            self._reply(incoming, encoded)
 
     def _fail(self, incoming: Incoming, error: BaseException) -> None:
         with suppress(BufferError):
@@ -315,6 +321,15 @@ class Peer(Streaming, Sharing):
         self._newest_call = call.call_id
         self._calls[call.call_id] = call
         return call, frame
+
+    def _post_call(self, call: Outgoing, frame: Call) -> None:
+        """Send a call that `_begin` made. `ArgumentsUnfit`: the kernel refuses to pass its fds."""
+        try:
+            self._post(frame, call.outbound)
+        except OSError as error:  # as in _reply
+            del self._calls[call.call_id]
+            self._finish(call)
+            raise ArgumentsUnfit(f"could not send it: {error.strerror}") from None
 
     def _give_up(self, call: Outgoing) -> None:
         """Nobody waits for *call* any more: ask the other side to end it, and ignore what comes of it meanwhile."""
@@ -421,6 +436,8 @@ class Peer(Streaming, Sharing):
             return self._decode_result(call, answer.payload, None)
         try:
             payload = call.inbound.payload() if answer.payload is None else answer.payload
+            if answer.payload is not None and call.declared.result.plain:  # and else decoded as a mere number
+                raise ValueUnfit("it has an attachment; say of which type, by returns= or an interface")
             return self._decode_result(call, payload, call.inbound)
         finally:
             call.inbound.close()

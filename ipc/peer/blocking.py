@@ -451,7 +451,7 @@ class BlockingPeer(Peer):
         with self._sending:  # calls are sent in the order of their numbers
             call, frame = self._begin(target, method, encoded, timeout, runs, many=len(arguments) if many else 0)
             call.deadline = end
-            self._post(frame, call.outbound)
+            self._post_call(call, frame)
         for position in method.uploads:
             writer = call.writers[position]
             producer = Producer(iterators[position], method.upload[position], writer, call.call_id, position + 1)
