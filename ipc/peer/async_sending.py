@@ -25,7 +25,7 @@ BATCH_FROM = 3
 """Calls in flight from which on frames are collected for one turn of the loop."""
 
 
-class _Room:
+class Room:
     """Where one waits for room in the queue, until *deadline* if that is not None."""
 
     __slots__ = ("deadline", "waiter")
@@ -44,8 +44,8 @@ class AsyncSending(Peer):
         self._batch: list[Frame] = []
         self._batch_size = 0
         self._outbox = Outbox(channel)
-        self._rooms: deque[_Room] = deque()
-        self._held: deque[_Room] = deque()
+        self._rooms: deque[Room] = deque()
+        self._held: deque[Room] = deque()
 
     @property
     def queued(self) -> int:
@@ -140,8 +140,8 @@ class AsyncSending(Peer):
         while self._outbox.size > MAX_QUEUED and self.ended is None:
             await self._park_in(self._held)
 
-    async def _park_in(self, rooms: deque[_Room], end: float | None = None) -> None:
-        room = _Room(end)
+    async def _park_in(self, rooms: deque[Room], end: float | None = None) -> None:
+        room = Room(end)
         rooms.append(room)
         if end is not None:
             self._look_at(end)

@@ -27,7 +27,7 @@ from ..interface.declared import Declared
 from ..interface.errors import ValueUnfit
 from ..messages import MAX_INLINE
 from .async_items import ItemsIn, ItemsOut, asynchronously
-from .async_sending import AsyncSending
+from .async_sending import AsyncSending, Room
 from .attachments import Inbound, Outbound
 from .base import NOTHING, Encoded, Peer
 from .loops import Loop
@@ -400,7 +400,7 @@ class AsyncPeer(AsyncSending):
         for room in self._rooms:
             if room.deadline is not None and room.deadline <= now:
                 self._loop.wake(room.waiter)
-        waiting = (*self._calls.values(), *self._rooms)
+        waiting: list[Outgoing | Room] = [*self._calls.values(), *self._rooms]
         deadlines = [each.deadline for each in waiting if each.deadline is not None and each.deadline > now]
         if deadlines:
             self._look_at(min(deadlines))

@@ -186,11 +186,15 @@ class Peer(Streaming, Sharing):
         """The other side is done with *call*: what was attached to it is ours again."""
         if call.outbound is not None:
             call.outbound.discard()
-            for number in call.outbound.exported:
-                self._targets.pop(number, None)
+            self._withdraw(call.outbound)
         if call.uploads:
             for upload in call.uploads:
                 self._stop_upload(upload)
+
+    def _withdraw(self, outbound: Outbound) -> None:
+        """Offer what was passed by reference no more; whoever calls it all the same learns that it is not offered."""
+        for number in outbound.exported:
+            self._targets.pop(number, None)
 
     @abstractmethod
     def _stop_upload(self, upload: Any) -> None:
@@ -337,6 +341,8 @@ class Peer(Streaming, Sharing):
             self._given_up[call.call_id] = call
             for upload in call.uploads:
                 self._stop_upload(upload)
+            if call.outbound is not None:  # its pieces are still read, but nobody here expects to be called
+                self._withdraw(call.outbound)
             self._post(Cancel(call.call_id))
         elif call.inbound is not None:  # the answer came just before
             call.inbound.close()

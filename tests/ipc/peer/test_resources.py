@@ -12,6 +12,7 @@ from threading import Event, Thread
 from typing import Any, Protocol
 
 import anyio
+import msgspec
 import pytest
 
 from belljar.child.dispatch import make_peer as make_child
@@ -34,6 +35,7 @@ from belljar.ipc.peer.shared import SharedPeer
 from belljar.ipc.peer.store import FIRST_SIZE, MAX_ARENAS, Store
 
 from ...helpers import open_fds, resident
+from .ends import Works
 from .test_hostile_peer import METHODS, NIL, facing
 
 NO_ARGUMENTS = b"\x90"
@@ -109,9 +111,10 @@ async def test_a_stream_that_is_dropped_takes_what_came_along() -> None:
         before = len(open_fds())
         for is_over in (False, True):
             items = child.peer.stream(0, METHODS["numbers"], (1,))
+            number = 1 + is_over
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(items.__anext__)
-                number = (await child.answered(Call)).call_id
+                assert (await child.answered(Call)).call_id == number
                 child.says(Items(number, 0, (b"\x01",)))
                 child.says(Items(number, 0, (b"\x02",), (Handle("file"),)), fds=[2])
                 if is_over:
@@ -316,3 +319,20 @@ async def test_many_uploads_have_small_windows() -> None:
         assert len(windows) == MAX_UNDER_WAY
         assert windows[0] == WINDOW
         assert sum(windows) < 16 * WINDOW
+
+
+class Step:
+    def at(self, step: int) -> int:
+        return step
+
+
+@pytest.mark.anyio
+async def test_what_was_passed_with_a_call_ends_with_it_here() -> None:
+    """Once its caller has given a call up, its child can call back no more, whether or not it ends the call."""
+    async with facing() as child:
+        with pytest.raises(CallTimeout):
+            await child.peer.call(0, declared(Works)["watched"], (Step(), 1), 0.01)
+        call = await child.answered(Call)
+        (target, _) = msgspec.msgpack.decode(call.payload)
+        child.says(Call(1, target, "at", b"\x91\x01", within=call.call_id))
+        assert (await child.answered(Failed)).kind == "not-offered"
