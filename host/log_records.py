@@ -14,6 +14,9 @@ from __future__ import annotations
 import logging
 import textwrap
 import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ..ipc.allowance import LOG_BURST, LOG_RATE, Allowance, log_size
 from ..ipc.frames import Log, LogLevels
@@ -23,6 +26,16 @@ ROOT = "belljar.child"
 
 TELL_EVERY = 1.0
 """Seconds from one word on what was dropped to the next."""
+
+
+@contextmanager
+def _foreign() -> Iterator[None]:
+    """Let no filter and no handler of the application end what reads the child; see `logging.raiseExceptions`."""
+    try:
+        yield
+    except Exception:  # noqa: BLE001 - the edge of foreign code
+        if logging.raiseExceptions:
+            traceback.print_exc()
 
 
 class ChildLog:
@@ -50,7 +63,8 @@ class ChildLog:
         if self._dropped and time.monotonic() - self._told_at >= TELL_EVERY:
             self._tell_dropped()
         if is_let_through:
-            self._log(frame)
+            with _foreign():
+                self._log(frame)
 
     def _log(self, frame: Log) -> None:
         record = self._record(printable(frame.logger), frame.level, printable(frame.text, keep="\t"))
@@ -66,9 +80,10 @@ class ChildLog:
 
     def write(self, logger: str, level: int, text: str) -> None:
         """Log *text*, which is cleaned already, at ``belljar.child.<process>.<logger>``."""
-        record = self._record(logger, level, text)
-        if record is not None:
-            self._nearest(record.name).handle(record)
+        with _foreign():
+            record = self._record(logger, level, text)
+            if record is not None:
+                self._nearest(record.name).handle(record)
 
     def close(self) -> None:
         """Say what was dropped and nobody has been told of."""

@@ -164,12 +164,12 @@ class SyncHost:
         timeout: float | Default | None = DEFAULT,
     ) -> Iterator[Any]:
         """Yield the results of many calls of *method*, in order. See `ProcessHost.map`."""
-        called, seconds = untyped(method, returns), self._seconds(timeout)
+        called, limit = untyped(method, returns), self._seconds(timeout)
         under_way: deque[Outgoing] = deque()
         try:
             for chunk in chunks(method, calls, chunksize):
                 with self._calling(called) as peer:
-                    under_way.append(peer.call_many(0, called, chunk, seconds))
+                    under_way.append(peer.call_many(0, called, chunk, limit))
                 if len(under_way) > 1:
                     yield from self._finish(under_way.popleft())
             while under_way:

@@ -27,7 +27,7 @@ from ..interface.declared import Declared
 from ..interface.errors import ValueUnfit
 from ..messages import MAX_INLINE
 from .async_items import ItemsIn, ItemsOut, asynchronously
-from .async_sending import AsyncSending
+from .async_sending import AsyncSending, Room
 from .attachments import Inbound, Outbound
 from .base import NOTHING, Encoded, Peer
 from .loops import Loop
@@ -182,12 +182,13 @@ class AsyncPeer(AsyncSending):
         try:
             call = self._call_at_once(target, method, arguments, timeout) if not self._calls else None
             if call is None:
+                waited = 0.0
                 if not self._has_room() or self.ended is not None:
-                    await self._await_room()
+                    waited = await self._await_room(method, timeout)
                 encoded = self._encoded(method, arguments)
                 if encoded[1] is not None:
                     await self._fill(encoded[1])
-                call = self._send_call(target, method, encoded, arguments, timeout)
+                call = self._send_call(target, method, encoded, arguments, timeout, waited=waited)
             try:
                 if not call.done:
                     await self._loop.park(call)
@@ -295,10 +296,12 @@ class AsyncPeer(AsyncSending):
     ) -> Outgoing:
         """Send a call as soon as there is room for one; `finish` it, or `give_up`."""
         try:
+            waited = 0.0
             if not self._has_room() or self.ended is not None:
-                await self._await_room()
+                waited = await self._await_room(method, timeout)
             encoded = await self._prepared(method, arguments, many=many)
-            return self._send_call(target, method, encoded, arguments, timeout, many=len(arguments) if many else 0)
+            number = len(arguments) if many else 0
+            return self._send_call(target, method, encoded, arguments, timeout, many=number, waited=waited)
         except EXPLAINED as error:
             raise await self._explain(method.name, error) from error.__cause__
 
@@ -335,7 +338,7 @@ class AsyncPeer(AsyncSending):
         """Tell *target* something, without an answer."""
         try:
             if not self._has_room() or self.ended is not None:
-                await self._await_room()
+                await self._await_room(method)
             payload, outbound = await self._prepared(method, arguments)
         except EXPLAINED as error:
             raise await self._explain(method.name, error) from error.__cause__
@@ -352,7 +355,9 @@ class AsyncPeer(AsyncSending):
         timeout: float | None,
         *,
         many: int = 0,
+        waited: float = 0.0,
     ) -> Outgoing:
+        """Send a call; *waited* are the seconds of its timeout that it waited for room."""
         if self.ended is not None:  # since there was room
             if encoded[1] is not None:
                 encoded[1].discard()
@@ -365,7 +370,7 @@ class AsyncPeer(AsyncSending):
         for position in method.uploads:
             call.uploads = [*call.uploads, self._loop.spawn(self._upload, call, position, arguments[position])]
         if timeout is not None and method.kind != "stream":
-            self._set_deadline(call, timeout)
+            self._set_deadline(call, timeout - waited)
         return call
 
     def _set_deadline(self, call: Outgoing, timeout: float) -> None:
@@ -392,7 +397,11 @@ class AsyncPeer(AsyncSending):
             if late is not None:
                 self._late(late)
             self._look_at(now + self._grace / 4)
-        deadlines = [call.deadline for call in self._calls.values() if call.deadline is not None]
+        for room in self._rooms:
+            if room.deadline is not None and room.deadline <= now:
+                self._loop.wake(room.waiter)
+        waiting: list[Outgoing | Room] = [*self._calls.values(), *self._rooms]
+        deadlines = [each.deadline for each in waiting if each.deadline is not None and each.deadline > now]
         if deadlines:
             self._look_at(min(deadlines))
 

@@ -130,7 +130,19 @@ class Inbound:
     What is *lent* belongs to a call and goes back with its answer; all else is released piece by piece.
     """
 
-    __slots__ = ("buffers", "fds", "fetched", "held", "lent", "named", "parts", "proxies", "store", "whole")
+    __slots__ = (
+        "buffers",
+        "fds",
+        "fetched",
+        "held",
+        "lent",
+        "named",
+        "parts",
+        "proxies",
+        "sealed_bytes",
+        "store",
+        "whole",
+    )
 
     def __init__(
         self,
@@ -165,6 +177,19 @@ class Inbound:
         self.buffers: list[Buffer] = []
         self.fetched: dict[int, memoryview] = {}
         self.whole: Piece | None = None
+        self.sealed_bytes = 0
+
+    def is_too_much(self) -> bool:
+        """Whether copies of what lies in memfds, with those for other calls under way, take too much of a host.
+
+        There is no more in an arena than it has (`Store.expect`), but one memfd may be sent as often as a child likes.
+        """
+        if not self.fds or not self.store.copies:
+            return False
+        sizes = [os.fstat(fd).st_size for number, fd in self.fds.items() if isinstance(self.parts[number], Sealed)]
+        self.sealed_bytes = sum(sizes)
+        self.store.sealed_bytes += self.sealed_bytes
+        return self.sealed_bytes < self.store.sealed_bytes > MAX_FDS * self.store.limit
 
     def payload(self) -> bytes | memoryview:
         """Return the payload that is too large for the message: the first part."""
@@ -271,6 +296,8 @@ class Inbound:
         """
         for number in [*self.fds]:
             os.close(self._take_fd(number))
+        self.store.sealed_bytes -= self.sealed_bytes
+        self.sealed_bytes = 0
         self.fetched.clear()
         for piece in self.named:
             self.store.forget(piece)

@@ -45,6 +45,9 @@ Encoded: TypeAlias = tuple[bytes | None, Outbound | None]
 """A payload, None if it is the first attachment, and the attachments, if there are any."""
 
 
+LONGEST = 1e9
+"""Seconds: what is longer is told as this, thirty years."""
+
 NO_DATAGRAM = Datagram(b"", [], (), None)
 NOTHING: Encoded = (b"\xc0", None)
 
@@ -129,8 +132,12 @@ class Peer(Streaming, Sharing):
             close(inbound)
             self._post(Failed(frame.call_id, "argument", "", "it is a stream; call it by an interface that says so"))
             return
-        if inbound is None and not answer.declared.plain:
+        if inbound is None:
             inbound = self._unattached(answer)
+        elif inbound.is_too_much():
+            inbound.close()
+            self._post(Failed(frame.call_id, "argument", "", "the calls under way have too much in their arguments"))
+            return
         incoming = Incoming(frame, answer, inbound)
         if frame.within and (outer := self._calls.get(frame.within)) is not None:
             incoming.depth = outer.depth + 1
@@ -151,6 +158,9 @@ class Peer(Streaming, Sharing):
         if answer is None or answer.declared.kind != "notify":
             close(inbound)  # by rule: whoever notifies does not hear of it either
             return
+        if inbound is not None and inbound.is_too_much():
+            inbound.close()
+            raise PeerProtocolError("the notifications that wait have too much in their arguments")
         call = Call(0, frame.target, frame.method, frame.payload, frame.parts)
         self._start(Incoming(call, answer, inbound or self._unattached(answer)))
 
@@ -176,11 +186,15 @@ class Peer(Streaming, Sharing):
         """The other side is done with *call*: what was attached to it is ours again."""
         if call.outbound is not None:
             call.outbound.discard()
-            for number in call.outbound.exported:
-                self._targets.pop(number, None)
+            self._withdraw(call.outbound)
         if call.uploads:
             for upload in call.uploads:
                 self._stop_upload(upload)
+
+    def _withdraw(self, outbound: Outbound) -> None:
+        """Offer what was passed by reference no more; whoever calls it all the same learns that it is not offered."""
+        for number in outbound.exported:
+            self._targets.pop(number, None)
 
     @abstractmethod
     def _stop_upload(self, upload: Any) -> None:
@@ -270,8 +284,7 @@ class Peer(Streaming, Sharing):
         self._newest_call = number = next(self._call_numbers)
         call = self._calls[number] = Outgoing(number, method, timeout, None)
         call.is_quick = True
-        milliseconds = None if timeout is None else int(timeout * 1000)
-        return call, encode([Call(number, target, method.name, payload, (), milliseconds)])
+        return call, encode([Call(number, target, method.name, payload, (), milliseconds(timeout))])
 
     def _encoded(self, method: Declared, arguments: tuple[Any, ...], *, many: bool = False) -> Encoded:
         """Return *arguments* as a payload with its attachments. `ArgumentsUnfit`: they cannot be sent."""
@@ -307,9 +320,8 @@ class Peer(Streaming, Sharing):
         if method.uploads:
             call.writers = {position: Writer() for position in method.uploads}
             call.uploads = []
-        milliseconds = None if timeout is None else int(timeout * 1000)
         within = 0 if runs is None else runs.call_id
-        frame = Call(call.call_id, target, method.name, payload, parts, milliseconds, credit, within, many > 0)
+        frame = Call(call.call_id, target, method.name, payload, parts, milliseconds(timeout), credit, within, many > 0)
         self._newest_call = call.call_id
         self._calls[call.call_id] = call
         return call, frame
@@ -329,6 +341,8 @@ class Peer(Streaming, Sharing):
             self._given_up[call.call_id] = call
             for upload in call.uploads:
                 self._stop_upload(upload)
+            if call.outbound is not None:  # its pieces are still read, but nobody here expects to be called
+                self._withdraw(call.outbound)
             self._post(Cancel(call.call_id))
         elif call.inbound is not None:  # the answer came just before
             call.inbound.close()
@@ -468,6 +482,11 @@ class Peer(Streaming, Sharing):
                 self._wake(writer.waiter)
         if call.waiter is not None:
             self._wake(call.waiter)
+
+
+def milliseconds(timeout: float | None) -> int | None:
+    """Return *timeout*, in seconds, as it stands in a call, which has no room for any number."""
+    return None if timeout is None else int(min(max(0.0, timeout), LONGEST) * 1000)
 
 
 def fitting(frame: Reply | Failed) -> Reply | Failed:

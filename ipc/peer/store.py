@@ -83,6 +83,7 @@ class Store:
     Attributes:
         share: Sends an arena to the other side, with who writes it; the peer sets it.
         waiting: Fds that have come and were not looked at yet.
+        sealed_bytes: Of the memfds that came with calls under way.
     """
 
     share: Callable[[Arena, Side], None]
@@ -90,7 +91,7 @@ class Store:
     def __init__(self, limit: int, *, arena_limit: int = 0, copies: bool = True) -> None:
         self.limit = limit
         self.copies = copies
-        self.memfds = self.waiting = 0
+        self.memfds = self.waiting = self.sealed_bytes = 0
         self._arena_limit = arena_limit
         self._writing: Arena | None = None
         self._offered: Arena | None = None

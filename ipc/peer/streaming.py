@@ -21,6 +21,11 @@ from .side import Side
 from .store import Store
 from .tables import Tables, close
 
+MAX_EXPECTED = 512
+"""Items that uploads may have on their way before new ones get smaller windows: each may have 64 KiB."""
+
+MIN_WINDOW = 4
+
 
 class Streaming(Tables):
     """The part of a peer that knows streams; its engines write them."""
@@ -30,8 +35,10 @@ class Streaming(Tables):
         self._takers |= {Items: self._take_items, Credit: self._take_credit, End: self._take_end}
 
     def _expect_uploads(self, incoming: Incoming) -> None:
-        window = window_of(incoming.answer.declared)
-        incoming.readers = {position: Reader(window) for position in incoming.answer.declared.uploads}
+        uploads = incoming.answer.declared.uploads
+        open_now = len(uploads) + sum(len(each.readers) for each in self._answering.values())
+        window = max(MIN_WINDOW, min(window_of(incoming.answer.declared), MAX_EXPECTED // open_now))
+        incoming.readers = {position: Reader(window) for position in uploads}
         for position in incoming.readers:
             self._post(Credit(incoming.call_id, position + 1, window))
 

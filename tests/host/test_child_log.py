@@ -84,6 +84,24 @@ def test_names_of_a_child_make_no_loggers(records: Records) -> None:
     assert [record.name for record in records.seen] == [f"{NAME}.n{number}.deep" for number in range(1000)]
 
 
+def test_a_filter_that_fails_ends_nothing(records: Records, capsys: pytest.CaptureFixture[str]) -> None:
+    """What raises in the application's logging is shown; it does not reach what reads the child, nor what it said."""
+
+    def fails(record: logging.LogRecord) -> bool:
+        raise ZeroDivisionError
+
+    logger, log = logging.getLogger(NAME), ChildLog("test")
+    logger.addFilter(fails)
+    try:
+        log.take(Log("", 30, "lost", time.time()))
+        log.write("stderr", 30, "lost too")
+    finally:
+        logger.removeFilter(fails)
+    assert capsys.readouterr().err.count("\nZeroDivisionError") == 2
+    log.take(Log("", 30, "heard", time.time()))
+    assert records.seen[-1].getMessage() == "heard"
+
+
 def test_a_flood_is_cut_and_counted(records: Records) -> None:
     """So many characters are logged at once and no more; what is dropped is counted, here and in the child."""
     records.seen.clear()

@@ -58,6 +58,10 @@ class Offer(Protocol):
 
     def wait(self) -> None: ...
 
+    def hold(self, data: bytes) -> None:
+        """Never answer."""
+        ...
+
     def numbers(self, count: int) -> Iterator[int]: ...
 
     def total(self, items: Iterator[int]) -> int: ...
@@ -81,6 +85,9 @@ class Offered:
         return first + second
 
     async def wait(self) -> None:
+        await anyio.sleep_forever()
+
+    async def hold(self, data: bytes) -> None:
         await anyio.sleep_forever()
 
     def numbers(self, count: int) -> Iterator[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import time
 from contextlib import closing, suppress
 from itertools import count
@@ -11,6 +12,7 @@ from threading import Event, Thread
 from typing import Any, Protocol
 
 import anyio
+import msgspec
 import pytest
 
 from belljar.child.dispatch import make_peer as make_child
@@ -22,15 +24,18 @@ from belljar.ipc.channel.base import EndOfChannel
 from belljar.ipc.channel.over_socket import SocketChannel
 from belljar.ipc.datagram import control_pair
 from belljar.ipc.errors import CallTimeout
-from belljar.ipc.frames import Call, Credit, Handle, Items, Piece, Reply, encode
+from belljar.ipc.frames import Call, Cancel, Credit, Failed, Handle, Items, Piece, Reply, Sealed, encode
 from belljar.ipc.interface import declared
 from belljar.ipc.memory.buffer import SharedBuffer
+from belljar.ipc.payload import make_sealed
 from belljar.ipc.peer.attachments import MAX_WAITING
-from belljar.ipc.peer.records import answers_of
+from belljar.ipc.peer.base import LONGEST
+from belljar.ipc.peer.records import MAX_UNDER_WAY, WINDOW, answers_of
 from belljar.ipc.peer.shared import SharedPeer
 from belljar.ipc.peer.store import FIRST_SIZE, MAX_ARENAS, Store
 
-from ...helpers import open_fds
+from ...helpers import open_fds, resident
+from .ends import Works
 from .test_hostile_peer import METHODS, NIL, facing
 
 NO_ARGUMENTS = b"\x90"
@@ -106,9 +111,10 @@ async def test_a_stream_that_is_dropped_takes_what_came_along() -> None:
         before = len(open_fds())
         for is_over in (False, True):
             items = child.peer.stream(0, METHODS["numbers"], (1,))
+            number = 1 + is_over
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(items.__anext__)
-                number = (await child.answered(Call)).call_id
+                assert (await child.answered(Call)).call_id == number
                 child.says(Items(number, 0, (b"\x01",)))
                 child.says(Items(number, 0, (b"\x02",), (Handle("file"),)), fds=[2])
                 if is_over:
@@ -255,3 +261,78 @@ def test_a_thread_that_answers_looks_at_its_deadline() -> None:
             over.set()
             child.join()
             host.end(EndOfChannel())
+
+
+@pytest.mark.anyio
+async def test_a_deadline_counts_before_there_is_room() -> None:
+    """A call times out also while it is not sent: as many as may be wait for a child that answers none."""
+    async with facing() as child, anyio.create_task_group() as tasks:
+        for _ in range(MAX_UNDER_WAY):
+            tasks.start_soon(child.peer.call, 0, METHODS["wait"], ())
+        await child.turns()
+        with anyio.fail_after(5), pytest.raises(CallTimeout, match="could not be sent"):
+            await child.peer.call(0, METHODS["add"], (1, 2), 0.05)
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("timeout", [float("inf"), 1e18])
+async def test_timeouts_that_no_frame_holds(timeout: float) -> None:
+    """A long one is told as long: the child would take what does not fit for a breach."""
+    async with facing() as child, anyio.create_task_group() as tasks:
+        tasks.start_soon(child.peer.call, 0, METHODS["add"], (1, 2), timeout)
+        call = await child.answered(Call)
+        assert call.timeout == LONGEST * 1000
+        child.says(Reply(call.call_id, b"\x03"))
+
+
+@pytest.mark.anyio
+async def test_one_memfd_for_many_calls() -> None:
+    """A host copies arguments: a child that sends the same memory with each of many calls is refused some of them."""
+    async with facing() as child:
+        fd = make_sealed(b"\x91\xc6\x00\x0f\xff\xf0" + bytes(0xFFFF0))
+        try:
+            before = resident()
+            for number in range(1, 65):
+                child.says(Call(number, 1, "hold", None, (Sealed(1 << 20),)), fds=[fd])
+                await child.turns(2)
+            refused = [frame for frame in child.hears() if isinstance(frame, Failed)]
+            assert {frame.text for frame in refused} == {"the calls under way have too much in their arguments"}
+            assert resident() - before < 16 << 20
+            child.says(*[Cancel(number) for number in range(1, 65)])
+            await child.turns()
+            child.says(Call(65, 1, "hold", None, (Sealed(1 << 20),)), fds=[fd])
+            await child.turns()
+            assert len(child.peer._answering) == 1
+            assert not child.broke
+        finally:
+            os.close(fd)
+
+
+@pytest.mark.anyio
+async def test_many_uploads_have_small_windows() -> None:
+    """What all of them together may have on their way, and nobody reads, is little more than what a few may have."""
+    async with facing() as child:
+        child.says(*[Call(number, 1, "ignore", ONE_UPLOAD) for number in range(1, MAX_UNDER_WAY + 1)])
+        await child.turns()
+        windows = [frame.count for frame in child.hears() if isinstance(frame, Credit)]
+        assert len(windows) == MAX_UNDER_WAY
+        assert windows[0] == WINDOW
+        assert sum(windows) < 16 * WINDOW
+
+
+class Step:
+    def at(self, step: int) -> int:
+        return step
+
+
+@pytest.mark.anyio
+async def test_what_was_passed_with_a_call_ends_with_it_here() -> None:
+    """Once its caller has given a call up, its child can call back no more, whether or not it ends the call."""
+    async with facing() as child:
+        with pytest.raises(CallTimeout):
+            await child.peer.call(0, declared(Works)["watched"], (Step(), 1), 0.01)
+        call = await child.answered(Call)
+        (target, _) = msgspec.msgpack.decode(call.payload)
+        child.says(Call(1, target, "at", b"\x91\x01", within=call.call_id))
+        assert (await child.answered(Failed)).kind == "not-offered"
