@@ -39,6 +39,7 @@ class HostSide:
     """
 
     decode = staticmethod(decode_from_child)
+    takes_many = False
 
     def __init__(
         self, name: str, refusals: Callable[[], tuple[str, ...]], make_proxy: Callable[[type, int], object]

@@ -25,6 +25,7 @@ from typing import Any, NoReturn, Self, TypeVar, cast
 from ..ipc.channel.base import EndOfChannel
 from ..ipc.interface import Declared, declared
 from ..ipc.memory.buffer import SharedBuffer
+from ..ipc.peer import interrupts
 from ..ipc.peer.records import EXPLAINED, Outgoing, PeerUse
 from ..ipc.peer.shared import SharedPeer, check_plain
 from .calls import untyped
@@ -185,6 +186,7 @@ class SyncHost:
             return self._stream(target, method, arguments, timeout)
         if not calls.pump.is_busy:
             calls.pump.touch()
+        is_held = interrupts.hold()
         try:
             if method.kind == "call":
                 return calls.shared.call(target, method, arguments, timeout)
@@ -194,6 +196,8 @@ class SyncHost:
         finally:
             if not calls.pump.is_busy:
                 calls.pump.touch()
+            if is_held:
+                interrupts.let_go()
 
     def _stream(
         self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None
@@ -216,12 +220,15 @@ class SyncHost:
     def _calling(self, method: Declared) -> Iterator[SharedPeer]:
         calls = self._calls or self._not_ready(method)
         calls.pump.touch()
+        is_held = interrupts.hold()
         try:
             yield calls.shared
         except EXPLAINED as error:
             raise self._explained(method, error) from error.__cause__
         finally:
             calls.pump.touch()
+            if is_held:
+                interrupts.let_go()
 
     def _not_ready(self, method: Declared) -> NoReturn:
         raise RuntimeError(f"could not call {method.name!r}: {self._why_not}")

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from ..errors import reason
 from .attachments import Attached, Attaching
 from .codec import array_length
 from .errors import ArgumentsUnfit, ValueUnfit
@@ -144,7 +145,7 @@ class Arguments:
 
     def _explain(self, error: Exception, place: re.Pattern[str]) -> str:
         """Name the parameter instead of its index: ``$[1]`` becomes ``size``."""
-        text = str(error)
+        text = reason(error)
         found = place.search(text)
         if found is None or int(found[1]) >= len(self.parameters):
             return f"{text} ({self.name}{self.signature})"

@@ -9,6 +9,7 @@ from typing import Any, Never, NoReturn
 
 import msgspec
 
+from ..errors import reason
 from .attachments import Attached, Attaching
 from .errors import ValueUnfit
 from .shapes import UNDECODABLE, UNENCODABLE, decode_nested, decode_other, encode_nested, encode_plain, shape
@@ -58,7 +59,7 @@ class Codec:
                 return self._decode(payload)
             return self._shape.from_wire(self._read(self._decode, payload, attached), attached)
         except UNDECODABLE as error:
-            raise ValueUnfit(str(error)) from None
+            raise ValueUnfit(reason(error)) from None
 
     def encode_many(self, values: Sequence[object], attaching: Attaching | None = None) -> bytes:
         """Return *values* as one array; `ValueUnfit` if one cannot be encoded."""
@@ -81,7 +82,7 @@ class Codec:
             values: list[Any] = self._read(self._decode_list, payload, attached)
             return values if self.plain else [self._shape.from_wire(value, attached) for value in values]
         except UNDECODABLE as error:
-            raise ValueUnfit(str(error)) from None
+            raise ValueUnfit(reason(error)) from None
 
     def _decoder(self, wire: Any) -> Any:
         return msgspec.msgpack.Decoder(wire, dec_hook=decode_other if self._shape.nested else None).decode

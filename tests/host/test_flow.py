@@ -107,6 +107,19 @@ async def test_a_map_that_is_cancelled_cancels_its_chunks() -> None:
         assert await host.call("double", 4) == 8
 
 
+# A call that is given up while it runs.
+
+
+@pytest.mark.parametrize("method", ["compute", "compute_and_say_nothing"])
+async def test_a_method_that_looks_around_is_ended(method: str) -> None:
+    """It learns at its next checkpoint that it was given up; whatever it makes of that, the child lives on."""
+    async with flows(cancel_grace=5.0) as host:
+        for count in (1, 2):
+            with pytest.raises(CallTimeout):
+                await host.call(method, timeout=0.05)
+            assert await host.call("was_left") == count
+
+
 # A child that stands still.
 
 

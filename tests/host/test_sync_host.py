@@ -366,6 +366,30 @@ def test_an_interrupted_call() -> None:
         assert host.call("half", 2) == 1
 
 
+def call_until_interrupted(host: SyncHost, killer: subprocess.Popen[bytes]) -> None:
+    assert killer.stdin is not None
+    killer.stdin.write(b"go\n")
+    killer.stdin.flush()
+    while True:
+        host.call("half", 2)
+
+
+def test_an_interrupted_loop_of_quick_calls() -> None:
+    """Ctrl-C is raised wherever it comes, and never costs the child, which it could in the middle of a message."""
+    host, _ = sync_host(cancel_grace=0.1)
+    with host:
+        for _ in range(20):
+            with (
+                subprocess.Popen(["/bin/sh", "-c", "read go; kill -INT $PPID"], stdin=subprocess.PIPE) as killer,
+                pytest.raises(KeyboardInterrupt),
+            ):
+                call_until_interrupted(host, killer)
+        with pytest.raises(CallTimeout):  # what was given up wrongly would end the child by now
+            host.call("nap", timeout=0.3)
+        assert host.call("half", 2) == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_a_fork_has_no_child() -> None:
     """In a forked copy calls fail at once, closing is nothing, and the original goes on."""
     host, _ = sync_host()

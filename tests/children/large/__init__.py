@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from belljar import Buffer, BufferLike, Fd, SealedBuffer, SharedBuffer, service
+from belljar import Buffer, BufferLike, Fd, SealedBuffer, SharedBuffer, notify, service
 
 from .interfaces import Desk, FileRead, Kinds, PipeWrite, Sealed
 
@@ -48,6 +48,7 @@ class Plug:
     def kept_sealed(self) -> bytes:
         return bytes(self.kept)
 
+    @notify
     def note(self, data: Buffer) -> None:
         self.kept = len(data)
 
