@@ -53,7 +53,12 @@ def fuzz(name: str, seconds: int, progress: Progress) -> Outcome:
         folder.mkdir(parents=True, exist_ok=True)
     for example in load(name).examples():
         (home / "corpus" / hashlib.sha1(example, usedforsecurity=False).hexdigest()).write_bytes(example)
-    limits = [f"-max_total_time={seconds}", f"-max_len={LONGEST}", f"-timeout={SLOWEST}", f"-rss_limit_mb={MOST_MEMORY}"]
+    limits = [
+        f"-max_total_time={seconds}",
+        f"-max_len={LONGEST}",
+        f"-timeout={SLOWEST}",
+        f"-rss_limit_mb={MOST_MEMORY}",
+    ]
     own = [str(home / "corpus"), f"-artifact_prefix={home / 'found'}/"]
     argv = [sys.executable, "-m", f"{__package__}.one", name, *limits, *own]
     task = progress.add_task(name, total=seconds, now="begins")

@@ -20,6 +20,7 @@ from ..script import FROM_HOST, scripts
 from ..target import Target
 from ..waiting import ScriptedChannel
 
+
 class Plugin(Plain):
     """`Everything`, and what a plugin asks of its host meanwhile."""
 

@@ -34,6 +34,4 @@ def take(data: bytes) -> None:
             assert len(said) < 2000
 
 
-TARGET = Target(
-    lambda: [pack(each.__name__, declared(each)) for each in (Everything, Small)], take, (ValueUnfit,)
-)
+TARGET = Target(lambda: [pack(each.__name__, declared(each)) for each in (Everything, Small)], take, (ValueUnfit,))
