@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..channel.base import Channel, EndOfChannel
 from ..datagram import MAX_DATAGRAM
-from ..errors import PeerProtocolError
+from ..errors import CallTimeout, PeerProtocolError
 from ..frames import FRAME_SPACE, MAX_BATCH, MAX_FRAMES, Frame, encode, fit, weight
+from ..interface.declared import Declared
 from .attachments import Outbound
 from .base import Peer
 from .loops import Loop
@@ -23,11 +26,12 @@ BATCH_FROM = 3
 
 
 class _Room:
-    """Where callers wait for room in the queue."""
+    """Where callers wait for room in the queue, until the time *end* at most."""
 
-    __slots__ = ("waiter",)
+    __slots__ = ("end", "waiter")
 
-    def __init__(self) -> None:
+    def __init__(self, end: float | None) -> None:
+        self.end = end
         self.waiter: Any = None
 
 
@@ -118,21 +122,32 @@ class AsyncSending(Peer):
     def _has_room(self) -> bool:
         return self._outbox.size < MAX_QUEUED and len(self._calls) + len(self._given_up) < MAX_UNDER_WAY
 
-    async def _await_room(self) -> None:
-        """Wait until one more call may be sent."""
+    @abstractmethod
+    def _look_at(self, when: float) -> None:
+        """Wake, at the time *when*, those who wait for room no longer than that."""
+
+    async def _await_room(self, method: Declared, timeout: float | None) -> float | None:
+        """Wait until *method* may be called; return when its time ends. `CallTimeout` if *timeout* seconds are over."""
+        end = None if timeout is None else time.monotonic() + timeout
         while not self._has_room() and self.ended is None:
-            await self._park_in(self._rooms)
+            if end is not None:
+                if time.monotonic() >= end:
+                    text = f"{method.name!r} could not be sent within {timeout:g} s: the child does not keep up"
+                    raise CallTimeout(text)
+                self._look_at(end)
+            await self._park_in(self._rooms, end)
         if self.ended is not None:
             raise NotSent from self.ended
         self._offer_room()  # who was woken before is the one to wake the next
+        return end
 
     async def _await_queue(self) -> None:
         """Wait until one more answer or item may be sent: else what is not read would fill the memory."""
         while self._outbox.size > MAX_QUEUED and self.ended is None:
             await self._park_in(self._held)
 
-    async def _park_in(self, rooms: deque[_Room]) -> None:
-        room = _Room()
+    async def _park_in(self, rooms: deque[_Room], end: float | None = None) -> None:
+        room = _Room(end)
         rooms.append(room)
         try:
             await self._loop.park(room)
