@@ -70,7 +70,7 @@ def _stream(caller: Caller, method: Declared, target: int, timeout: float | None
 def _notify(caller: Caller, method: Declared, target: int, timeout: float | None) -> Callable[..., Any]:
     async def notify(*arguments: Any, **keywords: Any) -> None:
         bound = bind(method, arguments, keywords)
-        await caller.ready_peer(method.name).notify(target, method, bound)
+        await caller.ready_peer(method.name).notify(target, method, bound, timeout)
 
     return notify
 

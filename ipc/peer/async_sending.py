@@ -25,14 +25,14 @@ BATCH_FROM = 3
 """Calls in flight from which on frames are collected for one turn of the loop."""
 
 
-class Room:
-    """Where one waits for room in the queue, until *deadline* if that is not None."""
+class _Room:
+    """Where callers wait for room in the queue, until the time *end* at most."""
 
-    __slots__ = ("deadline", "waiter")
+    __slots__ = ("end", "waiter")
 
-    def __init__(self, deadline: float | None) -> None:
+    def __init__(self, end: float | None) -> None:
+        self.end = end
         self.waiter: Any = None
-        self.deadline = deadline
 
 
 class AsyncSending(Peer):
@@ -44,8 +44,8 @@ class AsyncSending(Peer):
         self._batch: list[Frame] = []
         self._batch_size = 0
         self._outbox = Outbox(channel)
-        self._rooms: deque[Room] = deque()
-        self._held: deque[Room] = deque()
+        self._rooms: deque[_Room] = deque()
+        self._held: deque[_Room] = deque()
 
     @property
     def queued(self) -> int:
@@ -122,29 +122,33 @@ class AsyncSending(Peer):
     def _has_room(self) -> bool:
         return self._outbox.size < MAX_QUEUED and len(self._calls) + len(self._given_up) < MAX_UNDER_WAY
 
-    async def _await_room(self, method: Declared, timeout: float | None = None) -> float:
-        """Wait until one more call may be sent; return for how long that was. `CallTimeout`."""
-        began = time.monotonic()
-        end = None if timeout is None else began + timeout
+    @abstractmethod
+    def _look_at(self, when: float) -> None:
+        """Wake, at the time *when*, those who wait for room no longer than that."""
+
+    async def _await_room(self, method: Declared, timeout: float | None) -> float | None:
+        """Wait until *method* may be called; return when its time ends. `CallTimeout` if *timeout* seconds are over."""
+        end = None if timeout is None else time.monotonic() + timeout
         while not self._has_room() and self.ended is None:
-            if end is not None and time.monotonic() >= end:
-                raise CallTimeout(f"{method.name!r} could not be sent within {timeout:g} s: the child does not keep up")
+            if end is not None:
+                if time.monotonic() >= end:
+                    text = f"{method.name!r} could not be sent within {timeout:g} s: the child does not keep up"
+                    raise CallTimeout(text)
+                self._look_at(end)
             await self._park_in(self._rooms, end)
         if self.ended is not None:
             raise NotSent from self.ended
         self._offer_room()  # who was woken before is the one to wake the next
-        return time.monotonic() - began
+        return end
 
     async def _await_queue(self) -> None:
         """Wait until one more answer or item may be sent: else what is not read would fill the memory."""
         while self._outbox.size > MAX_QUEUED and self.ended is None:
             await self._park_in(self._held)
 
-    async def _park_in(self, rooms: deque[Room], end: float | None = None) -> None:
-        room = Room(end)
+    async def _park_in(self, rooms: deque[_Room], end: float | None = None) -> None:
+        room = _Room(end)
         rooms.append(room)
-        if end is not None:
-            self._look_at(end)
         try:
             await self._loop.park(room)
         finally:
@@ -154,10 +158,6 @@ class AsyncSending(Peer):
     def _offer_room(self) -> None:
         if self._rooms and self._has_room():
             self._loop.wake(self._rooms.popleft().waiter)
-
-    @abstractmethod
-    def _look_at(self, when: float) -> None:
-        """Look at all deadlines at the time *when*."""
 
     def _finish(self, call: Outgoing) -> None:
         super()._finish(call)

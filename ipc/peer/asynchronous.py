@@ -27,7 +27,7 @@ from ..interface.declared import Declared
 from ..interface.errors import ValueUnfit
 from ..messages import MAX_INLINE
 from .async_items import ItemsIn, ItemsOut, asynchronously
-from .async_sending import AsyncSending, Room
+from .async_sending import AsyncSending
 from .attachments import Inbound, Outbound
 from .base import NOTHING, Encoded, Peer
 from .loops import Loop
@@ -182,13 +182,13 @@ class AsyncPeer(AsyncSending):
         try:
             call = self._call_at_once(target, method, arguments, timeout) if not self._calls else None
             if call is None:
-                waited = 0.0
+                end = None
                 if not self._has_room() or self.ended is not None:
-                    waited = await self._await_room(method, timeout)
+                    end = await self._await_room(method, timeout)
                 encoded = self._encoded(method, arguments)
                 if encoded[1] is not None:
                     await self._fill(encoded[1])
-                call = self._send_call(target, method, encoded, arguments, timeout, waited=waited)
+                call = self._send_call(target, method, encoded, arguments, timeout, end=end)
             try:
                 if not call.done:
                     await self._loop.park(call)
@@ -296,12 +296,12 @@ class AsyncPeer(AsyncSending):
     ) -> Outgoing:
         """Send a call as soon as there is room for one; `finish` it, or `give_up`."""
         try:
-            waited = 0.0
+            end = None
             if not self._has_room() or self.ended is not None:
-                waited = await self._await_room(method, timeout)
+                end = await self._await_room(method, timeout)
             encoded = await self._prepared(method, arguments, many=many)
-            number = len(arguments) if many else 0
-            return self._send_call(target, method, encoded, arguments, timeout, many=number, waited=waited)
+            count = len(arguments) if many else 0
+            return self._send_call(target, method, encoded, arguments, timeout, many=count, end=end)
         except EXPLAINED as error:
             raise await self._explain(method.name, error) from error.__cause__
 
@@ -325,7 +325,7 @@ class AsyncPeer(AsyncSending):
     async def await_items(self, call: Outgoing, reader: Reader) -> None:
         """Wait for an item of *call*, or its end; without either in time, and if cancelled, the call is given up."""
         if call.timeout is not None:
-            self._set_deadline(call, call.timeout)
+            self._set_deadline(call, time.monotonic() + call.timeout)
         try:
             await self._loop.park(reader)
         except BaseException:
@@ -334,11 +334,13 @@ class AsyncPeer(AsyncSending):
         finally:
             call.deadline = None
 
-    async def notify(self, target: int, method: Declared, arguments: tuple[Any, ...]) -> None:
-        """Tell *target* something, without an answer."""
+    async def notify(
+        self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None = None
+    ) -> None:
+        """Tell *target* something, without an answer. `CallTimeout` if there is no room for it for so long."""
         try:
             if not self._has_room() or self.ended is not None:
-                await self._await_room(method)
+                await self._await_room(method, timeout)
             payload, outbound = await self._prepared(method, arguments)
         except EXPLAINED as error:
             raise await self._explain(method.name, error) from error.__cause__
@@ -355,9 +357,9 @@ class AsyncPeer(AsyncSending):
         timeout: float | None,
         *,
         many: int = 0,
-        waited: float = 0.0,
+        end: float | None = None,
     ) -> Outgoing:
-        """Send a call; *waited* are the seconds of its timeout that it waited for room."""
+        """Send a call; its time is over at *end*, or *timeout* seconds from now."""
         if self.ended is not None:  # since there was room
             if encoded[1] is not None:
                 encoded[1].discard()
@@ -370,12 +372,12 @@ class AsyncPeer(AsyncSending):
         for position in method.uploads:
             call.uploads = [*call.uploads, self._loop.spawn(self._upload, call, position, arguments[position])]
         if timeout is not None and method.kind != "stream":
-            self._set_deadline(call, timeout - waited)
+            self._set_deadline(call, time.monotonic() + timeout if end is None else end)
         return call
 
-    def _set_deadline(self, call: Outgoing, timeout: float) -> None:
-        call.deadline = time.monotonic() + timeout
-        self._look_at(call.deadline)
+    def _set_deadline(self, call: Outgoing, when: float) -> None:
+        call.deadline = when
+        self._look_at(when)
 
     def _look_at(self, when: float) -> None:
         """Look at all deadlines at the time *when*. There is one timer for all calls: most are long gone by then."""
@@ -397,11 +399,10 @@ class AsyncPeer(AsyncSending):
             if late is not None:
                 self._late(late)
             self._look_at(now + self._grace / 4)
-        for room in self._rooms:
-            if room.deadline is not None and room.deadline <= now:
-                self._loop.wake(room.waiter)
-        waiting: list[Outgoing | Room] = [*self._calls.values(), *self._rooms]
-        deadlines = [each.deadline for each in waiting if each.deadline is not None and each.deadline > now]
+        for room in [room for room in self._rooms if room.end is not None and room.end <= now]:
+            self._loop.wake(room.waiter)
+        deadlines = [call.deadline for call in self._calls.values() if call.deadline is not None]
+        deadlines += [room.end for room in self._rooms if room.end is not None and room.end > now]
         if deadlines:
             self._look_at(min(deadlines))
 

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Protocol, cast
 
 import anyio
@@ -182,6 +183,22 @@ async def test_a_call_to_a_child_that_stands_still_has_its_deadline() -> None:
             with pytest.raises(CallTimeout):
                 await host.call("double", 1, timeout=0.05)
         assert await host.call("double", 2) == 4
+
+
+async def test_the_time_of_a_call_runs_while_it_waits_for_room() -> None:
+    """A call or notification that cannot even be sent in time ends so; the child, which never hears of it, lives on."""
+    async with flows() as host:
+        async with anyio.create_task_group() as tasks, stopped(host):
+            for number in range(MAX_UNDER_WAY):
+                tasks.start_soon(partial(host.call, "double", number, timeout=None))
+            await anyio.wait_all_tasks_blocked()
+            with pytest.raises(
+                CallTimeout, match=r"'double' could not be sent within 0\.05 s: the child does not keep up"
+            ):
+                await host.call("double", 1, timeout=0.05)
+            with pytest.raises(CallTimeout, match=r"'note' could not be sent within 0\.05 s"):
+                await host.proxy(Flows, timeout=0.05).note(1, b"")
+        assert await host.call("noted") == []
 
 
 async def test_a_child_that_stands_still_is_killed_when_it_is_due() -> None:
