@@ -45,8 +45,8 @@ class ItemsOut(AsyncIterator[Any]):
             if not reader.items and not reader.ended:
                 await self._peer.await_items(call, reader)
             if reader.items:
-                if (inbound := reader.items[0][1]) is not None:
-                    await self._peer._fetch(inbound)
+                if (inbound := reader.items[0][1]) is not None and call.declared.item is not None:
+                    await self._peer._fetch(inbound, call.declared.item)
                 return self._peer.next_item(call.call_id, 0, reader, call.declared.item)
             if not self._is_closed:
                 self._is_closed = True
@@ -69,14 +69,13 @@ class ItemsOut(AsyncIterator[Any]):
 
     def _close(self) -> None:
         self._is_closed = True
-        self._reader.close()
-        self._reader.ended = True
         if self._call is not None:
             self._peer._give_up(self._call)
+        self._reader.ended = True
 
     def __del__(self) -> None:
         call = self._call
-        if call is not None and not call.done and not self._is_closed:
+        if call is not None and not self._is_closed:
             self._peer.abandoned.append(call)  # no more than that: this may be any thread
 
 

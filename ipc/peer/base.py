@@ -169,6 +169,7 @@ class Peer(Streaming, Sharing):
             call.outbound.discard()
             for number in call.outbound.exported:
                 self._targets.pop(number, None)
+            self._unshare(self.store.drop_retired())
         if call.uploads:
             for upload in call.uploads:
                 self._stop_upload(upload)
@@ -304,12 +305,13 @@ class Peer(Streaming, Sharing):
         return call, frame
 
     def _give_up(self, call: Outgoing) -> None:
-        """Nobody waits for *call* any more: ask the other side to end it, and ignore what comes of it meanwhile."""
+        """Nobody waits for *call* any more: ask the other side to end it, and ignore what has come of it and will."""
         if self._calls.pop(call.call_id, None) is not None:
             self._given_up[call.call_id] = call
             for upload in call.uploads:
                 self._stop_upload(upload)
             self._post(Cancel(call.call_id))
+        call.close()
 
     def _upload_failed(self, call: Outgoing, error: Exception) -> str:
         """The iterator that is an argument of *call* raised *error*, or its item cannot be sent; return the text."""

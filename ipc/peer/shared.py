@@ -177,9 +177,10 @@ class SharedPeer(BlockingPeer):
             raise CallTimeout(f"{method.name!r} could not be sent within {timeout:g} s: the child does not keep up")
 
     def _give_up(self, call: Outgoing) -> None:
-        if not call.done:
-            with self._guard:
-                super()._give_up(call)
+        was_done = call.done
+        with self._guard:
+            super()._give_up(call)
+        if not was_done:
             self._gave_up()
 
     def reserve(self, length: int) -> SharedBuffer | None:
