@@ -31,8 +31,8 @@ def start(*arguments: object) -> subprocess.Popen[str]:
     """Start the example in a group of its own, as a shell does."""
     command = [sys.executable, str(EXAMPLES / "video_stream" / "stream_video.py"), *map(str, arguments)]
     environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, env=environment, text=True, start_new_session=True, **pipes)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment, text=True, start_new_session=True, stdout=pipe, stderr=pipe)
 
 
 def seen(*arguments: object) -> dict[str, Any]:

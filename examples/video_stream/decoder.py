@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from io import BytesIO, RawIOBase
+from io import BytesIO, IOBase, RawIOBase
 from typing import Any
 
 import av
@@ -30,18 +30,19 @@ class Decoder:
     def decode(self, chunks: Iterator[bytes]) -> Iterator[Frame]:
         yield from self._decode(Pipe(chunks), 1)
 
-    def _decode(self, file: Any, times: int) -> Iterator[Frame]:
+    def _decode(self, file: IOBase, times: int) -> Iterator[Frame]:
         """Decode one frame whenever the host has room for one; the host's ``aclose`` ends it here too."""
         self._is_open = True
         try:
-            with av.open(file, "r") as container:
-                (stream, *_) = container.streams.video or [None]
-                if stream is None:
+            with av.open(file, mode="r") as container:
+                if not container.streams.video:
                     raise NotAVideo("it has no video track")
+                stream = container.streams.video[0]
                 stream.codec_context.thread_count = 1  # each thread more takes address space, which is limited
                 for frame in container.decode(stream):
                     self._decoded += 1
-                    yield Frame(frame.to_ndarray(format="rgb24", threads=1), stream.frames * times)
+                    pixels: Any = frame.to_ndarray(format="rgb24", threads=1)
+                    yield Frame(pixels, stream.frames * times)
         except FFmpegError as error:
             raise NotAVideo(f"not a video, or a damaged one: {error.strerror}") from None
         finally:

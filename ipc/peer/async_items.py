@@ -69,14 +69,15 @@ class ItemsOut(AsyncIterator[Any]):
 
     def _close(self) -> None:
         self._is_closed = True
+        self._reader.close()
+        self._reader.ended = True
+        self._peer._wake(self._reader.waiter)
         if self._call is not None:
             self._peer._give_up(self._call)
-        self._reader.ended = True
 
     def __del__(self) -> None:
-        call = self._call
-        if call is not None and not self._is_closed:
-            self._peer.abandoned.append(call)  # no more than that: this may be any thread
+        if self._call is not None and not self._is_closed:
+            self._peer.abandon(self._call)
 
 
 class ItemsIn(AsyncIterator[Any]):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ..datagram import MAX_FDS, Datagram, close_all
 from ..errors import PeerProtocolError
@@ -24,7 +24,8 @@ MAX_SMALL = 4096
 
 MAX_PARTS = 64
 
-B = TypeVar("B", bound=Buffer)
+MAX_WAITING = 320
+"""Fds that may have come and were not looked at yet: a window of items that found no room in an arena, and some."""
 
 
 class TooMuch(ValueError):
@@ -132,7 +133,7 @@ class Inbound:
     What is *lent* belongs to a call and goes back with its answer; all else is released piece by piece.
     """
 
-    __slots__ = ("buffers", "fds", "fetched", "held", "lent", "parts", "proxies", "store", "whole")
+    __slots__ = ("buffers", "fds", "fetched", "held", "lent", "named", "parts", "proxies", "store", "whole")
 
     def __init__(
         self,
@@ -148,25 +149,25 @@ class Inbound:
             count = len(received.fds)
             received.close()
             raise PeerProtocolError(f"a message names {len(numbers)} fds and came with {count}")
+        if store.copies and store.waiting + len(numbers) > MAX_WAITING:  # of a child; a host is trusted
+            received.close()
+            raise PeerProtocolError(f"more than {MAX_WAITING} fds came that nobody has looked at")
         self.store = store
+        self.named: list[Piece] = []
+        for part in parts:
+            if isinstance(part, Piece):
+                store.expect(part)
+                self.named.append(part)
         self.parts: list[Part | None] = list(parts)
         self.fds = dict(zip(numbers, received.fds, strict=True))
         received.fds.clear()
+        store.waiting += len(numbers)
         self.proxies = proxies
         self.lent = lent
         self.held: list[Piece] = []
         self.buffers: list[Buffer] = []
         self.fetched: dict[int, memoryview] = {}
         self.whole: Piece | None = None
-        if store.copies and parts:
-            self._check(parts)
-
-    def _check(self, parts: tuple[Part, ...]) -> None:
-        try:
-            self.store.check([part for part in parts if isinstance(part, Piece)])
-        except BaseException:
-            close_all(self.fds.values())
-            raise
 
     def payload(self) -> bytes | memoryview:
         """Return the payload that is too large for the message: the first part."""
@@ -195,17 +196,19 @@ class Inbound:
         """Return the buffer *number* as it lies in the arena; one that does not lie there is as good as a copy."""
         part = self._take(number)
         if isinstance(part, Piece):
+            shared = self.store.shared(part, lent=self.lent)
             if self.lent:
                 self.held.append(part)
-            return self._lending(self.store.shared(part, lent=self.lent))
+                self.buffers.append(shared)
+            return shared
         if isinstance(part, bytes):
             return SharedBuffer.of(memoryview(part))
         if not isinstance(part, Sealed):
             raise PeerProtocolError(f"part {number} of a message is no buffer")
         return SharedBuffer.of(memoryview(self.store.read(part, self._fd(number, part), lent=self.lent)))
 
-    def _lending(self, buffer: B) -> B:
-        if self.held:
+    def _lending(self, buffer: Buffer) -> Buffer:
+        if self.held and not self.store.copies:
             self.buffers.append(buffer)
         return buffer
 
@@ -220,7 +223,11 @@ class Inbound:
         return found
 
     def _fd(self, number: int, part: Piece | Sealed) -> int | None:
-        return self.fds.pop(number) if isinstance(part, Sealed) else None
+        return self._take_fd(number) if isinstance(part, Sealed) else None
+
+    def _take_fd(self, number: int) -> int:
+        self.store.waiting -= 1
+        return self.fds.pop(number)
 
     def large(self) -> list[tuple[int, Piece]]:
         """Return the pieces that are better copied by and by, with their numbers."""
@@ -234,7 +241,7 @@ class Inbound:
         part = self._take(number)
         if not isinstance(part, Sealed):
             raise PeerProtocolError(f"part {number} of a message is no sealed memory")
-        buffer = SealedBuffer(self.fds.pop(number), self.store.limit)
+        buffer = SealedBuffer(self._take_fd(number), self.store.limit)
         if len(buffer) != part.length:
             buffer.release()
             raise PeerProtocolError(f"sealed memory was said to have {part.length} bytes, and has others")
@@ -247,7 +254,7 @@ class Inbound:
             raise PeerProtocolError(f"part {number} of a message is no {kind}")
         from ..interface.fd import Fd
 
-        return Fd.received(self.fds.pop(number), kind)
+        return Fd.received(self._take_fd(number), kind)
 
     def proxy(self, interface: type, number: int) -> object:
         """Return an object whose methods are calls of target *number*."""
@@ -265,9 +272,12 @@ class Inbound:
 
         `BufferError`: somebody keeps a view of something that was lent.
         """
-        close_all(self.fds.values())
-        self.fds.clear()
+        for number in [*self.fds]:
+            os.close(self._take_fd(number))
         self.fetched.clear()
+        for piece in self.named:
+            self.store.forget(piece)
+        self.named.clear()
         for number, part in enumerate(self.parts):
             if isinstance(part, Piece):
                 self.parts[number] = None

@@ -45,12 +45,13 @@ class ItemsOut(Iterator[Any]):
     def close(self) -> None:
         """Give the stream up if it is not over. Idempotent."""
         self._is_closed = True
-        self._peer._give_up(self._call)
+        self._peer._give_up(self._call)  # first: no more items come then
+        self._reader.close()
         self._reader.ended = True
 
     def __del__(self) -> None:
         if not self._is_closed:
-            self._peer.abandoned.append(self._call)  # no more than that: this may be any thread
+            self._peer.abandon(self._call)
 
 
 class ItemsIn(Iterator[Any]):

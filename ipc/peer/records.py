@@ -153,13 +153,6 @@ class Outgoing:
         """Whether the outcome is there."""
         return self.done
 
-    def close(self) -> None:
-        """Release what has come and nobody takes. Idempotent."""
-        if self.inbound is not None:
-            self.inbound.close()
-        if self.reader is not None:
-            self.reader.close()
-
 
 class Answer:
     """A method that this side answers, and how long it took lately, in seconds.

@@ -24,6 +24,7 @@ from ..interface.codec import Codec
 from ..interface.declared import Declared
 from ..memory.buffer import SharedBuffer
 from ..messages import MAX_INLINE
+from . import interrupts
 from .attachments import Outbound
 from .base import Encoded
 from .blocking import BlockingPeer, Cancelled
@@ -34,6 +35,8 @@ from .store import Store
 
 SLICE = 0.05
 """Seconds after which one who waits for room looks whether it still has to."""
+
+_LATER = time.monotonic() + 1e6
 
 
 class _Stack(threading.local):
@@ -93,8 +96,8 @@ class SharedPeer(BlockingPeer):
 
     def _ask_at_once(self, target: int, method: Declared, payload: bytes, timeout: float | None) -> Outgoing:
         """Send a call and wait for the next datagram, which is nearly always its answer. This thread is the reader."""
+        call, data = None, b""
         try:
-            call, data = None, b""
             with self._guard:
                 if self.ended is not None:
                     raise NotSent from self.ended
@@ -106,7 +109,7 @@ class SharedPeer(BlockingPeer):
                 except EndOfChannel as error:
                     self._cannot_send(error)
                 data = b""
-            super()._read(call.deadline)
+            self._read(call.deadline)
         except BaseException as error:  # such as KeyboardInterrupt
             if data:
                 self.end(error)  # who knows whether it was sent
@@ -177,11 +180,14 @@ class SharedPeer(BlockingPeer):
             raise CallTimeout(f"{method.name!r} could not be sent within {timeout:g} s: the child does not keep up")
 
     def _give_up(self, call: Outgoing) -> None:
-        was_done = call.done
         with self._guard:
             super()._give_up(call)
-        if not was_done:
+        if not call.done:
             self._gave_up()
+
+    def _give_up_abandoned(self) -> None:
+        with self._guard:
+            super()._give_up_abandoned()
 
     def reserve(self, length: int) -> SharedBuffer | None:
         """See `Peer.reserve`."""
@@ -213,6 +219,7 @@ class SharedPeer(BlockingPeer):
             return super()._outcome(call)
         with self._guard:
             if self._is_closed:
+                call.inbound.close()
                 raise EndOfChannel  # with all memory that it could lie in
             return super()._outcome(call)
 
@@ -270,6 +277,10 @@ class SharedPeer(BlockingPeer):
         with self._guard:
             if self.ended is None:
                 super()._reply(incoming, encoded)
+                return
+        incoming.close()
+        if encoded[1] is not None:
+            encoded[1].discard()
 
     def _post_items(self, producer: Producer, payloads: tuple[bytes, ...], outbound: Outbound | None) -> None:
         with self._guard:
@@ -291,10 +302,14 @@ class SharedPeer(BlockingPeer):
         if self._unsent:
             self._await_channel(end, select.POLLIN)
             end = 0.0
+        if interrupts.came:
+            interrupts.raise_held()
         if self.ended is None:  # else the channel may be closed
-            super()._read(end)
+            super()._read(_LATER if end is None else end)  # Ctrl-C ends no wait without an end
 
     def _follow(self, done: Callable[[], Any], end: float | None) -> None:
+        if interrupts.came:
+            interrupts.raise_held()
         if self._unsent:
             self._await_channel(end, 0)  # who reads may not know of it
         else:
@@ -378,6 +393,7 @@ class SharedPeer(BlockingPeer):
             if self.ended is None:
                 self.hear_out()
             self.end(EndOfChannel())
+            self._give_up_abandoned()
             self._outbox.clear()
             self.store.close()
             self._is_closed = True

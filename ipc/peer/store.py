@@ -27,6 +27,9 @@ from ..payload import make_sealed, read_sealed
 FIRST_SIZE = 16 << 20
 """Bytes of the first arena; only what is used of it takes memory."""
 
+MAX_ARENAS = 8
+"""Arenas of a child at the same time: it could take back each new one and keep the old ones, which take an fd."""
+
 CHUNK = 1 << 20
 """Bytes that are copied at a time where others want to run in between."""
 
@@ -54,14 +57,15 @@ class StoreUse(NamedTuple):
 class Reading:
     """An arena of the other side's, and what of it is still looked at.
 
-    ``loans`` are views that end with a call, and ``kept`` those that did not. ``is_used``: something has lain in it.
+    ``loans`` are views that end with a call, and ``kept`` those that did not. ``named`` are the bytes of the pieces in
+    messages that are here. ``is_used``: something has lain in it.
     """
 
     def __init__(self, arena: Arena) -> None:
         self.arena = arena
         self.outstanding = Outstanding(arena)
         self.done: deque[int] = deque()
-        self.loans = self.kept = 0
+        self.loans = self.kept = self.named = 0
         self.is_used = False
 
     def lingering(self) -> int:
@@ -79,6 +83,7 @@ class Store:
 
     Attributes:
         share: Sends an arena to the other side, with who writes it; the peer sets it.
+        waiting: Fds that have come and were not looked at yet.
     """
 
     share: Callable[[Arena, Side], None]
@@ -86,7 +91,7 @@ class Store:
     def __init__(self, limit: int, *, arena_limit: int = 0, copies: bool = True) -> None:
         self.limit = limit
         self.copies = copies
-        self.memfds = 0
+        self.memfds = self.waiting = 0
         self._arena_limit = arena_limit
         self._writing: Arena | None = None
         self._offered: Arena | None = None
@@ -147,6 +152,8 @@ class Store:
             return
         with suppress(OSError):  # no memory, or no fds: memfds, or an error of their own, do as well
             arena = self._make(size, "host")
+            if self._offered is not None:  # too small, and not taken yet
+                self._offered.close()
             self._offered = arena
             self.share(arena, "host")
 
@@ -223,7 +230,7 @@ class Store:
     def unshared(self, generation: int) -> None:
         """The other side has nothing in one of its arenas any more."""
         reading = self._reading.get(generation)
-        if reading is None or reading.loans or len(reading.outstanding):
+        if reading is None or reading.named or len(reading.outstanding):
             raise PeerProtocolError(f"arena {generation} was taken back while it was in use")
         del self._reading[generation]
         if reading is self._newest:
@@ -236,7 +243,9 @@ class Store:
         Not while it has used none of the one that it got last: it did not know of that yet, or cannot map it.
         """
         newest = self._newest
-        if not self._arena_limit or (newest is not None and newest.arena.size >= length and not newest.is_used):
+        if not self._arena_limit or len(self._reading) >= MAX_ARENAS:
+            return
+        if newest is not None and newest.arena.size >= length and not newest.is_used:
             return
         size = self._next_size(newest.arena if newest is not None else None, length)
         if size:
@@ -253,18 +262,21 @@ class Store:
             raise PeerProtocolError(f"a piece of {piece.length} bytes is over the limit of {self.limit}")
         return reading
 
-    def check(self, pieces: list[Piece]) -> None:
-        """Raise `PeerProtocolError` unless *pieces*, of one message, can be where it says.
+    def expect(self, piece: Piece) -> None:
+        """A message that came names *piece*; `forget` it with the message. `PeerProtocolError` if it cannot be one.
 
-        If two of them could overlap, a few bytes of a hostile child would make many copies here.
+        No two pieces overlap, so all of them together are no larger than the arena, and neither are copies of them.
         """
-        ends: dict[int, int] = {}
-        for piece in sorted(pieces, key=lambda piece: piece.offset):
-            reading = self._reading_of(piece)
-            start, stop = reading.arena.check(piece)
-            if start < ends.get(piece.generation, 0):
-                raise PeerProtocolError(f"two pieces of a message overlap at {start}")
-            ends[piece.generation] = stop
+        reading = self._reading_of(piece)
+        reading.arena.check(piece)
+        if reading.named + piece.length > reading.arena.size:
+            raise PeerProtocolError(f"pieces of more bytes than arena {piece.generation} has were named at once")
+        reading.named += piece.length
+
+    def forget(self, piece: Piece) -> None:
+        """The message that named *piece* is gone."""
+        if (reading := self._reading.get(piece.generation)) is not None:  # else all of this is closed
+            reading.named -= piece.length
 
     def look(self, piece: Piece) -> memoryview:
         """Return the bytes of *piece* to be copied. `PeerProtocolError` if it overlaps one that is held."""
@@ -347,9 +359,8 @@ class Store:
                 raise BufferError("a view of an argument was kept after the call; copy what is needed for longer")
 
     def drop(self, piece: Piece) -> None:
-        """Release *piece*, at which nobody looks; nothing, if its arena is gone."""
-        reading = self._reading.get(piece.generation)
-        if reading is not None:
+        """Release *piece*, at which nobody looks."""
+        if (reading := self._reading.get(piece.generation)) is not None:  # else all of this is closed
             reading.done.append(piece.offset)
 
     @property

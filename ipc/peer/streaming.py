@@ -47,6 +47,8 @@ class Streaming(Tables):
             close(inbound)
             raise PeerProtocolError(f"items of stream {frame.stream} of call {frame.call_id} came without credit")
         if inbound is None:
+            if not frame.payloads:  # it would wake a reader who finds nothing
+                raise PeerProtocolError(f"items of stream {frame.stream} of call {frame.call_id} came without any")
             reader.items.extend([(payload, None) for payload in frame.payloads])
         else:
             reader.items.append((frame.payloads[0] if frame.payloads else None, inbound))

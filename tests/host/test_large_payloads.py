@@ -98,6 +98,16 @@ async def test_sizes_around_each_threshold(backend: str) -> None:
             assert used(host) == 0
 
 
+async def test_attachments_take_an_interface() -> None:
+    """By name alone neither an argument nor a result is an attachment; both errors say what to do."""
+    async with host_of() as host:
+        with pytest.raises(ArgumentError, match="at argument `data`, which is an attachment: call it by an interface"):
+            await host.call("total", b"data")
+        with pytest.raises(ResultError, match="it has an attachment; say of which type, by returns= or an interface"):
+            await host.call("fill", 3, 1)
+        assert bytes(await host.call("fill", 3, 1, returns=Buffer)) == b"\x01" * 3
+
+
 async def test_several_attachments_at_once() -> None:
     """Each attachment of a message goes its own way, and all arrive in their places."""
     async with host_of(shared_memory=MIB) as host:

@@ -21,7 +21,7 @@ import pytest
 from belljar import ArgumentError, CallTimeout, LaunchError, RemoteError, SyncHost
 from belljar.host.errors import ChildEnded
 from belljar.ipc.errors import UnknownMethod
-from belljar.ipc.peer.asynchronous import MAX_QUEUED
+from belljar.ipc.peer.outbox import MAX_QUEUED
 from belljar.ipc.peer.records import MAX_UNDER_WAY
 
 from ..children.plainly.interfaces import Desk, Odd, Plainly
@@ -364,6 +364,30 @@ def test_an_interrupted_call() -> None:
         with pytest.raises(KeyboardInterrupt):
             host.call("all_of_desk")
         assert host.call("half", 2) == 1
+
+
+def call_until_interrupted(host: SyncHost, killer: subprocess.Popen[bytes]) -> None:
+    assert killer.stdin is not None
+    killer.stdin.write(b"go\n")
+    killer.stdin.flush()
+    while True:
+        host.call("half", 2)
+
+
+def test_an_interrupted_loop_of_quick_calls() -> None:
+    """Ctrl-C is raised wherever it comes, and never costs the child, which it could in the middle of a message."""
+    host, _ = sync_host(cancel_grace=0.1)
+    with host:
+        for _ in range(20):
+            with (
+                subprocess.Popen(["/bin/sh", "-c", "read go; kill -INT $PPID"], stdin=subprocess.PIPE) as killer,
+                pytest.raises(KeyboardInterrupt),
+            ):
+                call_until_interrupted(host, killer)
+        with pytest.raises(CallTimeout):  # what was given up wrongly would end the child by now
+            host.call("nap", timeout=0.3)
+        assert host.call("half", 2) == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_fork_has_no_child() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import anyio
@@ -26,6 +26,14 @@ on_loops = pytest.mark.parametrize("engines", [name for name in ENGINES if not n
 @pytest.fixture
 def anyio_backend(engines: str) -> str:
     return "trio" if engines.startswith("trio") else "asyncio"
+
+
+class NeverYields(AsyncIterator[int]):
+    """A stream without news."""
+
+    async def __anext__(self) -> int:
+        await anyio.sleep_forever()
+        raise StopAsyncIteration
 
 
 async def settled(side: Side) -> None:
@@ -175,6 +183,22 @@ async def test_a_slow_method_stops_an_upload(engines: str) -> None:
         assert len(taken) <= 3 * WINDOW  # one window is unread, one is in the method's results, one was granted anew
         await items.aclose()
         await settled(left)
+
+
+@on_loops
+async def test_a_stream_that_is_closed_by_another_task_ends_the_wait_for_it(engines: str) -> None:
+    """Whoever waits for an item sees the end of the stream, and does not wait for ever."""
+    async with two(engines) as (left, _):
+        items = left.other.doubled(NeverYields())
+
+        async def close() -> None:
+            await anyio.wait_all_tasks_blocked()
+            await items.aclose()
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(close)
+                assert [item async for item in items] == []
 
 
 @on_all_engines

@@ -195,6 +195,7 @@ async def fails(peer: AsyncPeer, name: str, *arguments: Any) -> None:
     ("frames", "why"),
     [
         ([Items(1, 0, (NIL,) * (WINDOW // 2)), Items(1, 0, (NIL,) * (WINDOW // 2 + 1))], "without credit"),
+        ([Items(1, 0, ())], "without any"),
         ([Reply(1, NIL), Reply(1, NIL)], "which is not under way"),
         ([Reply(1, NIL), Items(1, 0, (NIL,))], "no stream 0"),
         ([Items(1, 1, (NIL,))], "no stream 1"),
