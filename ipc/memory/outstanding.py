@@ -64,6 +64,10 @@ class Outstanding:
             raise LocalProtocolError(f"nothing is held at {piece.offset}")
         self._dropped.append(piece.offset)
 
+    def close(self) -> None:
+        """Nothing will be released any more: only who looks at a piece still holds the memory."""
+        self._held.clear()
+
     def collect(self) -> list[int]:
         """Return the offsets of what was dropped and is not looked at any more, each once: the other side's to reuse.
 

@@ -411,6 +411,7 @@ class Store:
             if arena is not None:
                 arena.close()
         for reading in self._reading.values():
+            reading.outstanding.close()
             reading.arena.close()
         self._writing = self._offered = self._newest = None
         self._retired.clear()
