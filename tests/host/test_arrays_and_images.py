@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -79,8 +78,8 @@ async def test_arrays_of_all_sizes(backend: str, policy: str, monkeypatch: pytes
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("nothing is pickled here")
 
-    monkeypatch.setattr(pickle, "loads", fail)
-    monkeypatch.setattr(pickle, "dumps", fail)
+    monkeypatch.setattr("pickle.loads", fail)
+    monkeypatch.setattr("pickle.dumps", fail)
     limit = 2 * MIB
     with nothing_left(backend, PRELOAD):
         async with host_of(backend, policy, shared_memory=limit, max_payload=3 * MIB) as host:
@@ -91,10 +90,10 @@ async def test_arrays_of_all_sizes(backend: str, policy: str, monkeypatch: pytes
                 assert np.array_equal(array, back)
                 assert back.dtype == np.uint8
             for kind in ("f8", ">i4", "c16", "U7", "M8[ms]", "?"):
-                array = np.arange(60_000).astype(kind).reshape(20, 30, 100)
-                back = await child.echo(array.transpose(2, 0, 1))
-                assert np.array_equal(array.transpose(2, 0, 1), back)
-                assert back.dtype == array.dtype
+                turned = np.arange(60_000).astype(kind).reshape(20, 30, 100).transpose(2, 0, 1)
+                back = await child.echo(turned)
+                assert np.array_equal(turned, back)
+                assert back.dtype == turned.dtype
             with pytest.raises(ArgumentError, match="over max_payload"):
                 await child.echo(np.zeros(3 * MIB + 1, np.uint8))
             with pytest.raises(ArgumentError, match="arrays of object"):

@@ -204,4 +204,3 @@ async def test_a_result_that_changes_while_it_is_copied() -> None:
         assert set(copy) <= set(b"ab\0")
         host.kill()
         shared.release()
-

@@ -288,7 +288,7 @@ async def test_fds_of_each_kind(tmp_path: Path) -> None:
                 with Fd(os.open(tmp_path / "file", os.O_RDONLY), "file-read") as source:
                     assert await child.through_fds(source, sink) == 7
                     with pytest.raises(ArgumentError, match="Expected an fd of kind pipe-write, got file-read"):
-                        await child.through_fds(source, source)
+                        await child.through_fds(source, source)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
                 assert os.read(end.fileno(), 100) == b"content"
                 one, other = socket.socketpair()
                 opened = Fd(os.open(tmp_path / "file", os.O_RDWR), "file-read-write")
@@ -397,6 +397,7 @@ async def test_cancelling_in_the_middle_of_a_copy() -> None:
     async with host_of() as host:
         child = await warm(host)
         seen: list[int] = []
+        scope = anyio.CancelScope()
 
         async def cancel() -> None:
             while not used(host):
@@ -406,7 +407,7 @@ async def test_cancelling_in_the_middle_of_a_copy() -> None:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(cancel)
-            with anyio.CancelScope() as scope:
+            with scope:
                 await child.total(bytes(12 * MIB))
         assert scope.cancelled_caught
         assert (seen, used(host)) == ([12 * MIB], 0)
@@ -425,8 +426,9 @@ async def test_cancelling_while_a_result_is_copied() -> None:
                 scope.cancel()
 
             host.trim()
+            scope = anyio.CancelScope()
             async with anyio.create_task_group() as tasks:
-                with anyio.CancelScope() as scope:
+                with scope:
                     tasks.start_soon(cancel, scope, memory(host).kept)
                     await child.fill(15 * MIB, 1)
             assert scope.cancelled_caught
