@@ -98,6 +98,11 @@ def adapter_of(kind: Any) -> Adapter | None:
     return found
 
 
+def is_shared(kind: Any) -> bool:
+    """Whether *kind* is `SharedBuffer`, which is not imported to find out."""
+    return isinstance(kind, type) and f"{kind.__module__}.{kind.__qualname__}" == f"{_MEMORY}.SharedBuffer"
+
+
 def adapter_of_value(value: object) -> tuple[type, Adapter]:
     """Return the class of *value* that has an adapter, and the adapter; `TypeError` if none has."""
     for base in type(value).__mro__:

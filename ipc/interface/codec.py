@@ -32,12 +32,14 @@ class Codec:
     Attributes:
         kind: the annotation.
         plain: no value needs an attachment.
+        shares: a value has memory that is not to be copied.
     """
 
     def __init__(self, kind: Any) -> None:
         self.kind = kind
         self._shape = shape(kind)
         self.plain = self._shape.plain
+        self.shares = self._shape.shares
         self._decode = self._decoder(self._shape.wire)
         self._decode_list: Any = None
 

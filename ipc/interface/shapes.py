@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import msgspec.inspect as inspect_types
 
-from .adapters import adapter_of, adapter_of_value
+from .adapters import adapter_of, adapter_of_value, is_shared
 from .attachments import Attached, Attaching
 from .errors import ValueUnfit
 from .reference import is_interface
@@ -40,6 +40,7 @@ class Shape:
         wire: the type of what stands in the message.
         adapter: what turns that into the value, if the value as a whole is adapted.
         nested: there may be adapted values within.
+        shares: it is a `SharedBuffer`, or there may be one within.
         unknown: a class within that nothing knows how to send, or None.
     """
 
@@ -47,6 +48,7 @@ class Shape:
         self.kind, self.is_optional = _without_none(kind)
         self.adapter = adapter_of(self.kind)
         classes = () if self.adapter else tuple(_custom_classes(info_of(kind), set()))
+        self.shares = any(map(is_shared, (self.kind, *classes)))
         self.nested = any(adapter_of(each) for each in classes)
         self.unknown = next((each for each in classes if each is not object and not adapter_of(each)), None)
         self.wire = kind

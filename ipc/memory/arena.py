@@ -132,8 +132,7 @@ class Arena:
 
     def begin(self, length: int) -> Piece | None:
         """Return a new piece whose content is up to `fill`, or None if there is no room for it."""
-        while self._unwanted:
-            self.free(self._unwanted.popleft())
+        self.free_unwanted()
         offset = self._writer.allocate(length)
         if offset is None:
             self._misses += 1
@@ -169,8 +168,13 @@ class Arena:
             raise LocalProtocolError(f"could not free a piece: {error}") from None
 
     def free_later(self, piece: Piece) -> None:
-        """`free` it when the next piece is asked for: a finalizer may interrupt us anywhere, in any thread."""
+        """`free` it when there is time: a finalizer may interrupt us anywhere, in any thread."""
         self._unwanted.append(piece)
+
+    def free_unwanted(self) -> None:
+        """Take back what `free_later` was told of."""
+        while self._unwanted:
+            self.free(self._unwanted.popleft())
 
     def release(self, generation: int, offsets: Iterable[int]) -> None:
         """The other side says that it needs these pieces no more; `PeerProtocolError` if one was not lent to it."""

@@ -42,21 +42,31 @@ class Outstanding:
         Raises:
             PeerProtocolError: it is not within the arena, or overlaps one that was not released.
         """
+        index = self.check(piece)
+        start, stop = piece.offset, piece.offset + piece.length
+        self._held[start] = view = self._arena.look(piece)
+        self._starts.insert(index, start)
+        self._stops.insert(index, stop)
+        return view[:]  # ours is released by drop, whatever its user does
+
+    def check(self, piece: Piece) -> int:
+        """Return the place of *piece* among those that are not released. Raises as `hold`."""
         start, stop = self._arena.check(piece)
         index = bisect_left(self._starts, start)
         overlaps_next = index < len(self._starts) and self._starts[index] < stop
         if overlaps_next or (index and self._stops[index - 1] > start):
             raise PeerProtocolError(f"a piece at {start} overlaps one that is in use")
-        self._held[start] = view = self._arena.look(piece)
-        self._starts.insert(index, start)
-        self._stops.insert(index, stop)
-        return view[:]  # ours is released by drop, whatever its user does
+        return index
 
     def drop(self, piece: Piece) -> None:
         """*piece* is needed no more, once nothing looks at it. `LocalProtocolError` if it is not held."""
         if self._held.pop(piece.offset, None) is None:
             raise LocalProtocolError(f"nothing is held at {piece.offset}")
         self._dropped.append(piece.offset)
+
+    def close(self) -> None:
+        """Nothing will be released any more: only who looks at a piece still holds the memory."""
+        self._held.clear()
 
     def collect(self) -> list[int]:
         """Return the offsets of what was dropped and is not looked at any more, each once: the other side's to reuse.

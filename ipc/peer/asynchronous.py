@@ -195,7 +195,7 @@ class AsyncPeer(AsyncSending):
                 elif time.monotonic() > self._turn_ends:
                     await self._take_turns()
                 if call.inbound is not None:
-                    await self._fetch(call.inbound)
+                    await self._fetch(call.inbound, method.result)
             except BaseException:
                 self._give_up(call)
                 raise
@@ -246,6 +246,8 @@ class AsyncPeer(AsyncSending):
         try:
             for piece, data in outbound.copies:
                 for start in range(0, piece.length, CHUNK):
+                    if self.ended is not None:
+                        raise NotSent from self.ended
                     self.store.fill(piece, data, start, min(start + CHUNK, piece.length))
                     await self._loop.pause()
         except BaseException:
@@ -253,8 +255,10 @@ class AsyncPeer(AsyncSending):
             raise
         outbound.copies.clear()
 
-    async def _fetch(self, inbound: Inbound) -> None:
-        """Copy large pieces to private memory, and let others run in between."""
+    async def _fetch(self, inbound: Inbound, codec: Codec) -> None:
+        """Copy large pieces to private memory, and let others run in between. What is shared is not to be copied."""
+        if codec.shares:
+            return
         for number, piece in inbound.large():
             source, memory = self.store.look(piece), self.store.take(piece.length)
             for start in range(0, piece.length, CHUNK):
@@ -311,7 +315,7 @@ class AsyncPeer(AsyncSending):
             if not call.done:
                 await self._loop.park(call)
             if call.inbound is not None:
-                await self._fetch(call.inbound)
+                await self._fetch(call.inbound, call.declared.result)
             return self._outcome(call)
         except EXPLAINED as error:
             raise await self._explain(call.declared.name, error) from error.__cause__

@@ -76,14 +76,12 @@ class Outbound:
 
     def sealed(self, buffer: SealedBuffer) -> int:
         """Attach the memory of *buffer*, which stays the caller's; return its number."""
-        fd = os.dup(buffer.fileno())
-        self.made.append(fd)
-        self._add_fd(fd)
+        self._add_duplicate(buffer.fileno())
         return self._add(Sealed(len(buffer)))
 
     def fd(self, fd: Fd[Any]) -> int:
         """Attach *fd*, which stays the caller's; return its number."""
-        self._add_fd(fd.fileno())
+        self._add_duplicate(fd.fileno())
         return self._add(Handle(fd.kind))
 
     def export(self, interface: type, behind: object) -> int:
@@ -101,6 +99,11 @@ class Outbound:
             raise TooMuch(f"it has more than {MAX_PARTS} attachments")
         self.parts.append(part)
         return len(self.parts) - 1
+
+    def _add_duplicate(self, fd: int) -> None:
+        """Attach a duplicate of *fd*: until it is sent, its owner may close it or be forgotten."""
+        self.made.append(os.dup(fd))
+        self._add_fd(self.made[-1])
 
     def _add_fd(self, fd: int) -> None:
         if len(self.fds) == MAX_FDS:
@@ -240,13 +243,9 @@ class Inbound:
         if isinstance(part, Piece):
             if found is not None and not self.lent:
                 self.store.drop(part)
-            elif found is None:
-                self._hold(part)
+            elif found is None and self.lent and not self.store.copies:
+                self.held.append(part)
         return found
-
-    def _hold(self, part: Piece) -> None:
-        if self.lent and not self.store.copies:
-            self.held.append(part)
 
     def _fd(self, number: int, part: Piece | Sealed) -> int | None:
         return self._take_fd(number) if isinstance(part, Sealed) else None
@@ -267,7 +266,11 @@ class Inbound:
         part = self._take(number)
         if not isinstance(part, Sealed):
             raise PeerProtocolError(f"part {number} of a message is no sealed memory")
-        return SealedBuffer(self._take_fd(number), self.store.limit)
+        buffer = SealedBuffer(self._take_fd(number), self.store.limit)
+        if len(buffer) != part.length:
+            buffer.release()
+            raise PeerProtocolError(f"sealed memory was said to have {part.length} bytes, and has others")
+        return buffer
 
     def fd(self, number: int, kind: str) -> Fd[Any]:
         """Return the fd *number*, which must be of *kind*, as said and in truth."""

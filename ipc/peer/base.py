@@ -187,6 +187,7 @@ class Peer(Streaming, Sharing):
         if call.outbound is not None:
             call.outbound.discard()
             self._withdraw(call.outbound)
+            self._unshare(self.store.drop_retired())
         if call.uploads:
             for upload in call.uploads:
                 self._stop_upload(upload)

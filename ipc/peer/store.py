@@ -58,7 +58,7 @@ class Reading:
     """An arena of the other side's, and what of it is still looked at.
 
     ``loans`` are views that end with a call, and ``kept`` those that did not. ``named`` are the bytes of the pieces in
-    messages that are here.
+    messages that are here. ``is_used``: something has lain in it.
     """
 
     def __init__(self, arena: Arena) -> None:
@@ -66,6 +66,7 @@ class Reading:
         self.outstanding = Outstanding(arena)
         self.done: deque[int] = deque()
         self.loans = self.kept = self.named = 0
+        self.is_used = False
 
     def lingering(self) -> int:
         """Return how many views there are that should not be."""
@@ -99,6 +100,7 @@ class Store:
         self._reading: dict[int, Reading] = {}
         self._newest: Reading | None = None
         self._generation = 0
+        self._is_closed = False
         self._recycler = Recycler(2 * max(limit, FIRST_SIZE)) if copies else None
 
     # What this side writes.
@@ -140,8 +142,11 @@ class Store:
         return buffer.hand_over(self._writing) if self._writing is not None else None
 
     def _offer(self, length: int) -> None:
-        """Make a larger arena for what this side writes, and use it once the other side can read it."""
-        if self._offered is not None and self._offered.size >= length:
+        """Make a larger arena for what this side writes, and use it once the other side can read it.
+
+        If it never says so, it has no room for one, and is not asked again.
+        """
+        if self._offered is not None:
             return
         size = self._next_size(self._writing, length)
         if size == 0:
@@ -169,15 +174,16 @@ class Store:
     def attached(self, generation: int) -> list[int]:
         """The other side can read the arena that was offered; return which ones it will hear nothing of any more."""
         if self._offered is None or self._offered.generation != generation:
-            if generation > self._generation:
-                raise PeerProtocolError(f"arena {generation} was attached, which there is not")
-            return []
+            raise PeerProtocolError(f"arena {generation} was attached, which was not offered")
         if self._writing is not None:
             self._retired[self._writing.generation] = self._writing
         self._writing, self._offered = self._offered, None
-        return self._drop_retired()
+        return self.drop_retired()
 
-    def _drop_retired(self) -> list[int]:
+    def drop_retired(self) -> list[int]:
+        """Close the arenas that were replaced and that nothing lies in any more; return which those are."""
+        for arena in self._retired.values():
+            arena.free_unwanted()
         gone = [generation for generation, arena in self._retired.items() if not arena.use.used]
         for generation in gone:
             self._retired.pop(generation).close()
@@ -193,7 +199,7 @@ class Store:
 
     def free(self, pieces: list[Piece]) -> None:
         """Take back pieces that the other side is done with."""
-        for piece in pieces:
+        for piece in pieces if not self._is_closed else ():
             self._of(piece.generation).free(piece)
 
     def lend(self, pieces: list[Piece]) -> None:
@@ -204,7 +210,7 @@ class Store:
     def released(self, generation: int, offsets: tuple[int, ...]) -> list[int]:
         """The other side no longer looks at pieces; return which arenas are gone with them. `PeerProtocolError`."""
         self._of(generation).release(generation, offsets)
-        return self._drop_retired() if self._retired else []
+        return self.drop_retired() if self._retired else []
 
     # What the other side writes.
 
@@ -217,25 +223,32 @@ class Store:
         if self._writing is not None:
             self._retired[self._writing.generation] = self._writing
         self._writing = arena
-        return self._drop_retired()
+        return self.drop_retired()
 
     def _add_reading(self, arena: Arena) -> None:
         self._newest = self._reading[arena.generation] = Reading(arena)
 
     def unshared(self, generation: int) -> None:
         """The other side has nothing in one of its arenas any more."""
-        reading = self._reading.pop(generation, None)
+        reading = self._reading.get(generation)
         if reading is None or reading.named or len(reading.outstanding):
             raise PeerProtocolError(f"arena {generation} was taken back while it was in use")
+        del self._reading[generation]
         if reading is self._newest:
             self._newest = None
         reading.arena.close()
 
     def _make_readable(self, length: int) -> None:
-        """The other side had no room for *length* bytes: share a larger arena with it."""
+        """The other side had no room for *length* bytes: share a larger arena with it.
+
+        Not while it has used none of the one that it got last: it did not know of that yet, or cannot map it.
+        """
+        newest = self._newest
         if not self._arena_limit or len(self._reading) >= MAX_ARENAS:
             return
-        size = self._next_size(self._newest.arena if self._newest is not None else None, length)
+        if newest is not None and newest.arena.size >= length and not newest.is_used:
+            return
+        size = self._next_size(newest.arena if newest is not None else None, length)
         if size:
             with suppress(OSError):
                 arena = self._make(size, "child")
@@ -267,11 +280,11 @@ class Store:
             reading.named -= piece.length
 
     def look(self, piece: Piece) -> memoryview:
-        """Return the bytes of *piece* to be copied at once. `PeerProtocolError` if it overlaps one that is held."""
+        """Return the bytes of *piece* to be copied. `PeerProtocolError` if it overlaps one that is held."""
         reading = self._reading_of(piece)
+        reading.is_used = True
         if len(reading.outstanding):
-            with reading.outstanding.hold(piece):
-                reading.outstanding.drop(piece)
+            reading.outstanding.check(piece)
         return reading.arena.view(piece)
 
     def take(self, length: int) -> memoryview:
@@ -281,7 +294,7 @@ class Store:
     def read(self, part: Piece | Sealed, fd: int | None, *, lent: bool) -> memoryview | bytes:
         """Return what the other side has placed, for decoding; *fd* is taken over. *lent*: it is not to be released."""
         if isinstance(part, Sealed):
-            return self._read_memfd(fd)
+            return self._read_memfd(fd, part.length)
         if not self.copies:
             return self._look_at(part, lent=lent)
         source = self.look(part)  # first: until then the length is anything that the other side says
@@ -291,9 +304,11 @@ class Store:
             self.drop(part)
         return memory
 
-    def _read_memfd(self, fd: int | None) -> bytes:
+    def _read_memfd(self, fd: int | None, length: int) -> bytes:
         assert fd is not None  # Inbound gives one with each Sealed
         data = read_sealed(fd, self.limit)
+        if len(data) != length:
+            raise PeerProtocolError(f"a payload of {len(data)} bytes was said to have {length}")
         self._make_readable(len(data))
         return data
 
@@ -308,6 +323,8 @@ class Store:
         if not lent:
             return self.hold(piece)
         reading = self._reading_of(piece)
+        if not reading.loans:
+            reading.kept = reading.lingering()
         reading.loans += 1
         return reading.arena.look(piece)
 
@@ -320,7 +337,9 @@ class Store:
 
     def hold(self, piece: Piece) -> memoryview:
         """Return the bytes of *piece*, which stays as it is until `unhold`."""
-        return self._reading_of(piece).outstanding.hold(piece)
+        reading = self._reading_of(piece)
+        reading.is_used = True
+        return reading.outstanding.hold(piece)
 
     def unhold(self, piece: Piece) -> None:
         """Nobody holds *piece* any more; it is released once no view of it is left. From any thread, at any time."""
@@ -379,18 +398,21 @@ class Store:
             self._recycler.trim()
         if self._writing is None:
             return []
+        self._writing.free_unwanted()
         self._writing.shrink()
         if self._arena_limit and not self._writing.use.used:
             self._retired[self._writing.generation] = self._writing
             self._writing = None
-        return self._drop_retired()
+        return self.drop_retired()
 
     def close(self) -> None:
         """Unmap all arenas; what is still looked at, with its last view. Idempotent."""
+        self._is_closed = True
         for arena in [self._writing, self._offered, *self._retired.values()]:
             if arena is not None:
                 arena.close()
         for reading in self._reading.values():
+            reading.outstanding.close()
             reading.arena.close()
         self._writing = self._offered = self._newest = None
         self._retired.clear()

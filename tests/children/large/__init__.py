@@ -75,4 +75,5 @@ class Plug:
         """Nothing; what was passed is closed."""
 
     def makes_sealed(self) -> Fd[Sealed]:
-        return Fd(os.dup(SealedBuffer.seal(b"sealed").fileno()), "memfd-sealed")
+        with SealedBuffer.seal(b"sealed") as sealed:
+            return Fd(os.dup(sealed.fileno()), "memfd-sealed")

@@ -1,0 +1,46 @@
+"""What the plugin answers, and what it is offered."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Literal, Protocol, TypeAlias
+
+from belljar import Buffer, BufferLike, Fd, SealedBuffer, SharedBuffer
+
+FileRead: TypeAlias = Literal["file-read"]
+
+
+class Desk(Protocol):
+    """Offered to it."""
+
+    def take(self, data: BufferLike) -> int: ...
+
+
+class Abusive(Protocol):
+    """See `Plug`."""
+
+    async def keeps(self) -> None: ...
+
+    async def echo(self, data: BufferLike) -> Buffer: ...
+
+    async def look(self, size: int, value: int) -> SharedBuffer: ...
+
+    async def lies(self, name: str, data: BufferLike) -> Buffer: ...
+
+    async def seals(self, name: str) -> SealedBuffer: ...
+
+    async def opens(self) -> Fd[FileRead]: ...
+
+    async def again(self) -> Buffer: ...
+
+    async def take_back(self) -> None: ...
+
+    def frames(self) -> AsyncGenerator[Buffer]: ...
+
+    async def releases_twice(self, frames: AsyncIterator[BufferLike]) -> int: ...
+
+    async def asks(self, overlap: bool) -> int: ...
+
+    async def attacks(self, name: str, which: str) -> str: ...
+
+    async def changes(self, size: int) -> SharedBuffer: ...
