@@ -53,7 +53,12 @@ def fuzz(name: str, seconds: int, progress: Progress) -> Outcome:
         folder.mkdir(parents=True, exist_ok=True)
     for example in load(name).examples():
         (home / "corpus" / hashlib.sha1(example, usedforsecurity=False).hexdigest()).write_bytes(example)
-    limits = [f"-max_total_time={seconds}", f"-max_len={LONGEST}", f"-timeout={SLOWEST}", f"-rss_limit_mb={MOST_MEMORY}"]
+    limits = [
+        f"-max_total_time={seconds}",
+        f"-max_len={LONGEST}",
+        f"-timeout={SLOWEST}",
+        f"-rss_limit_mb={MOST_MEMORY}",
+    ]
     own = [str(home / "corpus"), f"-artifact_prefix={home / 'found'}/"]
     argv = [sys.executable, "-m", f"{__package__}.one", name, *limits, *own]
     task = progress.add_task(name, total=seconds, now="begins")
@@ -63,7 +68,7 @@ def fuzz(name: str, seconds: int, progress: Progress) -> Outcome:
         for line in run.stdout:
             last.append(line)
             if (found := _STATUS.match(line)) is not None:
-                outcome = Outcome(*map(int, found.groups()))
+                outcome = Outcome._make([*map(int, found.groups()), ""])
                 now = f"{outcome.inputs} inputs, {outcome.rate}/s, {outcome.features} features, {outcome.memory} MiB"
                 progress.update(task, now=now, completed=progress.tasks[task].elapsed)
     progress.update(task, completed=seconds)

@@ -44,7 +44,7 @@ class ScriptedChannel(SocketChannel):
         return step
 
     def wait_receive(self, seconds: float | None) -> Datagram | None:
-        """Receive what comes next, however long that takes elsewhere. What this side should do meanwhile is left out."""
+        """Receive what comes next, however long that takes elsewhere. What is to be done here meanwhile is left out."""
         while (received := self.receive()) is None:
             if seconds is not None and self.steps and not isinstance(self.steps[0], Said):
                 return super().wait_receive(seconds)

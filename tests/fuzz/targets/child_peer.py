@@ -14,11 +14,11 @@ from belljar.ipc.errors import PeerProtocolError
 from belljar.ipc.frames import LogLevels
 from belljar.ipc.peer.records import MAX_UNDER_WAY, answers_of
 
-
 from ..everything import Everything, Plain
 from ..script import FROM_HOST, scripts
 from ..target import Target
 from ..waiting import ScriptedChannel
+
 
 class Plugin(Plain):
     """`Everything`, and what a plugin asks of its host meanwhile."""

@@ -28,12 +28,11 @@ def take(data: bytes) -> None:
     """Compare. The answer is one line of printable words."""
     theirs = unpack(data)
     for ours in OURS if theirs is not None else ():
-        for pair in ((ours, theirs), (theirs, ours)):
-            said = first_difference(*pair, SIDES)
+        assert theirs is not None
+        for wanted, found in ((ours, theirs), (theirs, ours)):
+            said = first_difference(wanted, found, SIDES)
             assert said.isprintable()
             assert len(said) < 2000
 
 
-TARGET = Target(
-    lambda: [pack(each.__name__, declared(each)) for each in (Everything, Small)], take, (ValueUnfit,)
-)
+TARGET = Target(lambda: [pack(each.__name__, declared(each)) for each in (Everything, Small)], take, (ValueUnfit,))

@@ -80,7 +80,9 @@ CODECS = [codec(kind) for kind in TYPES]
 class Wide(Protocol):
     """One method with all of these."""
 
-    def many(self, points: list[Point], shape: Shape, array: NDArray[np.float32], image: Image | None = None) -> None: ...
+    def many(
+        self, points: list[Point], shape: Shape, array: NDArray[np.float32], image: Image | None = None
+    ) -> None: ...
 
 
 METHODS = [*declared(Everything).values(), *declared(Wide).values()]
@@ -154,9 +156,7 @@ def examples() -> list[bytes]:
     arguments += [[[{"x": 1}], wires[19], ["<f4", [2, 3], 0], None]]
     found = [[number, encode(wire), parts] for number, wire in enumerate(wires)]
     found += [[number + len(wires) + len(METHODS), encode([wire, wire]), parts] for number, wire in enumerate(wires)]
-    found += [
-        [len(wires) + number, encode(each), parts] for number in range(len(METHODS)) for each in arguments
-    ]
+    found += [[len(wires) + number, encode(each), parts] for number in range(len(METHODS)) for each in arguments]
     return [encode(each) for each in found]
 
 
