@@ -39,7 +39,7 @@ class Account:
         return self.acted + self.ignored + self.breaches + self.behind
 
     def end(self, reason: str) -> None:
-        """The child has ended for *reason*: what it asked for may have broken a rule by its arguments, looked at later."""
+        """The child has ended for *reason*, which may be the arguments of what it asked for: nobody had looked at them."""
         if not self.breaches and reason.startswith("it broke the protocol"):
             self.acted -= 1
             self.breaches += 1
