@@ -26,6 +26,7 @@ class ChildSide:
     """How the child tells and hears errors (`belljar.ipc.peer.base.Side`)."""
 
     decode = staticmethod(decode_from_host)
+    takes_many = True
 
     def __init__(self, refused: RefusedImports, services: Services) -> None:
         self._refused = refused

@@ -283,7 +283,8 @@ class Child:
         """Stage 10: calls may flow."""
         took = {Stage.LOAD.label: self.took.get(Stage.LOAD.label, 0.0)}
         methods = {name: answer.declared for name, answer in self.methods.items()}
-        description = pack("plugin", methods)
+        with self.stage(Stage.LOAD):
+            description = pack("plugin", methods)
         self.link.send(Ready(tuple(methods)[:64], took, scene.loop is not None, description))
 
     def _load(self, plugin: Plugin, received: Datagram) -> None:

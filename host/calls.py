@@ -39,6 +39,7 @@ class HostSide:
     """
 
     decode = staticmethod(decode_from_child)
+    takes_many = False
 
     def __init__(
         self, name: str, refusals: Callable[[], tuple[str, ...]], make_proxy: Callable[[type, int], object]
@@ -131,7 +132,9 @@ class Untyped(Declared):
         return arguments
 
     def encode_many(self, calls: Sequence[tuple[Any, ...]], attaching: object = None) -> bytes:
-        """Return the arguments of *calls* as one array of arrays."""
+        """Return the arguments of *calls*, all with as many, as one array of arrays."""
+        if len(set(map(len, calls))) > 1:
+            raise ArgumentsUnfit("calls that go together have equally many arguments")
         return self.encode_arguments(tuple(calls))
 
     def encode_arguments(self, bound: tuple[Any, ...], attaching: object = None) -> bytes:
@@ -139,7 +142,8 @@ class Untyped(Declared):
         try:
             return encode(bound)
         except UNENCODABLE as error:
-            raise ArgumentsUnfit(f"its arguments cannot be sent: {error}") from None
+            text = "what is no plain value takes an interface, see host.proxy"
+            raise ArgumentsUnfit(f"its arguments cannot be sent: {error}; {text}") from None
 
 
 @lru_cache(maxsize=512)

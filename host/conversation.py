@@ -11,8 +11,9 @@ from typing import Any, Protocol
 import sniffio
 
 from ..ipc.channel.base import Channel, EndOfChannel
-from ..ipc.errors import InterfaceMismatch
+from ..ipc.errors import ArgumentError, InterfaceMismatch
 from ..ipc.frames import Log
+from ..ipc.interface import declared
 from ..ipc.interface.compare import Sides
 from ..ipc.interface.fitting import misfit
 from ..ipc.memory.buffer import SharedBuffer
@@ -37,6 +38,9 @@ class Default(Enum):
 
 
 DEFAULT = Default.DEFAULT
+
+FOR_EVER = 1e9
+"""Seconds from which on a timeout is none: it would not fit a frame."""
 
 SIDES = Sides("the interface", "the plugin")
 
@@ -134,7 +138,7 @@ class Conversation:
         peer, seconds, called = self.ready_peer(method), self._seconds(timeout), untyped(method, returns)
         under_way: deque[Outgoing] = deque()
         try:
-            for chunk in chunks(calls, chunksize):
+            for chunk in chunks(method, calls, chunksize):
                 under_way.append(await peer.begin(0, called, chunk, seconds, many=True))
                 if len(under_way) > 1:
                     for result in await peer.finish(under_way.popleft()):
@@ -154,11 +158,12 @@ class Conversation:
 
     def check(self, interface: type) -> None:
         """Raise `InterfaceMismatch` if the plugin does not fit *interface*, as far as it is known by now."""
+        declared(interface)  # `TypeError` if it is none
         if difference := misfit(interface, self._description, SIDES):
             raise InterfaceMismatch(f"{self._owner.process.name} does not fit {interface.__name__}: {difference}")
 
     def _seconds(self, timeout: float | Default | None) -> float | None:
-        return self._owner.process.call_timeout if isinstance(timeout, Default) else timeout
+        return seconds(timeout, self._owner.process)
 
     def set_log_level(self, level: int | str, logger: str) -> None:
         """See `ProcessHost.set_log_level`."""
@@ -189,8 +194,27 @@ class Conversation:
         return self.judge.explain(method, error, ended)
 
 
-def chunks(calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[tuple[tuple[Any, ...], ...]]:
-    """Yield *calls* in tuples of *size*; the last may be smaller."""
+def seconds(timeout: float | Default | None, process: Process) -> float | None:
+    """Return *timeout* of a call of *process* in seconds, 0 at least, None for none. `TypeError` if it is no number."""
+    if isinstance(timeout, Default):
+        timeout = process.call_timeout
+    if timeout is not None and not isinstance(timeout, (int, float)):
+        raise TypeError(f"expected a timeout in seconds, or None for none, got {timeout!r}")
+    return None if timeout is None or timeout > FOR_EVER else max(0.0, timeout)
+
+
+def chunks(method: str, calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[tuple[tuple[Any, ...], ...]]:
+    """Yield the *calls* of *method* in tuples of *size*; the last may be smaller.
+
+    `ArgumentError` if one of them is no tuple: a list or a text would be taken for several arguments.
+    """
     rest = iter(calls)
     while chunk := tuple(itertools.islice(rest, size)):
+        for call in chunk:
+            if type(call) is not tuple:
+                kind = type(call).__name__
+                raise ArgumentError(
+                    f"could not call {method!r}: map takes a tuple of arguments for each call, such as "
+                    f"(x,), and got {kind}"
+                )
         yield chunk

@@ -112,7 +112,7 @@ class HandedOver(Conversation):
     def _take_end(self, error: BaseException) -> None:
         self.judge.broke(error)
         if not isinstance(error, Exception):
-            self._owner.kill(f"a call was interrupted ({type(error).__name__}) while it read what the child said")
+            self._owner.kill(f"a call was interrupted ({type(error).__name__}) while it was sent or answered")
         self.over.set()
 
     def _look(self) -> None:

@@ -331,7 +331,7 @@ class ProcessHost:
         nothing else, ``unresponsive`` says what becomes of it.
 
         Args:
-            arguments: Anything that msgspec can encode.
+            arguments: Anything that msgspec can encode. Buffers, arrays, streams and callbacks take an interface.
             returns: The type that the result must fit. Without one, small results are plain values, and large ones
                 must be bytes or str, because plain values can take much more memory than they had on the way.
 
@@ -355,8 +355,11 @@ class ProcessHost:
     ) -> AsyncGenerator[Any]:
         """Yield the results of many calls of *method*, in order; each of *calls* is a tuple of arguments.
 
+        So one argument is a tuple of one: ``host.map("size", [(picture,) for picture in pictures])``.
+
         *chunksize* calls travel together, and two such chunks are under way at a time. The first error of a chunk is
-        raised instead of its results; *timeout* is for a chunk. Errors are those of `call`.
+        raised instead of its results; *timeout* is for a chunk. All calls have equally many arguments.
+        Errors are those of `call`.
         """
         return self._conversation.map(method, calls, returns, chunksize, timeout)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from ..ipc.errors import ArgumentError, UnknownMethod
@@ -22,6 +22,11 @@ class Caller(Protocol):
         ...
 
 
+def no_method(interface: type, name: str) -> UnknownMethod:
+    """Return the error that *interface* has no method *name*."""
+    return UnknownMethod(f"{interface.__name__} has no method {name!r}; it has {', '.join(declared(interface))}")
+
+
 class Proxy:
     """The methods of *interface* as calls of *target* of one child; *timeout* in seconds for each call."""
 
@@ -32,10 +37,13 @@ class Proxy:
         self._timeout = timeout
         self._methods = declared(interface)
 
+    def __dir__(self) -> Iterable[str]:
+        return list(self._methods)
+
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = self._methods.get(name)
         if method is None:
-            raise UnknownMethod(f"{self._interface.__name__} has no method {name!r}")
+            raise no_method(self._interface, name)
         if self._target == 0:
             self._caller.check(self._interface)
         made = _MAKERS[method.kind](self._caller, method, self._target, self._timeout)
@@ -75,4 +83,4 @@ def bind(method: Declared, arguments: tuple[Any, ...], keywords: dict[str, Any])
     try:
         return method.bind(arguments, keywords)
     except ArgumentsUnfit as error:
-        raise ArgumentError(f"could not call {method.name}: {error}") from None
+        raise ArgumentError(f"could not call {method.name!r}: {error}") from None

@@ -429,7 +429,9 @@ def failed(message: StageFailed, calls: tuple[str, ...] = ()) -> LaunchError:
     """
     step = message.text.removeprefix("could not ").partition(":")[0]
     remedy = hint(step, message.errno) if message.errno else ""
-    said = [f"after the seal it could not import {', '.join(message.refused)}"] if message.refused else []
+    said: list[str] = []
+    if message.refused:
+        said.append(f"after the seal it could not import {', '.join(message.refused)}; preload it, or add it to files")
     if calls:
         more = f" and {len(calls) - _SHOWN} more" if len(calls) > _SHOWN else ""
         said.append(f"the seal refused {', '.join(calls[:_SHOWN])}{more}")

@@ -25,15 +25,17 @@ from typing import Any, NoReturn, Self, TypeVar, cast
 from ..ipc.channel.base import EndOfChannel
 from ..ipc.interface import Declared, declared
 from ..ipc.memory.buffer import SharedBuffer
+from ..ipc.peer import interrupts
 from ..ipc.peer.records import EXPLAINED, Outgoing, PeerUse
-from ..ipc.peer.shared import SharedPeer
+from ..ipc.peer.shared import SharedPeer, check_plain
 from .calls import untyped
 from .config.process_type import Process
-from .conversation import DEFAULT, Default, chunks
+from .conversation import DEFAULT, Default, chunks, seconds
 from .ended import Ended
 from .handed_over import HandedOver
 from .process_host import ProcessHost
-from .proxy import bind
+from .proxy import bind, no_method
+from .services import Services
 
 T = TypeVar("T")
 
@@ -51,9 +53,14 @@ class SyncHost:
     ``def``: calls return results, and streams are iterators.
 
     A program that ends without `close` kills its child. In a process that is forked, the host is of no use.
+
+    Raises:
+        TypeError: as `Services` does, or a service is asynchronous.
     """
 
     def __init__(self, process: Process, *, services: Mapping[type, object] | None = None) -> None:
+        for answers in Services(services or {}).targets.values():
+            check_plain(answers)
         self._process = process
         self._services = services
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -160,7 +167,7 @@ class SyncHost:
         called, seconds = untyped(method, returns), self._seconds(timeout)
         under_way: deque[Outgoing] = deque()
         try:
-            for chunk in chunks(calls, chunksize):
+            for chunk in chunks(method, calls, chunksize):
                 with self._calling(called) as peer:
                     under_way.append(peer.call_many(0, called, chunk, seconds))
                 if len(under_way) > 1:
@@ -179,6 +186,7 @@ class SyncHost:
             return self._stream(target, method, arguments, timeout)
         if not calls.pump.is_busy:
             calls.pump.touch()
+        is_held = interrupts.hold()
         try:
             if method.kind == "call":
                 return calls.shared.call(target, method, arguments, timeout)
@@ -188,6 +196,8 @@ class SyncHost:
         finally:
             if not calls.pump.is_busy:
                 calls.pump.touch()
+            if is_held:
+                interrupts.let_go()
 
     def _stream(
         self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None
@@ -210,21 +220,24 @@ class SyncHost:
     def _calling(self, method: Declared) -> Iterator[SharedPeer]:
         calls = self._calls or self._not_ready(method)
         calls.pump.touch()
+        is_held = interrupts.hold()
         try:
             yield calls.shared
         except EXPLAINED as error:
             raise self._explained(method, error) from error.__cause__
         finally:
             calls.pump.touch()
+            if is_held:
+                interrupts.let_go()
 
     def _not_ready(self, method: Declared) -> NoReturn:
         raise RuntimeError(f"could not call {method.name!r}: {self._why_not}")
 
     def _proxy_of(self, interface: type, number: int) -> SyncProxy:
-        return SyncProxy(self, interface, number, self._process.call_timeout)
+        return SyncProxy(self, interface, number, self._seconds(DEFAULT))
 
     def _seconds(self, timeout: float | Default | None) -> float | None:
-        return self._process.call_timeout if isinstance(timeout, Default) else timeout
+        return seconds(timeout, self._process)
 
     def _explained(self, method: Declared, error: Exception) -> Exception:
         ended = self._ended.result() if isinstance(error, EndOfChannel) else None
@@ -308,7 +321,7 @@ class SyncProxy:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = self._methods.get(name)
         if method is None:
-            raise AttributeError(f"{self._interface.__name__} has no method {name!r}")
+            raise no_method(self._interface, name)
         host, target, timeout = self._host, self._target, self._timeout
         if target == 0:
             host.check(self._interface)

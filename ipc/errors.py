@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
+MAX_REASON = 512
+"""Characters of what a decoder says."""
+
+
+def reason(error: BaseException) -> str:
+    """Return what a decoder says of what the other side sent, as one short line that no terminal obeys.
+
+    msgspec quotes what does not fit, as it came and however long it is.
+    """
+    text = str(error)
+    if len(text) > MAX_REASON:
+        text = f"{text[: MAX_REASON // 2]} ... {text[-MAX_REASON // 2 :]}"  # at the end is the place
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+
 
 class BelljarError(Exception):
     """The base of every error that belljar raises on purpose."""
@@ -31,8 +45,11 @@ class InterfaceMismatch(CallError):
     """The two sides do not mean the same interface; the text names the first difference."""
 
 
-class UnknownMethod(CallError):
-    """The other side has no such public method."""
+class UnknownMethod(CallError, AttributeError):
+    """The other side, or the interface, has no such public method.
+
+    An `AttributeError` too, for one that is asked of a proxy: ``hasattr`` and the like work as on any object.
+    """
 
 
 class ArgumentError(CallError):

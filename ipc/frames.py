@@ -15,7 +15,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 
 from .datagram import MAX_DATAGRAM, MAX_FDS
-from .errors import LocalProtocolError, PeerProtocolError
+from .errors import LocalProtocolError, PeerProtocolError, reason
 from .messages import MAX_INLINE, UNDECODABLE, Inline, Long, Name, Names, Natural, Text
 
 MAX_FRAMES = 256
@@ -68,10 +68,11 @@ Parts = Annotated[tuple[Part, ...], msgspec.Meta(max_length=64)]
 class Call(_Frame, frozen=True, tag="call"):
     """Call a method of *target*: 0 is the plugin, 1 and above are what was offered or passed by reference.
 
-    ``payload`` is the msgpack array of arguments; None: it is the first part. With ``many`` it is an array of such
-    arrays, and the answer an array of results. ``timeout`` is in milliseconds, for the callee's information. ``credit``
-    is the number of items that the caller takes before it grants more. ``within`` is the callee's own call that waits
-    for whoever makes this one; a callee that does one thing at a time answers it meanwhile.
+    ``payload`` is the msgpack array of arguments; None: it is the first part. With ``many``, which only a host says, it
+    is an array of such arrays, and the answer an array of results. ``timeout`` is in milliseconds, for the callee's
+    information. ``credit`` is the number of items that the caller takes before it grants more. ``within`` is the
+    callee's own call that waits for whoever makes this one; a callee that does one thing at a time answers it
+    meanwhile.
     """
 
     call_id: CallId
@@ -253,7 +254,7 @@ def decode_from_child(data: bytes | memoryview) -> Sequence[Frame]:
     try:
         return _from_child.decode(data)
     except UNDECODABLE as error:
-        raise PeerProtocolError(f"the child sent a frame that does not fit the protocol: {error}") from None
+        raise PeerProtocolError(f"the child sent a frame that does not fit the protocol: {reason(error)}") from None
 
 
 def decode_from_host(data: bytes | memoryview) -> Sequence[Frame]:
@@ -261,7 +262,7 @@ def decode_from_host(data: bytes | memoryview) -> Sequence[Frame]:
     try:
         return _from_host.decode(data)
     except UNDECODABLE as error:
-        raise PeerProtocolError(f"the host sent a frame that does not fit the protocol: {error}") from None
+        raise PeerProtocolError(f"the host sent a frame that does not fit the protocol: {reason(error)}") from None
 
 
 __all__ = [

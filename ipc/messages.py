@@ -13,7 +13,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 
 from .datagram import MAX_DATAGRAM
-from .errors import LocalProtocolError, PeerProtocolError
+from .errors import LocalProtocolError, PeerProtocolError, reason
 
 LOWEST, HIGHEST = 1, 1
 """The versions of the protocol that this program speaks. What a new one is for stands in docs/protocol.md."""
@@ -213,7 +213,7 @@ def decode_from_child(data: bytes | memoryview) -> FromChild:
     try:
         return _from_child.decode(data)
     except UNDECODABLE as error:
-        raise PeerProtocolError(f"the child sent a message that does not fit the protocol: {error}") from None
+        raise PeerProtocolError(f"the child sent a message that does not fit the protocol: {reason(error)}") from None
 
 
 def decode_from_host(data: bytes | memoryview) -> FromHost:
@@ -221,7 +221,7 @@ def decode_from_host(data: bytes | memoryview) -> FromHost:
     try:
         return _from_host.decode(data)
     except UNDECODABLE as error:
-        raise PeerProtocolError(f"the host sent a message that does not fit the protocol: {error}") from None
+        raise PeerProtocolError(f"the host sent a message that does not fit the protocol: {reason(error)}") from None
 
 
 def shorten(text: str, limit: int) -> str:

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from .errors import LocalProtocolError, PeerProtocolError
+from .errors import LocalProtocolError, PeerProtocolError, reason
 from .messages import UNDECODABLE
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -44,7 +44,7 @@ class Readable(Generic[T_co]):
             publisher, number = _NUMBERS.unpack_from(frame, at)
             return publisher, number, self._decoder.decode(memoryview(frame)[at + _NUMBERS.size :])
         except (struct.error, *UNDECODABLE) as error:
-            raise PeerProtocolError(f"what was published as {self.name} does not fit: {error}") from None
+            raise PeerProtocolError(f"what was published as {self.name} does not fit: {reason(error)}") from None
 
 
 class Topic(Readable[T]):

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from ..errors import reason
 from .attachments import Attached, Attaching
 from .codec import array_length
 from .errors import ArgumentsUnfit, ValueUnfit
@@ -91,12 +92,12 @@ class Arguments:
             arguments: tuple[Any, ...] = decode_nested(decode, payload, attached) if self._nested else decode(payload)
             return arguments if self._plain else self._from_wire(arguments, attached)
         except _UNDECODABLE as error:
-            raise ArgumentsUnfit(self._explain(str(error), _PLACE)) from None
+            raise ArgumentsUnfit(self._explain(error, _PLACE)) from None
 
     def encode_many(self, calls: Sequence[tuple[Any, ...]], attaching: Attaching | None = None) -> bytes:
         """Return the arguments of several calls, all with as many, as one array of arrays.
 
-        `ArgumentsUnfit` if the methods has uploads, or if the arguments cannot be encoded.
+        `ArgumentsUnfit` if the method has uploads, or if the arguments cannot be encoded.
         """
         if self.uploads or len(set(map(len, calls))) > 1:
             raise ArgumentsUnfit("calls that go together have equally many arguments, and none of them is a stream")
@@ -120,9 +121,11 @@ class Arguments:
             calls: list[tuple[Any, ...]] = decode_nested(decode, payload, attached) if self._nested else decode(payload)
             return calls if self._plain else [self._from_wire(each, attached) for each in calls]
         except _UNDECODABLE as error:
-            raise ArgumentsUnfit(self._explain(str(error), _PLACE_OF_MANY)) from None
+            raise ArgumentsUnfit(self._explain(error, _PLACE_OF_MANY)) from None
 
     def _decoder(self, count: int, known: dict[int, Any], several: Any = None) -> Any:
+        if count < 0:
+            raise ArgumentsUnfit("the arguments of a call are an array")
         if not self.required <= count <= len(self.parameters):
             raise ArgumentsUnfit(f"{count} arguments do not fit {self.name}{self.signature}")
         wires = tuple(each.shape.wire for each in self.parameters[:count])
@@ -140,12 +143,17 @@ class Arguments:
     def _encode(self, wires: object, attaching: Attaching | None) -> bytes:
         return encode_nested(wires, attaching) if self._nested else encode_plain(wires)
 
-    def _explain(self, text: str, place: re.Pattern[str]) -> str:
+    def _explain(self, error: Exception, place: re.Pattern[str]) -> str:
         """Name the parameter instead of its index: ``$[1]`` becomes ``size``."""
+        text = reason(error)
         found = place.search(text)
         if found is None or int(found[1]) >= len(self.parameters):
             return f"{text} ({self.name}{self.signature})"
-        return f"{text[: found.start()]} - at argument `{self.parameters[int(found[1])].name}{found[2]}`"
+        parameter = self.parameters[int(found[1])]
+        text = f"{text[: found.start()]} - at argument `{parameter.name}{found[2]}`"
+        if parameter.shape.adapter is not None and isinstance(error, msgspec.ValidationError):
+            text += ", which is an attachment: call it by an interface"  # and not by name, as this caller did
+        return text
 
 
 def _key(count: int) -> int:

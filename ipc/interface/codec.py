@@ -9,6 +9,7 @@ from typing import Any, Never, NoReturn
 
 import msgspec
 
+from ..errors import reason
 from .attachments import Attached, Attaching
 from .errors import ValueUnfit
 from .shapes import UNDECODABLE, UNENCODABLE, decode_nested, decode_other, encode_nested, encode_plain, shape
@@ -18,14 +19,11 @@ MAX_UNTYPED = 64 << 10
 
 
 def array_length(payload: bytes | memoryview) -> int:
-    """Return how many elements *payload* says that it has, if it is a msgpack array; -1 if there is nothing.
-
-    For anything else the number means nothing, and the decoder will say so.
-    """
-    if not payload:
-        return -1
-    first = payload[0]
-    return first & 0x0F if first & 0xF0 == 0x90 else int.from_bytes(payload[1 : 3 if first == 0xDC else 5])
+    """Return how many elements *payload* says that it has; -1 if it is no msgpack array."""
+    first = payload[0] if payload else 0
+    if first & 0xF0 == 0x90:
+        return first & 0x0F
+    return int.from_bytes(payload[1 : 3 if first == 0xDC else 5]) if first in (0xDC, 0xDD) else -1
 
 
 class Codec:
@@ -61,7 +59,7 @@ class Codec:
                 return self._decode(payload)
             return self._shape.from_wire(self._read(self._decode, payload, attached), attached)
         except UNDECODABLE as error:
-            raise ValueUnfit(str(error)) from None
+            raise ValueUnfit(reason(error)) from None
 
     def encode_many(self, values: Sequence[object], attaching: Attaching | None = None) -> bytes:
         """Return *values* as one array; `ValueUnfit` if one cannot be encoded."""
@@ -84,7 +82,7 @@ class Codec:
             values: list[Any] = self._read(self._decode_list, payload, attached)
             return values if self.plain else [self._shape.from_wire(value, attached) for value in values]
         except UNDECODABLE as error:
-            raise ValueUnfit(str(error)) from None
+            raise ValueUnfit(reason(error)) from None
 
     def _decoder(self, wire: Any) -> Any:
         return msgspec.msgpack.Decoder(wire, dec_hook=decode_other if self._shape.nested else None).decode

@@ -97,8 +97,8 @@ def check_closed(interface: type) -> None:
     for name, method in declared(interface).items():
         for parameter in method.parameters:
             if not is_closed(parameter.item.kind if parameter.item else parameter.kind):
-                text = "give the parameter {!r} a type, all of it: as it is, anything fits"
-                raise TypeError(f"{interface.__name__}.{name}: {text.format(parameter.name)}")
+                text = f"give the parameter {parameter.name!r} a type, all of it, such as list[int] and not list"
+                raise TypeError(f"{interface.__name__}.{name}: {text}; as it is, anything fits")
 
 
 def _methods(interface: type) -> Iterator[tuple[str, Callable[..., Any]]]:

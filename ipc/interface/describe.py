@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import msgspec
 import msgspec.inspect as inspect_types
 
-from .adapters import Adapter
+from .adapters import Adapter, adapter_of
 from .declared import Declared, declared
 from .errors import ValueUnfit
 from .reference import is_interface
@@ -174,9 +174,9 @@ class _Table:
         return self._add(Type(kind, name, parts, rules=tuple(_limits(info))))
 
     def _custom(self, kind: type) -> int:
-        found = shape(kind)
-        if found.adapter is not None:
-            return self._adapted(kind, found.adapter)
+        adapter = adapter_of(kind)  # of an Fd msgspec does not say of which kind
+        if adapter is not None:
+            return self._adapted(kind, adapter)
         return self._add(Type(_OPEN) if kind is object else Type("unknown", _name(kind)))
 
     def _fields(self, info: Any) -> int:

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import msgspec
 
+from ..errors import reason
 from .compare import Sides, first_difference
 from .declared import Declared
 from .describe import MAX_DESCRIPTION, Description, check, describe, described
@@ -30,7 +31,7 @@ def unpack(packed: bytes) -> Description | None:
     try:
         description = _decode(packed)
     except UNDECODABLE as error:
-        raise ValueUnfit(f"a description does not fit its type: {error}") from None
+        raise ValueUnfit(f"a description does not fit its type: {reason(error)}") from None
     check(description)
     return description
 

@@ -78,7 +78,7 @@ class Parameter:
 
     def as_inspected(self) -> inspect.Parameter:
         """Return it as `inspect` has it, without its type."""
-        return inspect.Parameter(self.name, self._sort, default=self.default, annotation=Any)
+        return inspect.Parameter(self.name, self._sort, default=self.default)
 
 
 def stream_item(kind: Any) -> Any:

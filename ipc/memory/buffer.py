@@ -23,13 +23,15 @@ class Buffer:
     what shall outlive it must be copied, by ``bytes(buffer)`` for example. ``numpy.frombuffer(buffer.view)`` and the
     like need no copy; from Python 3.12 on the buffer itself will do wherever a bytes-like object will.
 
+    A plugin whose method returns a `Buffer` makes one of any bytes-like object, which it must not change until then.
+
     *released* is called once, when the buffer is released or collected, in whatever thread that is; it must not raise.
     """
 
     __slots__ = ("__weakref__", "_released", "_view")
 
-    def __init__(self, view: memoryview, released: Callable[[], None] | None = None) -> None:
-        self._view: memoryview | None = view
+    def __init__(self, data: bytes | bytearray | memoryview, released: Callable[[], None] | None = None) -> None:
+        self._view: memoryview | None = data if isinstance(data, memoryview) else memoryview(data)
         self._released = released
 
     @property

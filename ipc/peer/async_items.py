@@ -76,9 +76,8 @@ class ItemsOut(AsyncIterator[Any]):
             self._peer._give_up(self._call)
 
     def __del__(self) -> None:
-        call = self._call
-        if call is not None and not call.done and not self._is_closed:
-            self._peer.abandoned.append(call)  # no more than that: this may be any thread
+        if self._call is not None and not self._is_closed:
+            self._peer.abandon(self._call)
 
 
 class ItemsIn(AsyncIterator[Any]):

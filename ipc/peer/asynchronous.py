@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
@@ -45,7 +44,7 @@ MOST_LUCK = 8
 LATER = 256
 
 TURN = 1e-3
-"""Seconds after which one whose calls are all answered at once lets others run."""
+"""Seconds after which one that never has to wait, for an answer or for room, lets others run."""
 
 MAX_NOTICES = 256
 """Notifications that may wait; while there are more, the channel is not read."""
@@ -95,7 +94,6 @@ class AsyncPeer(AsyncSending):
         self._luck = MOST_LUCK
         self._turn_ends = 0.0
         self._says_so_again = channel.writable_fd is not None
-        self.abandoned: deque[Outgoing] = deque()
 
     def start(self) -> None:
         """Read the channel from now on."""
@@ -113,6 +111,7 @@ class AsyncPeer(AsyncSending):
         if self.ended is None:
             self.hear_out()
         self.end(EndOfChannel())
+        self._give_up_abandoned()
         await self._loop.close()
         self._outbox.clear()
 
@@ -147,8 +146,7 @@ class AsyncPeer(AsyncSending):
             return
         if self._outbox.waiting and self.channel.writable_fd is None:
             self._drain()
-        while self.abandoned:
-            self._give_up(self.abandoned.popleft())
+        self._give_up_abandoned()
 
     def _has_ended(self) -> bool:
         return self.ended is not None
@@ -194,8 +192,7 @@ class AsyncPeer(AsyncSending):
                 if not call.done:
                     await self._loop.park(call)
                 elif time.monotonic() > self._turn_ends:
-                    await self._loop.pause()
-                    self._turn_ends = time.monotonic() + TURN
+                    await self._take_turns()
                 if call.inbound is not None:
                     await self._fetch(call.inbound)
             except BaseException:
@@ -232,6 +229,10 @@ class AsyncPeer(AsyncSending):
         super()._settle_at_once(call)
         if self._rooms:
             self._offer_room()
+
+    async def _take_turns(self) -> None:
+        await self._loop.pause()
+        self._turn_ends = time.monotonic() + TURN
 
     async def _prepared(self, method: Declared, arguments: tuple[Any, ...], *, many: bool = False) -> Encoded:
         encoded = self._encoded(method, arguments, many=many)
@@ -360,7 +361,7 @@ class AsyncPeer(AsyncSending):
         runs = next((incoming for peer, incoming in reversed(chain) if peer is self), None) if chain else None
         call, frame = self._begin(target, method, encoded, timeout, runs, many=many)
         call.chain = chain
-        self._post(frame, call.outbound)
+        self._post_call(call, frame)
         for position in method.uploads:
             call.uploads = [*call.uploads, self._loop.spawn(self._upload, call, position, arguments[position])]
         if timeout is not None and method.kind != "stream":
@@ -416,6 +417,8 @@ class AsyncPeer(AsyncSending):
         self._post(End(call.call_id, position + 1, text))
 
     async def _write(self, writer: Writer, codec: Codec, item: Any, call_id: int, stream: int) -> None:
+        if time.monotonic() > self._turn_ends:  # else one who reads as fast as this writes would keep the loop
+            await self._take_turns()
         while writer.credit <= 0 and self.ended is None:
             await self._loop.park(writer)
         await self._await_queue()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ..datagram import MAX_FDS, Datagram, close_all
 from ..errors import PeerProtocolError
@@ -24,7 +24,8 @@ MAX_SMALL = 4096
 
 MAX_PARTS = 64
 
-B = TypeVar("B", bound=Buffer)
+MAX_WAITING = 320
+"""Fds that may have come and were not looked at yet: a window of items that found no room in an arena, and some."""
 
 
 class TooMuch(ValueError):
@@ -129,7 +130,7 @@ class Inbound:
     What is *lent* belongs to a call and goes back with its answer; all else is released piece by piece.
     """
 
-    __slots__ = ("buffers", "fds", "fetched", "held", "lent", "parts", "proxies", "store", "whole")
+    __slots__ = ("buffers", "fds", "fetched", "held", "lent", "named", "parts", "proxies", "store", "whole")
 
     def __init__(
         self,
@@ -145,10 +146,19 @@ class Inbound:
             count = len(received.fds)
             received.close()
             raise PeerProtocolError(f"a message names {len(numbers)} fds and came with {count}")
+        if store.copies and store.waiting + len(numbers) > MAX_WAITING:  # of a child; a host is trusted
+            received.close()
+            raise PeerProtocolError(f"more than {MAX_WAITING} fds came that nobody has looked at")
         self.store = store
+        self.named: list[Piece] = []
+        for part in parts:
+            if isinstance(part, Piece):
+                store.expect(part)
+                self.named.append(part)
         self.parts: list[Part | None] = list(parts)
         self.fds = dict(zip(numbers, received.fds, strict=True))
         received.fds.clear()
+        store.waiting += len(numbers)
         self.proxies = proxies
         self.lent = lent
         self.held: list[Piece] = []
@@ -183,16 +193,19 @@ class Inbound:
         """Return the buffer *number* as it lies in the arena; one that does not lie there is as good as a copy."""
         part = self._take(number)
         if isinstance(part, Piece):
-            self._hold(part)
-            return self._lending(self.store.shared(part, lent=self.lent))
+            shared = self.store.shared(part, lent=self.lent)
+            if self.lent:
+                self.held.append(part)
+                self.buffers.append(shared)
+            return shared
         if isinstance(part, bytes):
             return SharedBuffer.of(memoryview(part))
         if not isinstance(part, Sealed):
             raise PeerProtocolError(f"part {number} of a message is no buffer")
         return SharedBuffer.of(memoryview(self.store.read(part, self._fd(number, part), lent=self.lent)))
 
-    def _lending(self, buffer: B) -> B:
-        if self.held:
+    def _lending(self, buffer: Buffer) -> Buffer:
+        if self.held and not self.store.copies:
             self.buffers.append(buffer)
         return buffer
 
@@ -211,7 +224,11 @@ class Inbound:
             self.held.append(part)
 
     def _fd(self, number: int, part: Piece | Sealed) -> int | None:
-        return self.fds.pop(number) if isinstance(part, Sealed) else None
+        return self._take_fd(number) if isinstance(part, Sealed) else None
+
+    def _take_fd(self, number: int) -> int:
+        self.store.waiting -= 1
+        return self.fds.pop(number)
 
     def large(self) -> list[tuple[int, Piece]]:
         """Return the pieces that are better copied by and by, with their numbers."""
@@ -225,7 +242,7 @@ class Inbound:
         part = self._take(number)
         if not isinstance(part, Sealed):
             raise PeerProtocolError(f"part {number} of a message is no sealed memory")
-        return SealedBuffer(self.fds.pop(number), self.store.limit)
+        return SealedBuffer(self._take_fd(number), self.store.limit)
 
     def fd(self, number: int, kind: str) -> Fd[Any]:
         """Return the fd *number*, which must be of *kind*, as said and in truth."""
@@ -234,7 +251,7 @@ class Inbound:
             raise PeerProtocolError(f"part {number} of a message is no {kind}")
         from ..interface.fd import Fd
 
-        return Fd.received(self.fds.pop(number), kind)
+        return Fd.received(self._take_fd(number), kind)
 
     def proxy(self, interface: type, number: int) -> object:
         """Return an object whose methods are calls of target *number*."""
@@ -252,9 +269,12 @@ class Inbound:
 
         `BufferError`: somebody keeps a view of something that was lent.
         """
-        close_all(self.fds.values())
-        self.fds.clear()
+        for number in [*self.fds]:
+            os.close(self._take_fd(number))
         self.fetched.clear()
+        for piece in self.named:
+            self.store.forget(piece)
+        self.named.clear()
         for number, part in enumerate(self.parts):
             if isinstance(part, Piece):
                 self.parts[number] = None

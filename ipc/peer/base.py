@@ -8,6 +8,7 @@ them, or have been there: what crosses a cancellation on its way is ignored, all
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
@@ -60,6 +61,7 @@ class Peer(Streaming, Sharing):
             Failed: self._take_answer,
             Cancel: self._take_cancel,
         }
+        self._abandoned: deque[Outgoing] = deque()
 
     # What comes in.
 
@@ -111,6 +113,9 @@ class Peer(Streaming, Sharing):
             close(inbound)
             raise PeerProtocolError(f"call {frame.call_id} came after call {self._last_call}")
         self._last_call = frame.call_id
+        if frame.many and not self.side.takes_many:
+            close(inbound)
+            raise PeerProtocolError(f"call {frame.call_id} is many, which only a host may make")
         if len(self._answering) >= MAX_UNDER_WAY:
             close(inbound)
             raise PeerProtocolError(f"more than {MAX_UNDER_WAY} calls are under way")
@@ -119,6 +124,10 @@ class Peer(Streaming, Sharing):
             close(inbound)
             kind, text = self._not_there(frame.target)
             self._post(Failed(frame.call_id, kind, "", text))
+            return
+        if answer.declared.kind == "stream" and not frame.credit:  # its caller would wait for items that may not come
+            close(inbound)
+            self._post(Failed(frame.call_id, "argument", "", "it is a stream; call it by an interface that says so"))
             return
         if inbound is None and not answer.declared.plain:
             inbound = self._unattached(answer)
@@ -220,18 +229,20 @@ class Peer(Streaming, Sharing):
         refused = self.side.refused()
         if outbound is None:
             self._post(fitting(Reply(incoming.call_id, payload, (), refused)))
-        else:
-            outbound.lend()
+            return
+        try:
             self._post(fitting(Reply(incoming.call_id, payload, tuple(outbound.parts), refused)), outbound)
+        except OSError as error:  # ETOOMANYREFS: this user has too many fds on their way, see unix(7)
+            outbound.discard()
+            raise ValueUnfit(f"could not send it: {error.strerror}") from None
+        outbound.lend()
 
     def _reply_with(self, incoming: Incoming, payload: bytes) -> None:
         """Send a result that needs nothing attached but, if it is large, itself."""
         try:
-            encoded = self._encode(lambda value, _: value, payload, ValueUnfit, plain=True)
+            self._reply(incoming, self._encode(lambda value, _: value, payload, ValueUnfit, plain=True))
         except ValueUnfit as error:
             self._fail(incoming, error)
-        else:
-            self._reply(incoming, encoded)
 
     def _fail(self, incoming: Incoming, error: BaseException) -> None:
         with suppress(BufferError):
@@ -303,6 +314,15 @@ class Peer(Streaming, Sharing):
         self._calls[call.call_id] = call
         return call, frame
 
+    def _post_call(self, call: Outgoing, frame: Call) -> None:
+        """Send a call that `_begin` made. `ArgumentsUnfit`: the kernel refuses to pass its fds."""
+        try:
+            self._post(frame, call.outbound)
+        except OSError as error:  # as in _reply
+            del self._calls[call.call_id]
+            self._finish(call)
+            raise ArgumentsUnfit(f"could not send it: {error.strerror}") from None
+
     def _give_up(self, call: Outgoing) -> None:
         """Nobody waits for *call* any more: ask the other side to end it, and ignore what comes of it meanwhile."""
         if self._calls.pop(call.call_id, None) is not None:
@@ -310,6 +330,22 @@ class Peer(Streaming, Sharing):
             for upload in call.uploads:
                 self._stop_upload(upload)
             self._post(Cancel(call.call_id))
+        elif call.inbound is not None:  # the answer came just before
+            call.inbound.close()
+
+    def abandon(self, call: Outgoing) -> None:
+        """Nobody holds the stream *call* any more. From any thread, and wherever a finalizer interrupts one."""
+        self._abandoned.append(call)  # no more than that, as long as somebody will look
+        if self.ended is not None:
+            self._give_up_abandoned()
+
+    def _give_up_abandoned(self) -> None:
+        """Give up the streams that nobody holds any more, with what has come of them."""
+        while self._abandoned:
+            call = self._abandoned.popleft()
+            self._give_up(call)
+            if call.reader is not None:
+                call.reader.close()
 
     def _upload_failed(self, call: Outgoing, error: Exception) -> str:
         """The iterator that is an argument of *call* raised *error*, or its item cannot be sent; return the text."""
@@ -392,6 +428,8 @@ class Peer(Streaming, Sharing):
             return self._decode_result(call, answer.payload, None)
         try:
             payload = call.inbound.payload() if answer.payload is None else answer.payload
+            if answer.payload is not None and call.declared.result.plain:  # and else decoded as a mere number
+                raise ValueUnfit("it has an attachment; say of which type, by returns= or an interface")
             return self._decode_result(call, payload, call.inbound)
         finally:
             call.inbound.close()

@@ -76,7 +76,6 @@ class BlockingPeer(Peer):
         self._out: list[Frame] = []
         self._out_size = 0
         self._shut = False
-        self.abandoned: deque[Outgoing] = deque()
 
     # Waiting.
 
@@ -85,10 +84,10 @@ class BlockingPeer(Peer):
         if self._filling is not None and self._executor == threading.get_ident():
             self._post_batch(self._filling)
         while not done():
+            if end is not None and time.monotonic() >= end:  # first: there may be work without end
+                return False
             if (self._todo or self._producing) and self._work():
                 continue
-            if end is not None and time.monotonic() >= end:
-                return False
             self._read_or_follow(done, end)
             if self._running:
                 self._check_cancelled()
@@ -109,8 +108,8 @@ class BlockingPeer(Peer):
 
     def _rest(self) -> None:
         """There is nothing to do but to wait: give up what nobody holds any more, and send what was collected."""
-        while self.abandoned:
-            self._give_up(self.abandoned.popleft())
+        if self._abandoned:
+            self._give_up_abandoned()
         if self._out:
             self._flush()
         if self.idle is not None and self._executes():
@@ -452,7 +451,7 @@ class BlockingPeer(Peer):
         with self._sending:  # calls are sent in the order of their numbers
             call, frame = self._begin(target, method, encoded, timeout, runs, many=len(arguments) if many else 0)
             call.deadline = end
-            self._post(frame, call.outbound)
+            self._post_call(call, frame)
         for position in method.uploads:
             writer = call.writers[position]
             producer = Producer(iterators[position], method.upload[position], writer, call.call_id, position + 1)

@@ -50,8 +50,8 @@ class ItemsOut(Iterator[Any]):
         self._reader.ended = True
 
     def __del__(self) -> None:
-        if not self._call.done and not self._is_closed:
-            self._peer.abandoned.append(self._call)  # no more than that: this may be any thread
+        if not self._is_closed:
+            self._peer.abandon(self._call)
 
 
 class ItemsIn(Iterator[Any]):

@@ -9,11 +9,11 @@ An upload is read by no thread but the one that waits for its call: a database c
 
 from __future__ import annotations
 
+import inspect
 import select
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from ..channel.base import Channel, EndOfChannel
@@ -24,6 +24,7 @@ from ..interface.codec import Codec
 from ..interface.declared import Declared
 from ..memory.buffer import SharedBuffer
 from ..messages import MAX_INLINE
+from . import interrupts
 from .attachments import Outbound
 from .base import Encoded
 from .blocking import BlockingPeer, Cancelled
@@ -34,6 +35,8 @@ from .store import Store
 
 SLICE = 0.05
 """Seconds after which one who waits for room looks whether it still has to."""
+
+_LATER = time.monotonic() + 1e6
 
 
 class _Stack(threading.local):
@@ -93,17 +96,24 @@ class SharedPeer(BlockingPeer):
 
     def _ask_at_once(self, target: int, method: Declared, payload: bytes, timeout: float | None) -> Outgoing:
         """Send a call and wait for the next datagram, which is nearly always its answer. This thread is the reader."""
-        call: Outgoing | None = None
+        call, data = None, b""
         try:
             with self._guard:
                 if self.ended is not None:
                     raise NotSent from self.ended
                 call, data = self._begin_at_once(target, method, payload, timeout)
                 call.deadline = None if timeout is None else time.monotonic() + timeout
-                self._send_at_once(data)
+                try:
+                    if self._unsent or not self.channel.send(data):
+                        self._send_slowly(data, ())
+                except EndOfChannel as error:
+                    self._cannot_send(error)
+                data = b""
             self._read(call.deadline)
-        except BaseException:  # such as KeyboardInterrupt
-            if call is not None:
+        except BaseException as error:  # such as KeyboardInterrupt
+            if data:
+                self.end(error)  # who knows whether it was sent
+            elif call is not None:
                 self._give_up(call)
             raise
         finally:
@@ -111,11 +121,6 @@ class SharedPeer(BlockingPeer):
             if self._followers:
                 self._tell_followers()
         return call
-
-    def _send_at_once(self, data: bytes) -> None:
-        with suppress(EndOfChannel):  # see _cannot_send
-            if self._unsent or not self.channel.send(data):
-                self._send_slowly(data, ())
 
     def _send_call(
         self,
@@ -132,7 +137,7 @@ class SharedPeer(BlockingPeer):
                 if self.ended is not None:
                     raise NotSent from self.ended
                 if len(self._calls) + len(self._given_up) < MAX_UNDER_WAY and self._outbox.size <= MAX_QUEUED:
-                    call = super()._send_call(target, method, arguments, timeout, many=many)
+                    call = self._sent(target, method, arguments, timeout, many)
                     break
             self._await_room(method, began, timeout)
         if self._unsent:
@@ -140,6 +145,16 @@ class SharedPeer(BlockingPeer):
             call.deadline = None if timeout is None else began + timeout
             self._await(call, lambda: self._outbox.sent >= last or call.done, call.deadline)
         return call
+
+    def _sent(
+        self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None, many: bool
+    ) -> Outgoing:
+        try:
+            return super()._send_call(target, method, arguments, timeout, many=many)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                self.end(error)  # interrupted by a signal: who knows whether it was sent
+            raise
 
     def _await(self, call: Outgoing, done: Callable[[], Any], end: float | None) -> None:
         if call.uploads:
@@ -165,10 +180,14 @@ class SharedPeer(BlockingPeer):
             raise CallTimeout(f"{method.name!r} could not be sent within {timeout:g} s: the child does not keep up")
 
     def _give_up(self, call: Outgoing) -> None:
+        with self._guard:
+            super()._give_up(call)
         if not call.done:
-            with self._guard:
-                super()._give_up(call)
             self._gave_up()
+
+    def _give_up_abandoned(self) -> None:
+        with self._guard:
+            super()._give_up_abandoned()
 
     def reserve(self, length: int) -> SharedBuffer | None:
         """See `Peer.reserve`."""
@@ -200,6 +219,7 @@ class SharedPeer(BlockingPeer):
             return super()._outcome(call)
         with self._guard:
             if self._is_closed:
+                call.inbound.close()
                 raise EndOfChannel  # with all memory that it could lie in
             return super()._outcome(call)
 
@@ -257,11 +277,24 @@ class SharedPeer(BlockingPeer):
         with self._guard:
             if self.ended is None:
                 super()._reply(incoming, encoded)
+                return
+        incoming.close()
+        if encoded[1] is not None:
+            encoded[1].discard()
 
     def _post_items(self, producer: Producer, payloads: tuple[bytes, ...], outbound: Outbound | None) -> None:
         with self._guard:
             if self.ended is None:
                 super()._post_items(producer, payloads, outbound)
+
+    def _register(self, interface: type, behind: object) -> int:
+        number = super()._register(interface, behind)
+        try:
+            check_plain(self._targets[number])
+        except TypeError:
+            del self._targets[number]
+            raise
+        return number
 
     # Reading and writing.
 
@@ -269,10 +302,14 @@ class SharedPeer(BlockingPeer):
         if self._unsent:
             self._await_channel(end, select.POLLIN)
             end = 0.0
+        if interrupts.came:
+            interrupts.raise_held()
         if self.ended is None:  # else the channel may be closed
-            super()._read(end)
+            super()._read(_LATER if end is None else end)  # Ctrl-C ends no wait without an end
 
     def _follow(self, done: Callable[[], Any], end: float | None) -> None:
+        if interrupts.came:
+            interrupts.raise_held()
         if self._unsent:
             self._await_channel(end, 0)  # who reads may not know of it
         else:
@@ -356,6 +393,7 @@ class SharedPeer(BlockingPeer):
             if self.ended is None:
                 self.hear_out()
             self.end(EndOfChannel())
+            self._give_up_abandoned()
             self._outbox.clear()
             self.store.close()
             self._is_closed = True
@@ -369,3 +407,10 @@ class SharedPeer(BlockingPeer):
         for call in self._calls.values():
             call.done = True
         self._calls = {}
+
+
+def check_plain(answers: Answers) -> None:
+    """Raise `TypeError` if a method is asynchronous: nobody here would await it."""
+    for name, answer in answers.items():
+        if inspect.iscoroutinefunction(answer.function) or inspect.isasyncgenfunction(answer.function):
+            raise TypeError(f"{name} is asynchronous, and a SyncHost has no event loop to answer it; use 'def'")

@@ -17,6 +17,11 @@ class Side(Protocol):
     """What differs between host and child: how errors are told, and how they are heard."""
 
     @property
+    def takes_many(self) -> bool:
+        """Whether the other side may make many calls as one: a million small ones would keep an event loop."""
+        ...
+
+    @property
     def decode(self) -> Decode:
         """What reads a datagram of the other side."""
         ...

@@ -27,6 +27,9 @@ from ..payload import make_sealed, read_sealed
 FIRST_SIZE = 16 << 20
 """Bytes of the first arena; only what is used of it takes memory."""
 
+MAX_ARENAS = 8
+"""Arenas of a child at the same time: it could take back each new one and keep the old ones, which take an fd."""
+
 CHUNK = 1 << 20
 """Bytes that are copied at a time where others want to run in between."""
 
@@ -54,14 +57,15 @@ class StoreUse(NamedTuple):
 class Reading:
     """An arena of the other side's, and what of it is still looked at.
 
-    ``loans`` are views that end with a call, and ``kept`` those that did not.
+    ``loans`` are views that end with a call, and ``kept`` those that did not. ``named`` are the bytes of the pieces in
+    messages that are here.
     """
 
     def __init__(self, arena: Arena) -> None:
         self.arena = arena
         self.outstanding = Outstanding(arena)
         self.done: deque[int] = deque()
-        self.loans = self.kept = 0
+        self.loans = self.kept = self.named = 0
 
     def lingering(self) -> int:
         """Return how many views there are that should not be."""
@@ -78,6 +82,7 @@ class Store:
 
     Attributes:
         share: Sends an arena to the other side, with who writes it; the peer sets it.
+        waiting: Fds that have come and were not looked at yet.
     """
 
     share: Callable[[Arena, Side], None]
@@ -85,7 +90,7 @@ class Store:
     def __init__(self, limit: int, *, arena_limit: int = 0, copies: bool = True) -> None:
         self.limit = limit
         self.copies = copies
-        self.memfds = 0
+        self.memfds = self.waiting = 0
         self._arena_limit = arena_limit
         self._writing: Arena | None = None
         self._offered: Arena | None = None
@@ -142,6 +147,8 @@ class Store:
             return
         with suppress(OSError):  # no memory, or no fds: memfds, or an error of their own, do as well
             arena = self._make(size, "host")
+            if self._offered is not None:  # too small, and not taken yet
+                self._offered.close()
             self._offered = arena
             self.share(arena, "host")
 
@@ -217,7 +224,7 @@ class Store:
     def unshared(self, generation: int) -> None:
         """The other side has nothing in one of its arenas any more."""
         reading = self._reading.pop(generation, None)
-        if reading is None or len(reading.outstanding):
+        if reading is None or reading.named or len(reading.outstanding):
             raise PeerProtocolError(f"arena {generation} was taken back while it was in use")
         if reading is self._newest:
             self._newest = None
@@ -225,7 +232,7 @@ class Store:
 
     def _make_readable(self, length: int) -> None:
         """The other side had no room for *length* bytes: share a larger arena with it."""
-        if not self._arena_limit:
+        if not self._arena_limit or len(self._reading) >= MAX_ARENAS:
             return
         size = self._next_size(self._newest.arena if self._newest is not None else None, length)
         if size:
@@ -241,6 +248,22 @@ class Store:
         if piece.length > self.limit:
             raise PeerProtocolError(f"a piece of {piece.length} bytes is over the limit of {self.limit}")
         return reading
+
+    def expect(self, piece: Piece) -> None:
+        """A message that came names *piece*; `forget` it with the message. `PeerProtocolError` if it cannot be one.
+
+        No two pieces overlap, so all of them together are no larger than the arena, and neither are copies of them.
+        """
+        reading = self._reading_of(piece)
+        reading.arena.check(piece)
+        if reading.named + piece.length > reading.arena.size:
+            raise PeerProtocolError(f"pieces of more bytes than arena {piece.generation} has were named at once")
+        reading.named += piece.length
+
+    def forget(self, piece: Piece) -> None:
+        """The message that named *piece* is gone."""
+        if (reading := self._reading.get(piece.generation)) is not None:  # else all of this is closed
+            reading.named -= piece.length
 
     def look(self, piece: Piece) -> memoryview:
         """Return the bytes of *piece* to be copied at once. `PeerProtocolError` if it overlaps one that is held."""
@@ -290,8 +313,8 @@ class Store:
     def shared(self, piece: Piece, *, lent: bool) -> SharedBuffer:
         """Return *piece* itself; see `SharedBuffer` for its dangers."""
         reading = self._reading_of(piece)
-        view = self._look_at(piece, lent=lent and not self.copies)
-        released = None if lent and not self.copies else lambda: self.unhold(piece)
+        view = self._look_at(piece, lent=lent)
+        released = None if lent else lambda: self.unhold(piece)
         return SharedBuffer(view.toreadonly(), reading.arena, piece, released)
 
     def hold(self, piece: Piece) -> memoryview:
@@ -318,7 +341,8 @@ class Store:
 
     def drop(self, piece: Piece) -> None:
         """Release *piece*, at which nobody looks."""
-        self._reading_of(piece).done.append(piece.offset)
+        if (reading := self._reading.get(piece.generation)) is not None:  # else all of this is closed
+            reading.done.append(piece.offset)
 
     @property
     def is_read(self) -> bool:

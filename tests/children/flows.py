@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from belljar import notify
+from belljar import Cancelled, checkpoint, notify
 
 
 class Flows:
@@ -10,9 +10,29 @@ class Flows:
 
     def __init__(self) -> None:
         self.notes: list[int] = []
+        self.left = 0
 
     def double(self, number: int) -> int:
         return 2 * number
+
+    def compute(self) -> None:
+        """Be busy for ever, and look around now and then."""
+        try:
+            while True:
+                checkpoint()
+        except Cancelled:
+            self.left += 1
+            raise
+
+    def compute_and_say_nothing(self) -> None:
+        """Swallow that it was given up, and return."""
+        try:
+            self.compute()
+        except Cancelled:
+            return
+
+    def was_left(self) -> int:
+        return self.left
 
     def refuse(self, number: int, most: int) -> int:
         if number > most:

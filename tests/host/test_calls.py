@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -102,6 +102,18 @@ async def test_a_method_that_is_not_there(name: str) -> None:
         with pytest.raises(UnknownMethod, match="the plugin has no method"):
             await host.call(name)
         assert await host.call("add", 1) == 3
+
+
+async def test_any_timeout_is_understood() -> None:
+    """Less than no time is over at once, endless time is no timeout, what is no number is refused; the child lives."""
+    async with launch() as host:
+        for timeout in (0, -1):
+            with pytest.raises(CallTimeout, match="'add' did not answer within 0 s"):
+                await host.call("add", 1, timeout=timeout)
+        for endless in (float("inf"), 1e300, None):
+            assert await host.call("add", 1, timeout=endless) == 3
+        with pytest.raises(TypeError, match="expected a timeout in seconds, or None for none, got '1'"):
+            await host.call("add", 1, timeout=cast(Any, "1"))
 
 
 async def test_what_the_plugin_raises() -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, asynccontextmanager, suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import anyio
 import pytest
@@ -79,10 +79,12 @@ async def test_the_first_error_of_a_chunk_is_raised_in_its_place() -> None:
         assert found == list(range(20))
         with pytest.raises(ArgumentError, match="Expected `int`"):
             await anext(host.map("double", [("one",)]))
-        with pytest.raises(ArgumentError, match="Expected `array` of length 1, got 2"):
+        with pytest.raises(ArgumentError, match="calls that go together have equally many arguments"):
             await anext(host.map("join", [("a",), ("a", "c")]))
         with pytest.raises(ResultError):
             await anext(host.map("double", [(1,)], returns=str))
+        with pytest.raises(ArgumentError, match=r"a tuple of arguments for each call, such as \(x,\), and got int"):
+            await anext(host.map("double", cast(Any, [1])))
         assert await host.call("double", 4) == 8
 
 
@@ -103,6 +105,19 @@ async def test_a_map_that_is_cancelled_cancels_its_chunks() -> None:
                     pass
         assert scope.cancelled_caught
         assert await host.call("double", 4) == 8
+
+
+# A call that is given up while it runs.
+
+
+@pytest.mark.parametrize("method", ["compute", "compute_and_say_nothing"])
+async def test_a_method_that_looks_around_is_ended(method: str) -> None:
+    """It learns at its next checkpoint that it was given up; whatever it makes of that, the child lives on."""
+    async with flows(cancel_grace=5.0) as host:
+        for count in (1, 2):
+            with pytest.raises(CallTimeout):
+                await host.call(method, timeout=0.05)
+            assert await host.call("was_left") == count
 
 
 # A child that stands still.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import pytest
 
@@ -31,10 +31,10 @@ class Interface(Protocol):
 @pytest.mark.parametrize(
     ("arguments", "keywords", "reason"),
     [
-        ((), {}, "could not call add: missing a required argument: 'first'"),
-        ((1, 2, 3), {}, "could not call add: too many positional arguments"),
-        ((1,), {"third": 3}, "could not call add: got an unexpected keyword argument 'third'"),
-        (("one",), {}, "could not call add: argument 'first': Expected `int`, got `str`"),
+        ((), {}, "could not call 'add': missing a required argument: 'first'"),
+        ((1, 2, 3), {}, "could not call 'add': too many positional arguments"),
+        ((1,), {"third": 3}, "could not call 'add': got an unexpected keyword argument 'third'"),
+        (("one",), {}, "could not call 'add': argument 'first': Expected `int`, got `str`"),
     ],
 )
 async def test_arguments_that_do_not_fit_are_not_sent(
@@ -74,8 +74,10 @@ def test_only_public_methods_are_there() -> None:
     """A method that the interface does not have, or that is private, is UnknownMethod at once."""
     proxy = launch().proxy(Interface)
     for name in ("missing", "_private"):
-        with pytest.raises(UnknownMethod, match=f"Interface has no method '{name}'"):
+        with pytest.raises(UnknownMethod, match=f"Interface has no method '{name}'; it has .*swap"):
             getattr(proxy, name)
+        assert not hasattr(proxy, name)
+    assert "swap" in dir(proxy)
 
 
 def test_an_interface_without_methods_is_an_error() -> None:
@@ -96,6 +98,8 @@ async def test_a_real_child_behind_an_interface() -> None:
         assert sum(await plain.numbers(200_000)) == 200_000
         with pytest.raises(ResultError, match="the result of 'text' does not fit: Expected `int`, got `str`"):
             await host.call("text", 3, returns=int)
+        with pytest.raises(TypeError, match="is no class, and so no interface"):
+            host.proxy(cast(Any, Size(1, 2)))
         with pytest.raises(UnknownMethod, match="the plugin has no method 'absent'"):
             await host.call("absent")
         assert await plain.add(2) == 4

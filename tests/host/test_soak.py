@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
+
+import anyio
 import pytest
+
+from belljar import ProcessHost
 
 from ..helpers import launch, nothing_left, resident
 
@@ -32,3 +37,25 @@ async def test_a_hundred_thousand_calls_leave_the_process_as_it_was() -> None:
             for _ in range(500):
                 assert len(await host.call("echo", b"x" * 200_000, returns=bytes)) == 200_000
         assert resident() - before < 16 << 20
+
+
+async def test_streams_and_cancelled_calls_leave_the_process_as_it_was() -> None:
+    """Streams that are left early, maps and calls that are given up leave no memory, no fd and no entry in a table."""
+    async with launch("flows.py:Flows", cancel_grace=10.0) as host:
+        peer = host._conversation.ready_peer("any")
+        with nothing_left():
+            await _give_up_and_leave(host, 100)
+            before = resident()
+            await _give_up_and_leave(host, 5000)
+            assert not peer._calls
+            assert not peer._given_up
+        assert resident() - before < 16 << 20
+
+
+async def _give_up_and_leave(host: ProcessHost, times: int) -> None:
+    for number in range(times):
+        with anyio.move_on_after(0.0005 * (number % 3)):
+            await host.call("double", number)
+        async with aclosing(host.map("double", ((n,) for n in range(100)), chunksize=10)) as results:
+            assert await anext(results) == 0
+    assert await host.call("double", 1) == 2

@@ -145,6 +145,14 @@ async def test_an_item_does_not_wait_for_the_next(tmp_path: Path, count: int) ->
 
 
 @on_both_engines
+async def test_a_stream_that_is_called_by_name(engine: str, tmp_path: Path) -> None:
+    """Its caller, who has no place for items, learns that it is a stream, at once."""
+    async with streaming(tmp_path, engine) as host:
+        with pytest.raises(ArgumentError, match="could not call 'endless': it is a stream; call it by an interface"):
+            await host.call("endless")
+
+
+@on_both_engines
 async def test_each_answer_may_be_waited_for(tmp_path: Path, engine: str) -> None:
     """Whoever sends items and gets others back may wait for those, however many went before, and then send more."""
     async with streaming(tmp_path, engine) as host:

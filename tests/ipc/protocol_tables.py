@@ -65,7 +65,7 @@ MESSAGE_EXAMPLES: list[tuple[str, Any]] = [
     ("a filter of one instruction, with a listener", messages.Configure(1, 4711, b"\x06\0\0\0\0\0\xff\x7f", True)),
     ("with the bundle's fd; no services", messages.Load(messages.Plugin("adder", "Adder"))),
 ]
-FRAME_EXAMPLES: list[tuple[str, Any]] = [
+FRAME_EXAMPLES: list[tuple[str, frames.Frame]] = [
     ("add(2, 3), in 30 s", frames.Call(1, 0, "add", b"\x92\x02\x03", timeout=30_000)),
     ("a call within call 1, of the first service", frames.Call(1, 1, "key", b"\x90", within=1)),
     (

@@ -132,7 +132,7 @@ def result(kind: Any) -> Description:
 ALL = [
     int, str, bytes, list[Size], tuple[int, str], dict[str, Row], Size, Strict, Row, Pair, SizeAsDataclass, SizeAsDict,
     Node, Color, Literal["a", 1], A | B, int | None, Progress, Again, Buffer, NDArray[np.uint8], Fd[Literal["socket"]],
-    Any, AsyncIterator[bytes], Annotated[int, msgspec.Meta(ge=1, le=5)],
+    Any, AsyncIterator[bytes], Annotated[int, msgspec.Meta(ge=1, le=5)], list[Fd[Literal["socket"]]],
 ]  # fmt: skip
 
 

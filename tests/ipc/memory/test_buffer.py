@@ -32,6 +32,7 @@ def test_a_buffer_reads_as_its_bytes() -> None:
     with pytest.raises(TypeError):
         buffer.view[0] = 0
     assert repr(buffer) == "<Buffer: 8 bytes>"
+    assert bytes(Buffer(b"made")) == bytes(Buffer(bytearray(b"made"))) == b"made"
 
 
 def test_a_released_buffer_says_so() -> None:

@@ -1,0 +1,257 @@
+"""What a child may take of its host by what it says: fds, memory and turns of the loop are counted, and never lost."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from contextlib import closing, suppress
+from itertools import count
+from threading import Event, Thread
+from typing import Any, Protocol
+
+import anyio
+import pytest
+
+from belljar.child.dispatch import make_peer as make_child
+from belljar.child.refused import RefusedImports
+from belljar.child.services import Services as ChildServices
+from belljar.host.calls import HostSide
+from belljar.host.services import Services
+from belljar.ipc.channel.base import EndOfChannel
+from belljar.ipc.channel.over_socket import SocketChannel
+from belljar.ipc.datagram import control_pair
+from belljar.ipc.errors import CallTimeout
+from belljar.ipc.frames import Call, Credit, Handle, Items, Piece, Reply, encode
+from belljar.ipc.interface import declared
+from belljar.ipc.memory.buffer import SharedBuffer
+from belljar.ipc.peer.attachments import MAX_WAITING
+from belljar.ipc.peer.records import answers_of
+from belljar.ipc.peer.shared import SharedPeer
+from belljar.ipc.peer.store import FIRST_SIZE, MAX_ARENAS, Store
+
+from ...helpers import open_fds
+from .test_hostile_peer import METHODS, NIL, facing
+
+NO_ARGUMENTS = b"\x90"
+ONE_UPLOAD = b"\x91\xc0"
+
+
+@pytest.mark.anyio
+async def test_a_piece_that_is_none_is_refused_as_it_comes() -> None:
+    """Before anybody looks for it: one that a method never reads would else raise where nothing catches that."""
+    async with facing() as child:
+        child.says(Call(1, 1, "total", ONE_UPLOAD))
+        await child.answered(Credit)
+        item = Items(1, 1, (b"\x01",), (Piece(77, 0, 100),))
+        child.says(Items(1, 1, (b"\xa1x",)), item, item, item)  # the first fails the method, which reads no more
+        assert "which there is not" in await child.broken()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("method", ["wait", "ignore"])
+async def test_fds_that_nobody_looks_at_are_counted(method: str) -> None:
+    """Those that came and wait, with a call or with an item, are bounded: all children share the host's fds."""
+    async with facing() as child:
+        before, number = len(open_fds()), 0
+        if method == "ignore":
+            child.says(Call(1, 1, method, ONE_UPLOAD))
+            await child.answered(Credit)
+        while not child.broke:
+            number += 1
+            handles = (Handle("file"),) * 4
+            frame = Call(number, 1, method, NO_ARGUMENTS, handles) if method == "wait" else Items(1, 1, (), handles)
+            child.says(frame, fds=[2] * 4)
+            await child.turns(3)
+            assert len(open_fds()) - before <= MAX_WAITING
+        assert "nobody has looked at" in str(child.broke[0])
+    assert len(open_fds()) <= before
+
+
+@pytest.mark.anyio
+async def test_endless_items_leave_the_loop_to_others() -> None:
+    """A child that grants all credit there is, and reads as fast as the host writes, does not keep its loop."""
+    async with facing() as child:
+        over, endless = Event(), b"\xce\x7f\xff\xff\xff"
+
+        def read() -> None:
+            while not over.is_set():
+                child.hostile.wait_receive(0.01)
+
+        reader = Thread(target=read)
+        reader.start()
+        try:
+            child.says(Call(1, 1, "numbers", b"\x91" + endless, credit=2**50))
+            await child.turns()
+            began = time.monotonic()
+            await child.turns(10)
+            assert time.monotonic() - began < 1.0
+        finally:
+            over.set()
+            reader.join()
+
+
+@pytest.mark.anyio
+async def test_many_calls_as_one_are_for_hosts() -> None:
+    """A child that makes a million calls in one would keep the loop until all are answered."""
+    async with facing() as child:
+        child.says(Call(1, 1, "add", b"\x91\x92\x01\x02", many=True))
+        assert "only a host" in await child.broken()
+
+
+@pytest.mark.anyio
+async def test_a_stream_that_is_dropped_takes_what_came_along() -> None:
+    """Its items were not looked at, and nobody will: their fds are closed, whether or not the stream was over."""
+    async with facing() as child:
+        before = len(open_fds())
+        for is_over in (False, True):
+            items = child.peer.stream(0, METHODS["numbers"], (1,))
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(items.__anext__)
+                number = (await child.answered(Call)).call_id
+                child.says(Items(number, 0, (b"\x01",)))
+                child.says(Items(number, 0, (b"\x02",), (Handle("file"),)), fds=[2])
+                if is_over:
+                    child.says(Reply(number, NIL))
+            await child.turns()
+            assert len(open_fds()) == before + 1
+            del items
+            gc.collect()
+            child.says(Call(number, 7, "nothing", NIL))  # any news
+            await child.turns()
+            assert len(open_fds()) == before
+        assert not child.broke
+
+
+def test_an_answer_that_comes_with_a_cancellation() -> None:
+    """The call is over and its caller is gone, in one turn of the loop: what came with the answer is closed."""
+
+    async def race() -> None:
+        async with facing() as child:
+            task = asyncio.create_task(child.peer.call(0, METHODS["total"], (iter(()),)))
+            number = (await child.answered(Call)).call_id
+            before = len(open_fds())
+            child.says(Reply(number, b"\x01", (Handle("file"),)), fds=[2])
+            child.peer._readable()
+            assert len(open_fds()) == before + 1
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert len(open_fds()) == before
+
+    asyncio.run(race())
+
+
+def test_arenas_that_a_child_takes_back_are_counted() -> None:
+    """One that takes back each new arena and keeps the old ones gets no more of them: each takes a host's fd."""
+    store = Store(1 << 20, arena_limit=64 << 20)
+    shared: list[int] = []
+    store.share = lambda arena, written_by: shared.append(arena.generation)
+    before = len(open_fds())
+    try:
+        for _ in range(MAX_ARENAS):
+            store._make_readable(1)
+            store._make_readable(FIRST_SIZE)
+            assert len(open_fds()) - before <= 2 * MAX_ARENAS
+            if shared:
+                store.unshared(shared.pop())
+    finally:
+        store.close()
+    assert len(open_fds()) == before
+
+
+class Screen(Protocol):
+    def show(self, frame: SharedBuffer) -> int: ...
+
+
+class Shows(Protocol):
+    def frames(self, count: int) -> list[int]: ...
+
+
+class Painter:
+    """Has each frame shown by its host."""
+
+    def __init__(self, screen: Any) -> None:
+        self.screen = screen
+
+    def frames(self, count: int) -> list[int]:
+        return [self.screen.show(SharedBuffer.of(memoryview(bytes([i]) * (1 << 17)))) for i in range(count)]
+
+
+class Keeps:
+    """A `Screen` that forgets to let go."""
+
+    def __init__(self) -> None:
+        self.kept: list[SharedBuffer] = []
+
+    def show(self, frame: SharedBuffer) -> int:
+        self.kept.append(frame)
+        return frame.view[0]
+
+
+def test_a_shared_buffer_of_a_service_ends_with_its_call() -> None:
+    """A child may use the memory again after the answer, whatever the service keeps, and is told of it only once."""
+    ours, theirs = control_pair()
+    with closing(SocketChannel(ours)) as channel, closing(SocketChannel(theirs)) as other:
+        offered = ChildServices(("Screen",))
+        painter = Painter(offered.proxy(Screen, 1))
+        keeps = Keeps()
+
+        def serve() -> None:
+            offered.peer = make_child(other, answers_of(Shows, painter), RefusedImports(), offered, 1 << 20)
+            with suppress(EndOfChannel):
+                offered.peer.serve()
+
+        child = Thread(target=serve)
+        child.start()
+        side = HostSide("painter", lambda: (), lambda interface, number: None)
+        host = SharedPeer(channel, side, Store(1 << 20, arena_limit=1 << 20), Services({Screen: keeps}).targets)
+        try:
+            for _ in range(2):
+                assert host.call(0, declared(Shows)["frames"], (4,), 10.0) == [0, 1, 2, 3]
+            with pytest.raises(ValueError, match="released"):
+                bytes(keeps.kept[-1])
+        finally:
+            host.shut_down()
+            child.join()
+            host.close()
+
+
+class Pings(Protocol):
+    def ping(self) -> None: ...
+
+
+class Slow:
+    def ping(self) -> None:
+        until = time.monotonic() + 1e-4
+        while time.monotonic() < until:
+            pass
+
+
+def test_a_thread_that_answers_looks_at_its_deadline() -> None:
+    """A child that asks and asks, and never answers, does not keep the thread that waits for it."""
+    ours, theirs = control_pair()
+    with closing(SocketChannel(ours)) as channel, closing(SocketChannel(theirs)) as hostile:
+        side = HostSide("asks", lambda: (), lambda interface, number: None)
+        host = SharedPeer(channel, side, Store(1 << 20), Services({Pings: Slow()}).targets)
+        over = Event()
+
+        def ask() -> None:
+            waiting, numbers = 0, count(1)
+            while not over.is_set():
+                for _ in range(200 - waiting):
+                    hostile.send(encode([Call(next(numbers), 1, "ping", NO_ARGUMENTS)]))
+                received = hostile.wait_receive(0.1)
+                waiting = 199 if received is not None else 0
+
+        child = Thread(target=ask)
+        child.start()
+        try:
+            began = time.monotonic()
+            with pytest.raises(CallTimeout):
+                host.call(0, declared(Shows)["frames"], (1,), 0.2)
+            assert time.monotonic() - began < 0.4
+        finally:
+            over.set()
+            child.join()
+            host.end(EndOfChannel())
