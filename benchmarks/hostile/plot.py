@@ -29,6 +29,7 @@ def draw(found: Run, path: Path) -> None:
     fds.set_ylabel("open fds")
     fds.set_xlabel(f"hostile messages, from {found.launches:,} children")
     for axes in (memory, fds):
+        axes.margins(y=0.2)
         axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
