@@ -39,7 +39,7 @@ class Account:
         return self.acted + self.ignored + self.breaches + self.behind
 
     def end(self, reason: str) -> None:
-        """The child has ended for *reason*, which may be the arguments of what it asked for: nobody had looked at them."""
+        """The child has ended for *reason*: perhaps for arguments, at which nobody had looked before."""
         if not self.breaches and reason.startswith("it broke the protocol"):
             self.acted -= 1
             self.breaches += 1
