@@ -21,7 +21,8 @@ _INTRODUCTION = """\
 
 What a hostile child can do to its host by what it *says*: in Python's usual ways to have a child, and in belljar.
 Written by `scripts/bench attacks`; `tests/test_attacks_on_peers.py` makes the attacks too, and holds this page to what
-it sees. What a child can do to the *kernel* is in [attacks.md](attacks.md).
+it sees. What a child can do to the *kernel* is in [attacks.md](attacks.md). What becomes of a host whose child says all
+there is to say is in [hostile-messages.md](hostile-messages.md).
 
 - Each attack is made on a host of its own. It got through where the host lost something: an answer, a secret, its
   memory, its fds, its life.

@@ -68,7 +68,7 @@ def fuzz(name: str, seconds: int, progress: Progress) -> Outcome:
         for line in run.stdout:
             last.append(line)
             if (found := _STATUS.match(line)) is not None:
-                outcome = Outcome(*map(int, found.groups()))
+                outcome = Outcome._make([*map(int, found.groups()), ""])
                 now = f"{outcome.inputs} inputs, {outcome.rate}/s, {outcome.features} features, {outcome.memory} MiB"
                 progress.update(task, now=now, completed=progress.tasks[task].elapsed)
     progress.update(task, completed=seconds)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from belljar.ipc.channel.base import EndOfChannel
 from belljar.ipc.errors import BelljarError
@@ -13,22 +15,37 @@ from .everything import Broken
 EXPECTED = (BelljarError, EndOfChannel, ArgumentsUnfit, ValueUnfit, Broken, BufferError)
 """What a service or a caller gets to see of a hostile other side."""
 
-found: list[BaseException] = []
 
+class Log(logging.Handler):
+    """Keeps the errors that nobody may meet; those that are not logged are added."""
 
-class _Log(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[BaseException] = []
+
     def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info and record.exc_info[1] and not isinstance(record.exc_info[1], EXPECTED):
-            found.append(record.exc_info[1])
+        if record.exc_info and record.exc_info[1]:
+            self.add(record.exc_info[1])
+
+    def add(self, error: BaseException) -> None:
+        """Keep *error*, unless it is expected."""
+        if not isinstance(error, EXPECTED):
+            self.found.append(error)
 
 
-for _name in ("belljar.host", "belljar.child"):
-    logging.getLogger(_name).addHandler(_Log())
-    logging.getLogger(_name).propagate = False
-
-
-def raise_what_was_found() -> None:
-    """Raise the first of the errors that nobody may meet."""
-    if found:
-        first, found[:] = found[0], []
-        raise first
+@contextmanager
+def looked_at() -> Iterator[Log]:
+    """Yield what is logged meanwhile, which nobody else hears; after that raise the first error that it has."""
+    log = Log()
+    loggers = [logging.getLogger(name) for name in ("belljar.host", "belljar.child")]
+    for logger in loggers:
+        logger.addHandler(log)
+        logger.propagate = False
+    try:
+        yield log
+    finally:
+        for logger in loggers:
+            logger.removeHandler(log)
+            logger.propagate = True
+    if log.found:
+        raise log.found[0]

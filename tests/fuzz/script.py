@@ -122,6 +122,9 @@ def act(name: str) -> int:
     return ACTS.index(name)
 
 
+# ruff: noqa: E501 - a script a line
+
+
 def conversations(target: int, generation: int) -> list[Any]:
     """Return scripts in which all goes well; *generation* is an arena that both sides know."""
     piece = ["piece", generation, 0, 4096]

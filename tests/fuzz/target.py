@@ -74,6 +74,7 @@ class Judge:
         self._free_fd = _lowest_free_fd()
 
     def _look_at_memory(self) -> None:
+        gc.collect()
         self._memory = self._memory or resident()
         if (more := resident() - self._memory) > MOST_MEMORY:
             raise Finding(f"{more >> 20} MiB of memory stayed after {self.taken} inputs")

@@ -14,6 +14,9 @@ from .script import Said, drain, steps_of
 MOST_ANSWERS = 8 << 20
 """Bytes that a peer can say before anybody reads them: nobody does while it blocks."""
 
+LONG = 1.0
+"""Seconds from which on a wait is one without an end."""
+
 SO_SNDBUFFORCE = 32
 
 
@@ -44,9 +47,9 @@ class ScriptedChannel(SocketChannel):
         return step
 
     def wait_receive(self, seconds: float | None) -> Datagram | None:
-        """Receive what comes next, however long that takes elsewhere. What this side should do meanwhile is left out."""
+        """Receive what comes next, however long that takes elsewhere. What is to be done here meanwhile is left out."""
         while (received := self.receive()) is None:
-            if seconds is not None and self.steps and not isinstance(self.steps[0], Said):
+            if seconds is not None and seconds < LONG and self.steps and not isinstance(self.steps[0], Said):
                 return super().wait_receive(seconds)
             self.go_on()
         return received

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from typing import Any
 
 from belljar.host.config.process_type import Process
@@ -23,7 +22,7 @@ from belljar.ipc.peer.outbox import MAX_UNREAD
 from belljar.ipc.peer.records import MAX_UNDER_WAY, WINDOW
 
 from ..everything import Awaiting, Everything, Plain
-from ..logged import EXPECTED, found, raise_what_was_found
+from ..logged import Log, looked_at
 from ..script import FROM_CHILD, Said, drain, scripts, steps_of
 from ..target import Finding, Target
 
@@ -31,7 +30,6 @@ TURNS = 4
 """Turns of the loop after which what came is worked on."""
 
 _loop = asyncio.new_event_loop()
-_loop.set_exception_handler(lambda loop, context: found.append(context.get("exception") or Finding(str(context))))
 
 
 class Owner:
@@ -111,15 +109,15 @@ class Host:
         readers += [call.reader for call in peer._calls.values() if call.reader is not None]
         assert all(len(reader.items) <= WINDOW for reader in readers)
 
-    async def close(self) -> None:
+    async def close(self, log: Log) -> None:
         """End it, and find what its tasks failed with."""
         for stream in self.streams:
             await stream.aclose()
         await self.conversation.close()
         self.channel.close()
         for error in await asyncio.gather(*self.tasks, return_exceptions=True):
-            if isinstance(error, BaseException) and not isinstance(error, (*EXPECTED, asyncio.CancelledError)):
-                found.append(error)
+            if isinstance(error, BaseException) and not isinstance(error, asyncio.CancelledError):
+                log.add(error)
 
 
 class Progress(Plain):
@@ -135,7 +133,7 @@ async def turn() -> None:
         await asyncio.sleep(0)
 
 
-async def _take(data: bytes) -> str:
+async def _take(data: bytes, log: Log) -> str:
     ours, theirs = control_pair()
     with theirs:
         theirs.setblocking(False)
@@ -154,17 +152,17 @@ async def _take(data: bytes) -> str:
             theirs.shutdown(socket.SHUT_WR)
             await turn()
         finally:
-            await host.close()
+            await host.close(log)
         drain(theirs)
-    with suppress(asyncio.CancelledError):
-        assert not [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
     return host.owner.why
 
 
 def take(data: bytes) -> None:
     """Let a host hear a script out. It must kill its child for a breach, and say why, or go on."""
-    why = _loop.run_until_complete(_take(data))
-    raise_what_was_found()
+    with looked_at() as log:
+        _loop.set_exception_handler(lambda loop, context: log.add(context.get("exception") or Finding(str(context))))
+        why = _loop.run_until_complete(_take(data, log))
     if why:
         assert why.startswith("it broke the protocol: ")
         raise PeerProtocolError(why)

@@ -28,8 +28,9 @@ def take(data: bytes) -> None:
     """Compare. The answer is one line of printable words."""
     theirs = unpack(data)
     for ours in OURS if theirs is not None else ():
-        for pair in ((ours, theirs), (theirs, ours)):
-            said = first_difference(*pair, SIDES)
+        assert theirs is not None
+        for wanted, found in ((ours, theirs), (theirs, ours)):
+            said = first_difference(wanted, found, SIDES)
             assert said.isprintable()
             assert len(said) < 2000
 

@@ -20,7 +20,7 @@ from belljar.ipc.peer.shared import SharedPeer
 from belljar.ipc.peer.store import Store
 
 from ..everything import Everything, Plain
-from ..logged import EXPECTED, raise_what_was_found
+from ..logged import EXPECTED, looked_at
 from ..script import FROM_CHILD, scripts
 from ..target import Target
 from ..waiting import ScriptedChannel
@@ -88,6 +88,14 @@ class Proxy:
 
 def take(data: bytes) -> None:
     """Let a host hear a script out; a breach ends its peer with the reason."""
+    with looked_at():
+        ended = _hear(data)
+    if not isinstance(ended, EndOfChannel):
+        assert isinstance(ended, PeerProtocolError)
+        raise ended
+
+
+def _hear(data: bytes) -> BaseException | None:
     channel = ScriptedChannel(data)
     host = Host(channel)
     try:
@@ -102,10 +110,7 @@ def take(data: bytes) -> None:
             stream.close()
         host.peer.close()
         channel.close()
-    raise_what_was_found()
-    if not isinstance(host.peer.ended, EndOfChannel):
-        assert isinstance(host.peer.ended, PeerProtocolError)
-        raise host.peer.ended
+    return host.peer.ended
 
 
 TARGET = Target(lambda: scripts(FROM_CHILD, 1), take, (PeerProtocolError,))
