@@ -1,7 +1,8 @@
 """What all tests share.
 
 ``BELLJAR_LOOPS=asyncio`` leaves trio out, as scripts/test does where all runs a second time as another user;
-``BELLJAR_LOOPS=all``, as in the nightly tier, has both everywhere. Not given, both, but see conformance/conftest.py.
+``BELLJAR_LOOPS=all``, as in the nightly tier, has both everywhere. Not given, both, but for `ASYNCIO_ONLY` and what
+conformance/conftest.py leaves out.
 """
 
 from __future__ import annotations
@@ -15,6 +16,24 @@ from typing import Any
 import pytest
 
 LOOPS = os.environ.get("BELLJAR_LOOPS", "")
+
+ASYNCIO_ONLY = ("escape", "child", "sandbox")
+"""Folders whose tests are about what a child may do, or what becomes of it, which no event loop of the host changes."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave trio out where it says nothing new, but in the nightly tier."""
+    if LOOPS == "all":
+        return
+    here = Path(__file__).parent
+    alike = {item for item in items if _is_on_trio(item) and item.path.relative_to(here).parts[0] in ASYNCIO_ONLY}
+    config.hook.pytest_deselected(items=list(alike))
+    items[:] = [item for item in items if item not in alike]
+
+
+def _is_on_trio(item: pytest.Item) -> bool:
+    callspec = getattr(item, "callspec", None)
+    return callspec is not None and callspec.params.get("anyio_backend") == "trio"
 
 
 @pytest.fixture(scope="module", params=["asyncio"] if LOOPS == "asyncio" else ["asyncio", "trio"])

@@ -294,14 +294,14 @@ async def test_one_memfd_for_many_calls() -> None:
         try:
             before = resident()
             for number in range(1, 65):
-                child.says(Call(number, 1, "hold", None, (Sealed(1 << 20),)), fds=[fd])
+                child.says(Call(number, 1, "hold", None, (Sealed(6 + 0xFFFF0),)), fds=[fd])
                 await child.turns(2)
             refused = [frame for frame in child.hears() if isinstance(frame, Failed)]
             assert {frame.text for frame in refused} == {"the calls under way have too much in their arguments"}
             assert resident() - before < 16 << 20
             child.says(*[Cancel(number) for number in range(1, 65)])
             await child.turns()
-            child.says(Call(65, 1, "hold", None, (Sealed(1 << 20),)), fds=[fd])
+            child.says(Call(65, 1, "hold", None, (Sealed(6 + 0xFFFF0),)), fds=[fd])
             await child.turns()
             assert len(child.peer._answering) == 1
             assert not child.broke
