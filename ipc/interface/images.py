@@ -41,6 +41,6 @@ def _decode(wire: tuple[Any, int, int, int], kind: Any, attached: Attached) -> I
     return image
 
 
-assert ImageFile  # what gives and takes pixels imports it when it is first used: too late after a seal
+LOADED = (ImageFile,)  # what gives and takes pixels imports it when it is first used: too late after a seal
 
 ADAPTER = Adapter(_Wire, _encode, _decode, "image")

@@ -153,8 +153,6 @@ class Store:
             return
         with suppress(OSError):  # no memory, or no fds: memfds, or an error of their own, do as well
             arena = self._make(size, "host")
-            if self._offered is not None:  # too small, and not taken yet
-                self._offered.close()
             self._offered = arena
             self.share(arena, "host")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from random import Random
 
-import atheris
+import atheris  # type: ignore[import-untyped]  # pyright: ignore[reportMissingModuleSource]
 
 INSTRUMENTED = ["belljar.ipc", "belljar.child", "belljar.host.calls", "belljar.host.log_records", "tests.fuzz.targets"]
 
