@@ -133,7 +133,7 @@ class Inbound:
     What is *lent* belongs to a call and goes back with its answer; all else is released piece by piece.
     """
 
-    __slots__ = ("buffers", "fds", "fetched", "held", "lent", "named", "parts", "proxies", "store", "whole")
+    __slots__ = ("buffers", "fds", "fetched", "held", "known", "lent", "named", "parts", "proxies", "store", "whole")
 
     def __init__(
         self,
@@ -153,6 +153,7 @@ class Inbound:
             received.close()
             raise PeerProtocolError(f"more than {MAX_WAITING} fds came that nobody has looked at")
         self.store = store
+        self.known = store.in_use
         self.named: list[Piece] = []
         for part in parts:
             if isinstance(part, Piece):
@@ -223,7 +224,10 @@ class Inbound:
         return found
 
     def _fd(self, number: int, part: Piece | Sealed) -> int | None:
-        return self._take_fd(number) if isinstance(part, Sealed) else None
+        if not isinstance(part, Sealed):
+            return None
+        self.store.missed(part.length, self.known)
+        return self._take_fd(number)
 
     def _take_fd(self, number: int) -> int:
         self.store.waiting -= 1
