@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
-from PIL import Image, ImageFile
+from PIL import Image
+from PIL import ImageFile as ImageFile  # what gives and takes pixels imports it when first used: too late after a seal
 
 from .adapters import Adapter, Number
 from .attachments import Attached, Attaching
@@ -40,7 +41,5 @@ def _decode(wire: tuple[Any, int, int, int], kind: Any, attached: Attached) -> I
     keep(buffer, image)
     return image
 
-
-LOADED = (ImageFile,)  # what gives and takes pixels imports it when it is first used: too late after a seal
 
 ADAPTER = Adapter(_Wire, _encode, _decode, "image")

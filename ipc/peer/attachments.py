@@ -138,6 +138,7 @@ class Inbound:
         "fds",
         "fetched",
         "held",
+        "known",
         "lent",
         "named",
         "parts",
@@ -165,6 +166,7 @@ class Inbound:
             received.close()
             raise PeerProtocolError(f"more than {MAX_WAITING} fds came that nobody has looked at")
         self.store = store
+        self.known = store.in_use
         self.named: list[Piece] = []
         for part in parts:
             if isinstance(part, Piece):
@@ -248,7 +250,10 @@ class Inbound:
         return found
 
     def _fd(self, number: int, part: Piece | Sealed) -> int | None:
-        return self._take_fd(number) if isinstance(part, Sealed) else None
+        if not isinstance(part, Sealed):
+            return None
+        self.store.missed(part.length, self.known)
+        return self._take_fd(number)
 
     def _take_fd(self, number: int) -> int:
         self.store.waiting -= 1

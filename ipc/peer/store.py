@@ -13,7 +13,7 @@ from __future__ import annotations
 import gc
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple
 
 from ..errors import PeerProtocolError
@@ -149,12 +149,8 @@ class Store:
         if self._offered is not None:
             return
         size = self._next_size(self._writing, length)
-        if size == 0:
-            return
-        with suppress(OSError):  # no memory, or no fds: memfds, or an error of their own, do as well
-            arena = self._make(size, "host")
-            self._offered = arena
-            self.share(arena, "host")
+        if size:
+            self._offered = self._make(size, "host")
 
     def _next_size(self, old: Arena | None, length: int) -> int:
         """Return the size of the next arena; 0 if there can be none for *length* bytes."""
@@ -165,9 +161,16 @@ class Store:
         too_small = size < length or (old is not None and size <= old.size)
         return 0 if too_small else size
 
-    def _make(self, size: int, written_by: Side) -> Arena:
+    def _make(self, size: int, written_by: Side) -> Arena | None:
+        """Make an arena and send it to the other side; None if there is no memory, or no fd: memfds may do."""
         self._generation += 1
-        return Arena.create(size, written_by=written_by, generation=self._generation)
+        with suppress(OSError), ExitStack() as undo:
+            arena = Arena.create(size, written_by=written_by, generation=self._generation)
+            undo.callback(arena.close)
+            self.share(arena, written_by)
+            undo.pop_all()
+            return arena
+        return None
 
     def attached(self, generation: int) -> list[int]:
         """The other side can read the arena that was offered; return which ones it will hear nothing of any more."""
@@ -236,22 +239,24 @@ class Store:
             self._newest = None
         reading.arena.close()
 
-    def _make_readable(self, length: int) -> None:
-        """The other side had no room for *length* bytes: share a larger arena with it.
+    @property
+    def in_use(self) -> Reading | None:
+        """The newest arena that the other side writes, if it has done so."""
+        return self._newest if self._newest is not None and self._newest.is_used else None
 
-        Not while it has used none of the one that it got last: it did not know of that yet, or cannot map it.
+    def missed(self, length: int, known: Reading | None) -> None:
+        """The other side had no room for *length* bytes, when *known* was `in_use`: share a larger arena with it.
+
+        Not if it has got one since that is large enough: it did not know of that, or cannot map it.
         """
         newest = self._newest
         if not self._arena_limit or len(self._reading) >= MAX_ARENAS:
             return
-        if newest is not None and newest.arena.size >= length and not newest.is_used:
+        if newest is not None and newest is not known and newest.arena.size >= length:
             return
         size = self._next_size(newest.arena if newest is not None else None, length)
-        if size:
-            with suppress(OSError):
-                arena = self._make(size, "child")
-                self._add_reading(arena)
-                self.share(arena, "child")
+        if size and (arena := self._make(size, "child")) is not None:
+            self._add_reading(arena)
 
     def _reading_of(self, piece: Piece) -> Reading:
         reading = self._reading.get(piece.generation)
@@ -271,6 +276,7 @@ class Store:
         if reading.named + piece.length > reading.arena.size:
             raise PeerProtocolError(f"pieces of more bytes than arena {piece.generation} has were named at once")
         reading.named += piece.length
+        reading.is_used = True
 
     def forget(self, piece: Piece) -> None:
         """The message that named *piece* is gone."""
@@ -280,7 +286,6 @@ class Store:
     def look(self, piece: Piece) -> memoryview:
         """Return the bytes of *piece* to be copied. `PeerProtocolError` if it overlaps one that is held."""
         reading = self._reading_of(piece)
-        reading.is_used = True
         if len(reading.outstanding):
             reading.outstanding.check(piece)
         return reading.arena.view(piece)
@@ -307,7 +312,6 @@ class Store:
         data = read_sealed(fd, self.limit)
         if len(data) != length:
             raise PeerProtocolError(f"a payload of {len(data)} bytes was said to have {length}")
-        self._make_readable(len(data))
         return data
 
     def buffer(self, part: Piece | Sealed, fd: int | None, *, lent: bool) -> Buffer:
@@ -335,9 +339,7 @@ class Store:
 
     def hold(self, piece: Piece) -> memoryview:
         """Return the bytes of *piece*, which stays as it is until `unhold`."""
-        reading = self._reading_of(piece)
-        reading.is_used = True
-        return reading.outstanding.hold(piece)
+        return self._reading_of(piece).outstanding.hold(piece)
 
     def unhold(self, piece: Piece) -> None:
         """Nobody holds *piece* any more; it is released once no view of it is left. From any thread, at any time."""

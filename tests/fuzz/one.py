@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from random import Random
+from typing import Any
 
-import atheris  # type: ignore[import-untyped]  # pyright: ignore[reportMissingModuleSource]
+atheris: Any = import_module("atheris")  # an extra, and without types
 
 INSTRUMENTED = ["belljar.ipc", "belljar.child", "belljar.host.calls", "belljar.host.log_records", "tests.fuzz.targets"]
 

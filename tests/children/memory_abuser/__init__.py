@@ -70,9 +70,8 @@ class Plug:
         say(Unshare(lying()[0]))
 
     def frames(self) -> Iterator[BufferLike]:
-        """Send one item more than there is credit for."""
-        for number in range(9):
-            say(Items(running(), 0, (NUMBER,), (piece(number * 4096, 4096),)))
+        """Send one item more than there is credit for, at once."""
+        say(*[Items(running(), 0, (NUMBER,), (piece(number * 4096, 4096),)) for number in range(9)])
         yield b"honest"
 
     def releases_twice(self, frames: Iterator[Buffer]) -> int:

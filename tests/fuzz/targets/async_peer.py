@@ -74,7 +74,7 @@ class Host:
             "note": lambda: self.child.note("x"),
             "read": self._read,
         }
-        self.peer.store._make_readable(1 << 20)
+        self.peer.store.missed(1 << 20, self.peer.store.in_use)
 
     async def act(self, name: str) -> None:
         """Do what a script says."""

@@ -45,7 +45,7 @@ class Host:
         self.peer = SharedPeer(
             channel, side, Store(1 << 20, arena_limit=64 << 20), Services({Everything: Plain()}).targets
         )
-        self.peer.store._make_readable(1 << 20)
+        self.peer.store.missed(1 << 20, self.peer.store.in_use)
         self.streams: list[Any] = []
         self.begun: list[Outgoing] = []
         self.acts: dict[str, Callable[[], object]] = {

@@ -156,8 +156,8 @@ def test_arenas_that_a_child_takes_back_are_counted() -> None:
     before = len(open_fds())
     try:
         for _ in range(MAX_ARENAS):
-            store._make_readable(1)
-            store._make_readable(FIRST_SIZE)
+            store.missed(1, store.in_use)
+            store.missed(FIRST_SIZE, store.in_use)
             assert len(open_fds()) - before <= 2 * MAX_ARENAS
             if shared:
                 store.unshared(shared.pop())
