@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from ..channel.base import Channel, EndOfChannel
-from ..errors import PeerProtocolError
+from ..errors import CallTimeout, PeerProtocolError
 from ..frames import (
     End,
     Items,
@@ -180,6 +180,8 @@ class AsyncPeer(AsyncSending):
     ) -> Any:
         """Call *method* of *target* and return its result. See `Side.heard` for errors."""
         try:
+            if timeout is not None and timeout <= 0:  # else it would depend on how quick the answer is
+                raise CallTimeout(f"{method.name!r} did not answer within {timeout:g} s")
             call = self._call_at_once(target, method, arguments, timeout) if not self._calls else None
             if call is None:
                 end = None
