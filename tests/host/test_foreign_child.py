@@ -107,7 +107,7 @@ def foreign(monkeypatch: pytest.MonkeyPatch) -> None:
 async def host() -> AsyncIterator[ProcessHost]:
     """The child, which ends as it should once the test is over."""
     book = Book()
-    async with ProcessHost(process(backend="foreign"), services={Names: book}) as book.host:
+    async with ProcessHost(process(backend="foreign", channel="socket"), services={Names: book}) as book.host:
         yield book.host
     ended = await book.host.wait()
     assert (ended.exit_code, ended.stderr) == (0, ())
