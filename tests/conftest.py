@@ -17,18 +17,30 @@ import pytest
 
 LOOPS = os.environ.get("BELLJAR_LOOPS", "")
 
-ASYNCIO_ONLY = ("escape", "child", "sandbox")
+ASYNCIO_ONLY = ("escape", "child", "sandbox", "host")
 """Folders whose tests are about what a child may do, or what becomes of it, which no event loop of the host changes."""
+
+ON_BOTH = {
+    f"host/test_{name}.py"
+    for name in ("calls", "flow", "large_payloads", "launch", "lifecycle", "proxy", "services", "streams")
+}
+"""What in those folders is about calls, and so about the loop."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave trio out where it says nothing new, but in the nightly tier."""
     if LOOPS == "all":
         return
-    here = Path(__file__).parent
-    alike = {item for item in items if _is_on_trio(item) and item.path.relative_to(here).parts[0] in ASYNCIO_ONLY}
+    alike = {
+        item for item in items if _is_on_trio(item) and _says_the_same(item.path.relative_to(Path(__file__).parent))
+    }
     config.hook.pytest_deselected(items=list(alike))
     items[:] = [item for item in items if item not in alike]
+
+
+def _says_the_same(path: Path) -> bool:
+    path = path.relative_to(Path(__file__).parent)
+    return path.parts[0] in ASYNCIO_ONLY and str(path) not in ON_BOTH
 
 
 def _is_on_trio(item: pytest.Item) -> bool:
