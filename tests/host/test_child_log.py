@@ -155,7 +155,9 @@ async def test_a_sealed_child_that_logs_without_end_is_held_back(records: Record
     numbers = [text for text in texts if text.startswith("number ")]
     lost = 20_000 - len(numbers) - dropped
     assert MAX_KEPT < len(numbers) < 2 * LOG_BURST // LEAST
-    assert lost >= 0 if host.process.channel == "zmq" else lost == 0  # libzmq loses what the kernel holds when an end closes
+    assert (
+        lost >= 0 if host.process.channel == "zmq" else lost == 0
+    )  # libzmq loses what the kernel holds when an end closes
 
 
 def test_a_sync_host_hears_records_too(records: Records) -> None:
