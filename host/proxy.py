@@ -10,15 +10,19 @@ from ..ipc.interface import ArgumentsUnfit, Declared, declared
 from ..ipc.peer.asynchronous import AsyncPeer
 
 
-class Caller(Protocol):
+class Checker(Protocol):
+    """What knows the plugin."""
+
+    def check(self, interface: type) -> None:
+        """Raise `InterfaceMismatch` if the plugin does not fit *interface*, as far as it is known by now."""
+        ...
+
+
+class Caller(Checker, Protocol):
     """What a proxy needs of a host."""
 
     def ready_peer(self, method: str) -> AsyncPeer:
         """Return the peer to call through. `BelljarError` if there is none now."""
-        ...
-
-    def check(self, interface: type) -> None:
-        """Raise `InterfaceMismatch` if the plugin does not fit *interface*, as far as it is known by now."""
         ...
 
 
@@ -27,14 +31,19 @@ def no_method(interface: type, name: str) -> UnknownMethod:
     return UnknownMethod(f"{interface.__name__} has no method {name!r}; it has {', '.join(declared(interface))}")
 
 
-class Proxy:
-    """The methods of *interface* as calls of *target* of one child; *timeout* in seconds for each call."""
+class Methods:
+    """The methods of *interface* as attributes, each made by *make* when it is first asked for.
 
-    def __init__(self, caller: Caller, interface: type, target: int, timeout: float | None) -> None:
-        self._caller = caller
+    *target* is what of the child they call: 0 is the plugin, which must fit the interface.
+    """
+
+    def __init__(
+        self, checker: Checker, interface: type, target: int, make: Callable[[Declared], Callable[..., Any]]
+    ) -> None:
+        self._checker = checker
         self._interface = interface
         self._target = target
-        self._timeout = timeout
+        self._make = make
         self._methods = declared(interface)
 
     def __dir__(self) -> Iterable[str]:
@@ -45,10 +54,18 @@ class Proxy:
         if method is None:
             raise no_method(self._interface, name)
         if self._target == 0:
-            self._caller.check(self._interface)
-        made = _MAKERS[method.kind](self._caller, method, self._target, self._timeout)
-        self.__dict__[name] = made
+            self._checker.check(self._interface)
+        made = self.__dict__[name] = self._make(method)
         return made
+
+
+class Proxy(Methods):
+    """The methods of *interface* as calls of *target* of one child; *timeout* in seconds for each call."""
+
+    def __init__(self, caller: Caller, interface: type, target: int, timeout: float | None) -> None:
+        super().__init__(
+            caller, interface, target, lambda method: _MAKERS[method.kind](caller, method, target, timeout)
+        )
 
 
 def _call(caller: Caller, method: Declared, target: int, timeout: float | None) -> Callable[..., Any]:

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar, cast
 
 from ..ipc.channel.base import EndOfChannel
-from ..ipc.interface import Declared, declared
+from ..ipc.interface import Declared
 from ..ipc.memory.buffer import SharedBuffer
 from ..ipc.peer import interrupts
 from ..ipc.peer.records import EXPLAINED, Outgoing, PeerUse
@@ -34,7 +34,7 @@ from .conversation import DEFAULT, Default, chunks, seconds
 from .ended import Ended
 from .handed_over import HandedOver
 from .process_host import ProcessHost
-from .proxy import bind, no_method
+from .proxy import Methods, bind
 from .services import Services
 
 T = TypeVar("T")
@@ -305,32 +305,17 @@ class SyncHost:
         self._loop = self._thread = self._host = self._calls = None
 
 
-class SyncProxy:
+class SyncProxy(Methods):
     """The methods of *interface* as calls of *target* of one child; *timeout* in seconds for each call."""
 
     def __init__(self, host: SyncHost, interface: type, target: int, timeout: float | None) -> None:
-        self._host = host
-        self._interface = interface
-        self._target = target
-        self._timeout = timeout
-        self._methods = declared(interface)
+        def make(method: Declared) -> Callable[..., Any]:
+            def call(*arguments: Any, **keywords: Any) -> Any:
+                return host.invoke(target, method, bind(method, arguments, keywords), timeout)
 
-    def __dir__(self) -> Iterable[str]:
-        return list(self._methods)
+            return call
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = self._methods.get(name)
-        if method is None:
-            raise no_method(self._interface, name)
-        host, target, timeout = self._host, self._target, self._timeout
-        if target == 0:
-            host.check(self._interface)
-
-        def call(*arguments: Any, **keywords: Any) -> Any:
-            return host.invoke(target, method, bind(method, arguments, keywords), timeout)
-
-        self.__dict__[name] = call
-        return call
+        super().__init__(host, interface, target, make)
 
 
 _OVER = object()
