@@ -86,8 +86,8 @@ class ZmqChannel:
         self._events_of_monitor = cast("Callable[[int], int]", monitor.getsockopt)
         self._lock = threading.RLock()
         self._is_inside: Callable[[], bool] = self._lock._is_owned  # type: ignore[attr-defined]  # pyright: ignore
-        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll = select.epoll()
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._monitor_fd = _fd(monitor)
         for fd in (_fd(socket), self._monitor_fd, self._bell):
             self._poll.register(fd, select.EPOLLIN)
@@ -242,7 +242,7 @@ class ZmqChannel:
     def close(self) -> None:
         """Close all of it."""
         if not self._socket.closed:
-            self._socket.disable_monitor()
+            self._socket.disable_monitor()  # first: libzmq waits for ever to tell a monitor that nobody reads
             self._monitor.close(linger=0)
             self._socket.close()
             self._poll.close()

@@ -77,6 +77,7 @@ class Meeting:
         router.setsockopt(zmq.IPC_FILTER_PID, child_pid)
         self._monitor = router.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         self._owned.callback(self._monitor.close, linger=0)
+        self._owned.callback(router.disable_monitor)  # before: an event that nobody can take stops the I/O thread
         router.bind(self.endpoint)
 
     def hide(self) -> None:
@@ -86,8 +87,9 @@ class Meeting:
     def end(self, control: socket.socket) -> HostEnd:
         """Return the host's end, which owns the ROUTER and *control* from now on. Hides the folder."""
         self.hide()
+        end = HostEnd(self._router, self._monitor, SocketChannel(control, self._child), self._child)
         self._owned.pop_all()
-        return HostEnd(self._router, self._monitor, SocketChannel(control, self._child), self._child)
+        return end
 
     def close(self) -> None:
         """Close and remove what this still owns."""
@@ -190,6 +192,7 @@ def connect(endpoint: str, control: socket.socket, seconds: float) -> ChildEnd:
         dealer.setsockopt(zmq.IMMEDIATE, 1)  # nothing waits for a connection that is not there
         dealer.setsockopt(zmq.RECONNECT_IVL, -1)  # takes a new socket, for which libzmq would abort a sealed child
         monitor = dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_CLOSED | zmq.EVENT_DISCONNECTED)
+        made.callback(dealer.disable_monitor)
         dealer.connect(endpoint)
         if not monitor.poll(int(seconds * 1000)):
             raise Refused(f"no host answered at {endpoint} within {seconds:g} s")

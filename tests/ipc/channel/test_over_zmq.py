@@ -266,6 +266,30 @@ def test_one_context_serves_all_channels() -> None:
             assert len(os.listdir("/proc/self/task")) == before
 
 
+def test_a_launch_that_fails_while_its_child_leaves_stops_no_other_channel() -> None:
+    """libzmq's I/O thread, which serves all channels, never waits for somebody to take what a monitor tells."""
+    code = """if True:
+        import threading
+        from contextlib import closing
+        from belljar.ipc.channel.zmq_ends import Meeting
+        from tests.ipc.channel.pairs import myself, take, zmq_pair
+        from tests.ipc.channel.zmtp import dial
+
+        for _ in range(300):
+            with closing(Meeting()) as meeting:
+                meeting.open(myself())
+                leaving = [dial(meeting.endpoint) for _ in range(5)]
+                thread = threading.Thread(target=lambda: [sock.close() for sock in leaving])
+                thread.start()
+            thread.join()
+        with zmq_pair() as pair:
+            pair.child.send(b"served")
+            print(take(pair.host))
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=8 * SOON, check=False)
+    assert done.stdout == "b'served'\n", done.stderr
+
+
 def test_it_loads_no_event_loop() -> None:
     """pyzmq's own helper for monitors would bring asyncio into every child."""
     code = "import sys, belljar.ipc.channel.zmq_ends; print('asyncio' in sys.modules)"
