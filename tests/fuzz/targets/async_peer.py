@@ -7,12 +7,8 @@ import socket
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from belljar.host.config.process_type import Process
 from belljar.host.conversation import Conversation
-from belljar.host.ended import Ended
-from belljar.host.log_records import ChildLog
 from belljar.host.services import Services
-from belljar.ipc.channel.base import EndOfChannel
 from belljar.ipc.channel.over_socket import SocketChannel
 from belljar.ipc.datagram import MAX_DATAGRAM, control_pair
 from belljar.ipc.errors import PeerProtocolError
@@ -21,6 +17,7 @@ from belljar.ipc.peer.asynchronous import MAX_NOTICES, AsyncPeer
 from belljar.ipc.peer.outbox import MAX_UNREAD
 from belljar.ipc.peer.records import MAX_UNDER_WAY, WINDOW
 
+from ...ipc.peer.ends import Owner
 from ..everything import Awaiting, Everything, Plain
 from ..logged import Log, looked_at
 from ..script import FROM_CHILD, Said, drain, scripts, steps_of
@@ -32,29 +29,11 @@ TURNS = 4
 _loop = asyncio.new_event_loop()
 
 
-class Owner:
-    """What a conversation needs of a host."""
-
-    def __init__(self) -> None:
-        self.process = Process(plugin="x.py:X", max_payload=1 << 20, call_timeout=None)
-        self.child_log = ChildLog("fuzzed")
-        self.why = ""
-
-    def kill(self, why: str) -> None:
-        self.why = self.why or why
-
-    def took_refusals(self) -> tuple[str, ...]:
-        return ()
-
-    async def hung_up(self) -> Ended:
-        raise EndOfChannel
-
-
 class Host:
     """One host, for one input."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self.owner = Owner()
+        self.owner = Owner(max_payload=1 << 20, call_timeout=None)
         conversation = Conversation(self.owner)
         self.channel = SocketChannel(sock)
         targets = Services({Everything: Awaiting()}).targets

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import mmap
 import os
@@ -20,42 +19,15 @@ from belljar.ipc.memory.outstanding import Outstanding
 from belljar.ipc.memory.recycle import Recycler
 from belljar.ipc.payload import new_memfd
 
+from ...children.memory_abuser.kernel import EVIL, WRITABLE, libc, map_writable, protect, reopen, require
 from ...helpers import open_fds
 from .forked import REFUSED, child_that, end_of
 
 SIZE = 256 * PAGE
 ALL = Piece(7, 0, SIZE)
-GOOD, EVIL = b"good", b"evil"
-WRITABLE = mmap.PROT_READ | mmap.PROT_WRITE
-
-libc = ctypes.CDLL(None, use_errno=True)
-libc.mmap.restype = ctypes.c_void_p
-libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *3 * [ctypes.c_int], ctypes.c_long]
-libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
+GOOD = b"good"
 F_SEAL_EXEC = 0x20  # Linux 6.3
 PUNCH_HOLE = 0x1 | 0x2  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
-
-
-def require(result: int) -> None:
-    """Raise what went wrong in libc."""
-    if result:
-        raise OSError(ctypes.get_errno(), "refused")
-
-
-def map_writable(fd: int) -> None:
-    mmap.mmap(fd, SIZE, mmap.MAP_SHARED, WRITABLE)[:4] = EVIL
-
-
-def reopen(fd: int) -> int:
-    return os.open(f"/proc/self/fd/{fd}", os.O_RDWR)
-
-
-def protect(fd: int) -> None:
-    """Map it as `Arena.attach` does, and then ask for more."""
-    address = libc.mmap(None, SIZE, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
-    require(libc.mprotect(address, SIZE, WRITABLE))
-    ctypes.memmove(address, EVIL, 4)
 
 
 def send_file(fd: int) -> None:
@@ -66,10 +38,10 @@ def send_file(fd: int) -> None:
 
 
 WRITES: dict[str, Callable[[int], object]] = {
-    "map it writable": map_writable,
-    "open it anew and map that writable": lambda fd: map_writable(reopen(fd)),
-    "make its read-only mapping writable": protect,
-    "make the read-only mapping of a file opened anew writable": lambda fd: protect(reopen(fd)),
+    "map it writable": lambda fd: map_writable(fd, SIZE),
+    "open it anew and map that writable": lambda fd: map_writable(reopen(fd), SIZE),
+    "make its read-only mapping writable": lambda fd: protect(fd, SIZE),
+    "make the read-only mapping of a file opened anew writable": lambda fd: protect(reopen(fd), SIZE),
     "write to the fd": lambda fd: os.pwrite(fd, EVIL, 0),
     "open it anew and write to that": lambda fd: os.pwrite(reopen(fd), EVIL, 0),
     "send a file into it": send_file,
