@@ -130,7 +130,7 @@ class BlockingChild(BlockingPeer):
         finally:
             self._running.pop()
             answer.took = time.perf_counter() - began
-        if len(payload) > MAX_INLINE or self._out or self.store.is_read:
+        if len(payload) > MAX_INLINE or self._out or self.store.may_release:
             self._reply_with(incoming, payload)
             return
         del self._answering[frame.call_id]

@@ -217,13 +217,15 @@ Decode: TypeAlias = Callable[[bytes | memoryview], Sequence[Frame]]
 
 def weight(frame: Frame) -> int:
     """Return about how many bytes *frame* takes beyond `FRAME_SPACE`; never too few."""
-    if isinstance(frame, Items):
-        return sum(map(len, frame.payloads)) + 5 * len(frame.payloads)
-    if type(frame) is Reply and frame.payload is not None and not frame.refused:  # nearly all are
+    if type(frame) is Reply and frame.payload is not None and not (frame.refused or frame.parts):  # nearly all are
         return len(frame.payload)
     size = 0
+    if isinstance(frame, (Call, Notify, Reply, Items)) and frame.parts:
+        size = len(_encoder.encode(frame.parts))
+    if isinstance(frame, Items):
+        return size + sum(map(len, frame.payloads)) + 5 * len(frame.payloads)
     if isinstance(frame, (Call, Notify, Reply)) and frame.payload is not None:
-        size = len(frame.payload)
+        size += len(frame.payload)
     if isinstance(frame, (Reply, Failed)) and frame.refused:
         size += 4 * sum(map(len, frame.refused)) + 5 * len(frame.refused)
     if isinstance(frame, Failed):

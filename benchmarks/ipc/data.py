@@ -83,6 +83,20 @@ def _buffer_echo_sync(size: int, host: SyncHost) -> Run:
     return per_call(lambda: proxy.echo(data), 2 * size)
 
 
+def _shared_echo(size: int, host: ProcessHost) -> Run:
+    """The host renders where the child reads, and reads where the child writes: only the child copies."""
+    proxy = host.proxy(interfaces.Shared)
+
+    async def call() -> None:
+        data = host.reserve(size)
+        while data is None:  # until the child has mapped an arena that is large enough
+            await host.proxy(interfaces.Large).echo(bytes(size))
+            data = host.reserve(size)
+        (await proxy.echo(data)).release()
+
+    return per_await(call, 2 * size)
+
+
 BUFFER, BUFFER_SYNC = "belljar, Buffer, asyncio", "belljar, Buffer, SyncHost"
 
 
@@ -100,6 +114,7 @@ def _echo(size: int) -> Work:
             Row(POOL, row_of(partial(executor, 1), partial(_pool_echo, size))),
             Row("belljar, bytes, asyncio", ours.on_one(ours.ECHO, partial(_bytes_echo, size)), "asyncio"),
             Row(BUFFER, ours.on_one(ours.LARGE, partial(_buffer_echo, size)), "asyncio"),
+            Row("belljar, SharedBuffer, asyncio", ours.on_one(ours.LARGE, partial(_shared_echo, size)), "asyncio"),
             Row(BUFFER_SYNC, row_of(partial(ours.sync_host, ours.LARGE), partial(_buffer_echo_sync, size))),
         ),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from typing import Protocol
 
-from belljar import Buffer, BufferLike
+from belljar import Buffer, BufferLike, SharedBuffer
 
 
 class Echo(Protocol):
@@ -48,6 +48,14 @@ class Large(Protocol):
         ...
 
     async def small(self, data: bytes) -> bytes:
+        """Return *data*."""
+        ...
+
+
+class Shared(Protocol):
+    """Large data that the host looks at where it lies."""
+
+    async def echo(self, data: SharedBuffer) -> SharedBuffer:
         """Return *data*."""
         ...
 

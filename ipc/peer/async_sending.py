@@ -82,12 +82,12 @@ class AsyncSending(Peer):
             self._send(frames, None)
 
     def _send(self, frames: Sequence[Frame], outbound: Outbound | None) -> None:
-        releases = self.store.releases()
-        if releases and outbound is None and fit([*releases, *frames]):
-            frames = [*releases, *frames]
-        else:
-            for release in releases:
-                self._send([release], None)
+        if releases := self.store.releases():
+            if not (outbound and outbound.fds) and fit([*releases, *frames]):
+                frames = [*releases, *frames]
+            else:
+                for release in releases:
+                    self._send([release], None)
         self._transmit(encode(frames), outbound)
 
     def _transmit(self, data: bytes, outbound: Outbound | None) -> None:

@@ -214,7 +214,7 @@ class AsyncPeer(AsyncSending):
         """
         if not method.is_simple or self._batch or self._outbox.waiting or self._given_up or self.ended is not None:
             return None
-        if self.store.is_read or _answered.get():
+        if self.store.may_release or _answered.get():
             return None
         payload = method.encode_arguments(arguments)
         if len(payload) > MAX_INLINE:

@@ -502,7 +502,7 @@ class BlockingPeer(Peer):
         fds = outbound.fds if outbound is not None else ()
         try:
             if releases := self.store.releases():
-                if outbound is None and fit([*releases, *frames]):
+                if not fds and fit([*releases, *frames]):
                     frames = [*releases, *frames]
                 else:
                     for release in releases:

@@ -86,7 +86,7 @@ class SharedPeer(BlockingPeer):
 
     def call(self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None = None) -> Any:
         """See `BlockingPeer.call`. Here too is a short way for a call that is alone and has nothing attached."""
-        is_alone = not (self._calls or self._given_up or self._unsent or self._stack.running or self.store.is_read)
+        is_alone = not (self._calls or self._given_up or self._unsent or self._stack.running or self.store.may_release)
         if not method.is_simple or not is_alone:
             return super().call(target, method, arguments, timeout)
         payload = method.encode_arguments(arguments)

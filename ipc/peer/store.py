@@ -365,9 +365,11 @@ class Store:
             reading.done.append(piece.offset)
 
     @property
-    def is_read(self) -> bool:
-        """Whether there is an arena of the other side's, so that there may be something to release."""
-        return bool(self._reading)
+    def may_release(self) -> bool:
+        """Whether there may be something to release, so that `releases` is to be asked."""
+        if not self._reading:
+            return False
+        return any(reading.done or len(reading.outstanding) for reading in self._reading.values())
 
     def releases(self) -> list[Release]:
         """Return what to tell the other side about pieces of its arenas."""

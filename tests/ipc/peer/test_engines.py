@@ -74,6 +74,20 @@ async def test_pieces_that_no_answer_gives_back_are_released(engines: str) -> No
 
 
 @on_all_engines
+async def test_the_next_call_says_that_a_result_was_read(engines: str) -> None:
+    """It does so once: the calls after it have nothing to say, and go the short way again."""
+    async with two(engines) as (left, right):
+        for _ in range(3):  # the first finds no arena
+            assert len(await left.other.reversed(b"x" * 300_000)) == 300_000
+        assert left.peer.store.may_release
+        assert await left.other.add(1, 2) == 3
+        assert not left.peer.store.may_release
+        use = right.peer.store.use
+        assert use.written is not None
+        assert use.written.used == 0
+
+
+@on_all_engines
 async def test_many_calls_at_once(engines: str) -> None:
     """A hundred calls under way each get their own answer, those that go back and forth among them too."""
     sums: dict[int, int] = {}
