@@ -22,10 +22,10 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar, cast
 
+from ..ipc import interrupts
 from ..ipc.channel.base import EndOfChannel
 from ..ipc.interface import Declared
 from ..ipc.memory.buffer import SharedBuffer
-from ..ipc.peer import interrupts
 from ..ipc.peer.records import EXPLAINED, Outgoing, PeerUse
 from ..ipc.peer.shared import SharedPeer, check_plain
 from .calls import untyped

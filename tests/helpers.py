@@ -38,6 +38,9 @@ SOON = 1.0
 CHANNEL = os.environ.get("BELLJAR_CHANNEL", "socket")
 """The channel of tests that do not care: ``BELLJAR_CHANNEL=zmq scripts/test`` runs them over the other one."""
 
+CHANNEL_THREADS = 2 if CHANNEL == "zmq" else 0
+"""Threads of a child that are its channel's: libzmq has one for I/O and one that closes sockets."""
+
 MUST_WORK = os.environ.get("BELLJAR_MUST_WORK", "")
 
 on_both = pytest.mark.parametrize("backend", ["namespaces", "none"])

@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Sequence
 
-from .. import datagram
+from .. import datagram, interrupts
 from ..credentials import UCRED, Credentials
 from ..datagram import CLOEXEC, CONTROL_SPACE, MAX_DATAGRAM, TRUNCATED, Datagram
 from ..errors import PeerProtocolError
@@ -80,6 +80,8 @@ class SocketChannel:
 
     def wait_receive(self, seconds: float | None) -> Datagram | None:
         """Wait for the next datagram. See `Channel.wait_receive`."""
+        if interrupts.came:
+            interrupts.raise_held()
         if seconds is not None and not self._readable.poll(seconds * 1000):
             return None
         return self._receive(0)

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 import zmq
 
+from .. import interrupts
 from ..datagram import MAX_DATAGRAM, Datagram
 from ..errors import PeerProtocolError
 from .base import EndOfChannel, check_sendable
@@ -186,6 +187,8 @@ class ZmqChannel:
         return received
 
     def _wait(self, end: float | None) -> list[tuple[int, int]]:
+        if interrupts.came:
+            interrupts.raise_held()
         return self._poll.poll(None if end is None else max(0.0, end - time.monotonic()))
 
     def _settle(self, events: int | None = None) -> None:

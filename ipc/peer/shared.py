@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from .. import interrupts
 from ..channel.base import Channel, EndOfChannel
 from ..datagram import Datagram
 from ..errors import CallTimeout, PeerProtocolError
@@ -24,7 +25,6 @@ from ..interface.codec import Codec
 from ..interface.declared import Declared
 from ..memory.buffer import SharedBuffer
 from ..messages import MAX_INLINE
-from . import interrupts
 from .attachments import Outbound
 from .base import Encoded
 from .blocking import BlockingPeer, Cancelled
@@ -302,8 +302,6 @@ class SharedPeer(BlockingPeer):
         if self._unsent:
             self._await_channel(end, select.POLLIN)
             end = 0.0
-        if interrupts.came:
-            interrupts.raise_held()
         if self.ended is None:  # else the channel may be closed
             super()._read(_LATER if end is None else end)  # Ctrl-C ends no wait without an end
 

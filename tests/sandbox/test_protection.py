@@ -18,7 +18,7 @@ from belljar.sandbox.protection.verify import Expectation
 from belljar.sandbox.seccomp.answers import Rights
 from belljar.sandbox.seccomp.compile import compile_policy
 
-from ..helpers import launch, write_plugin
+from ..helpers import CHANNEL_THREADS, launch, write_plugin
 
 
 def expecting(*promised: Layer, policy: Policy | None = None) -> Expectation:
@@ -79,7 +79,7 @@ async def test_every_promised_layer_is_engaged_on_every_thread(tmp_path: Path) -
     )
     async with launch(early_init=(f"{warm}:threads",)) as host:
         assert host.protection is not None
-        assert host.protection.threads == 9
+        assert host.protection.threads == 9 + CHANNEL_THREADS
         assert host.protection.shortfall() is None
         assert host.protection.engaged() == frozenset(Layer) - {Layer.LANDLOCK}
         assert "engaged" in str(host.protection)

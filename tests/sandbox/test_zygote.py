@@ -17,6 +17,7 @@ from belljar.sandbox.launch.wire import Shared
 from belljar.sandbox.user import User
 
 from ..helpers import (
+    CHANNEL_THREADS,
     await_end,
     children_of,
     command,
@@ -97,7 +98,7 @@ async def test_a_module_that_starts_a_thread_is_left_to_the_children() -> None:
     async with launch(preload=(THREADED, "colorsys")) as host:
         assert client._left_to_children == {*preloaded(THREADED)}
         assert host.protection is not None
-        assert host.protection.threads == 2
+        assert host.protection.threads == 2 + CHANNEL_THREADS
         assert host.protection.shortfall() is None
         assert host.timeline[f"preload {THREADED}"] > 0
     running = client.warm_zygote(preloaded(THREADED, "colorsys"), User.current())

@@ -19,7 +19,7 @@ from belljar.sandbox.graphics import LLVMPIPE, find_driver
 from belljar.sandbox.policy import Policy
 from belljar.sandbox.user import User
 
-from ...helpers import CHILDREN, launch, on_all, require, require_graphics
+from ...helpers import CHANNEL_THREADS, CHILDREN, launch, on_all, require, require_graphics
 
 pytestmark = pytest.mark.anyio
 
@@ -66,7 +66,7 @@ async def test_it_leaves_what_it_declares(backend: str) -> None:
         assert (report.left.fds, report.left.environment, report.left.signals) == ((), (), ())
         assert report.undeclared is None
         assert host.protection is not None
-        assert host.protection.threads == 1 + 2 * processors
+        assert host.protection.threads == 1 + 2 * processors + CHANNEL_THREADS
 
 
 @on_all

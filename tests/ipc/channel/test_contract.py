@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
+from belljar.ipc import interrupts
 from belljar.ipc.channel.base import Channel, EndOfChannel
 from belljar.ipc.datagram import MAX_DATAGRAM, MAX_FDS
 from belljar.ipc.errors import LocalProtocolError
@@ -193,6 +194,16 @@ def test_waits_end_with_what_they_wait_for(pair: Pair, way: Way) -> None:
     assert take(receiver) == b"last"
     with running(lambda: take(receiver)):
         assert sender.wait_send(b"x", (), SOON)
+
+
+@pytest.mark.parametrize("kind", ["socket", "zmq"], indirect=True)
+def test_a_wait_ends_by_a_ctrl_c_that_came_just_before(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Held back in the middle of a message, it is raised by the wait that follows, and what comes later is not lost."""
+    monkeypatch.setattr(interrupts, "came", True)
+    with pytest.raises(KeyboardInterrupt):
+        pair.host.wait_receive(SOON)
+    pair.child.send(b"later")
+    assert take(pair.host) == b"later"
 
 
 def test_the_childs_last_words_arrive_before_the_end(pair: Pair) -> None:

@@ -14,7 +14,8 @@ import threading
 from types import FrameType
 
 WAITS = frozenset({"SocketChannel.wait_receive", "ZmqChannel._wait", "SharedPeer._await_channel"})
-"""Where a thread of ours waits and has taken nothing yet."""
+"""Where a thread of ours waits and has taken nothing yet. A long wait begins there with a look at `came`: what comes
+later is raised at once, so nothing comes in between."""
 
 _OURS = __name__.partition(".")[0] + "."
 _SIGINT = int(_signal.SIGINT)
@@ -49,8 +50,13 @@ def raise_held() -> None:
 
 def _interrupted(number: int, frame: FrameType | None) -> None:
     global came  # noqa: PLW0603
-    is_ours = frame is not None and str(frame.f_globals.get("__name__")).startswith(_OURS)
-    if frame is None or not is_ours or frame.f_code.co_qualname in WAITS:
+    while frame is not None and _module(frame).startswith("zmq."):
+        frame = frame.f_back  # who sends or receives is who asked pyzmq to
+    if frame is None or not _module(frame).startswith(_OURS) or frame.f_code.co_qualname in WAITS:
         came = False
         raise KeyboardInterrupt
     came = True
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__"))
