@@ -15,13 +15,13 @@ from ..ipc.errors import (
     ResultError,
     ServiceRefused,
     UnknownMethod,
+    printable,
 )
 from ..ipc.frames import Failed, FailureKind, Reply, decode_from_child
 from ..ipc.interface import ArgumentsUnfit, Codec, Declared, ValueUnfit, codec
 from ..ipc.interface.shapes import UNENCODABLE
 from ..ipc.interface.shapes import encode_plain as encode
 from ..ipc.peer.records import Incoming, Outgoing
-from .config.place import printable
 
 log = logging.getLogger("belljar.host")
 
@@ -61,24 +61,30 @@ class HostSide:
             log.warning("%s: after the seal, %r was refused %s", self._name, call.declared.name, ", ".join(refused))
 
     def heard(self, call: Outgoing, failed: Failed) -> CallError | Exception:
-        """Return the error that the caller gets."""
-        method = call.declared.name
+        """Return the error that the caller gets.
+
+        No terminal obeys what the child says in it, and only a traceback and a declared error have more than one line.
+        """
+        method, is_declared = call.declared.name, failed.kind == "declared"
+        said = printable(failed.text, keep="\n\t" if is_declared else "")
         if failed.kind in ("unknown-method", "not-offered"):
-            return UnknownMethod(f"the plugin has no method {method!r}; {failed.text}")
+            return UnknownMethod(f"the plugin has no method {method!r}; {said}")
         if failed.kind == "argument":
-            return ArgumentError(f"could not call {method!r}: {failed.text}")
+            return ArgumentError(f"could not call {method!r}: {said}")
         if failed.kind == "result":
-            return ResultError(f"the result of {method!r} cannot be sent: {failed.text}")
+            return ResultError(f"the result of {method!r} cannot be sent: {said}")
         if failed.kind == "cancelled":
-            return CallCancelled(f"{method!r} was ended by the child: {failed.text}")
-        text = f"{method!r} raised {failed.error}: {failed.text}"
+            return CallCancelled(f"{method!r} was ended by the child: {said}")
+        kind = printable(failed.error)
+        text = f"{method!r} raised {kind}: {said}"
         if self._refused:
             text += f" (the seal refused {', '.join(self._refused)}: preload it or warm it up, if that is why)"
-        remote = RemoteError(text, remote_type=failed.error, remote_traceback=failed.traceback, refused=self._refused)
-        wanted = call.declared.raises.get(failed.error) if failed.kind == "declared" else None
+        trace = printable(failed.traceback, keep="\n\t")
+        remote = RemoteError(text, remote_type=kind, remote_traceback=trace, refused=self._refused)
+        wanted = call.declared.raises.get(failed.error) if is_declared else None
         if wanted is None:
             return remote
-        error = wanted(failed.text)
+        error = wanted(said)
         error.__cause__ = remote
         return error
 

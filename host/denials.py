@@ -18,6 +18,8 @@ import struct
 
 import anyio
 
+from ..ipc.errors import printable
+
 log = logging.getLogger("belljar.host")
 
 MOST = 1000
@@ -124,5 +126,4 @@ def _read_path(tid: int, address: int) -> str:
         return "(unreadable)"
     finally:
         os.close(memory)
-    text = raw.split(b"\0")[0].decode("utf-8", "backslashreplace")
-    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+    return printable(raw.split(b"\0")[0].decode("utf-8", "backslashreplace"))

@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..ipc.allowance import LOG_BURST, LOG_RATE, Allowance, log_size
+from ..ipc.errors import printable
 from ..ipc.frames import Log, LogLevels
-from .config.place import printable
 
 ROOT = "belljar.child"
 

@@ -13,6 +13,7 @@ from collections import deque
 
 import anyio
 
+from ..ipc.errors import printable
 from .log_records import ChildLog
 
 MAX_LINE = 2048
@@ -77,12 +78,12 @@ class Output:
 
     def _take(self, line: bytes) -> None:
         text = line[:MAX_LINE].decode("utf-8", "backslashreplace")
-        printable = "".join(char if char.isprintable() or char == "\t" else f"\\x{ord(char):02x}" for char in text)
-        self.last.append(printable)
+        text = printable(text, keep="\t")
+        self.last.append(text)
         if self._left <= 0:
             return
         self._left -= max(len(line) + 1, LEAST)
-        self._log.write(self._stream, self._level, printable)
+        self._log.write(self._stream, self._level, text)
         if self._left <= 0:
             text = f"more output is not logged: the child wrote over {MAX_LOGGED} bytes"
             self._log.write(self._stream, logging.WARNING, text)

@@ -24,7 +24,7 @@ import anyio.to_thread
 from ..ipc import datagram, pidfds
 from ..ipc.channel.base import Channel, EndOfChannel
 from ..ipc.channel.over_socket import SocketChannel
-from ..ipc.errors import HelloError, PeerProtocolError
+from ..ipc.errors import HelloError, PeerProtocolError, printable
 from ..ipc.hello import Expected, Facts, choose_version, judge_hello, judge_sender
 from ..ipc.interface import ValueUnfit
 from ..ipc.interface.fitting import unpack
@@ -60,7 +60,7 @@ from ..sandbox.user import closed_to, resolve_user
 from .bundle import make_bundle
 from .choose import below_floor, choose, rights_of
 from .config.granted_paths import check_granted_paths, real_paths
-from .config.place import Place, printable
+from .config.place import Place
 from .config.process_type import Process, plan_of
 from .connection import Connection
 from .errors import LaunchError, PlanError, ProtectionError

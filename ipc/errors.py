@@ -14,7 +14,22 @@ def reason(error: BaseException) -> str:
     text = str(error)
     if len(text) > MAX_REASON:
         text = f"{text[: MAX_REASON // 2]} ... {text[-MAX_REASON // 2 :]}"  # at the end is the place
-    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+    return printable(text)
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Return *text* with each character that is not printable escaped, except for those in *keep*.
+
+    Control characters of a terminal, C1 codes and bidirectional overrides are among them: what a child said may be
+    shown to a person only after this.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in keep else _escape(char) for char in text)
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
 
 
 class BelljarError(Exception):
@@ -73,7 +88,7 @@ class StreamBroken(CallError):
 
 
 class RemoteError(CallError):
-    """The plugin raised; everything here is text that the child wrote and is not to be trusted.
+    """The plugin raised; everything here is text that the child wrote and is not to be trusted, `printable` though.
 
     ``refused`` names the imports and files that the seal refused during the call, also those that a library hid.
     """

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from ...ipc.errors import printable
 from ..errors import ConfigError
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -68,20 +69,7 @@ def quoted(text: str) -> str:
     return repr(text if len(text) <= 80 else f"{text[:77]}...")
 
 
-def printable(text: str, keep: str = "") -> str:
-    """Return *text* with each character that is not printable escaped, except for those in *keep*.
-
-    Control characters of a terminal, C1 codes and bidirectional overrides are among them: what a child said may be
-    shown to a person only after this.
-    """
-    return "".join(char if char.isprintable() or char in keep else _escape(char) for char in text)
-
-
 def _step(key: str) -> str:
     if _INDEX.fullmatch(key):
         return key
     return f".{key if _BARE_KEY.fullmatch(key) else quoted(key)}"
-
-
-def _escape(char: str) -> str:
-    return char.encode("unicode_escape").decode("ascii")

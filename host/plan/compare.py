@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ...ipc.errors import printable
 from ...ipc.messages import Left, StepEnded
 from ...sandbox.declaration import FD_KINDS, Leaves
 from ...sandbox.quantities import format_size
-from ..config.place import printable
 from .find import Planned
 
 

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from ...ipc.errors import PeerProtocolError
+from ...ipc.errors import PeerProtocolError, printable
 from ...ipc.messages import Phase, StepBegan, StepEnded
 from ...ipc.stage import Stage
-from ..config.place import printable
 from ..errors import LaunchError
 from .at_seal import AtSeal, Seen, at_seal, look
 from .compare import StepReport

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..channel.base import Channel
 from ..datagram import Datagram
-from ..errors import PeerProtocolError
+from ..errors import PeerProtocolError, printable
 from ..frames import (
     Credit,
     End,
@@ -102,7 +102,7 @@ class Streaming(Tables):
         if frame.stream == 0:
             raise PeerProtocolError("a stream of results ends with the answer")
         if reader is not None:
-            reader.ended, reader.failure = True, frame.text
+            reader.ended, reader.failure = True, printable(frame.text)
             self._wake(reader.waiter)
 
     def next_item(self, call_id: int, stream: int, reader: Reader, codec: Codec | None) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
+from ....ipc.errors import printable
 from ....ipc.stage import Stage
 from ....sandbox.backends import host_half
 from ....sandbox.graphics import Driver, find_driver
@@ -15,7 +16,7 @@ from ....sandbox.launch.forked import ForkedHost
 from ....sandbox.probe import probe
 from ....sandbox.user import resolve_user
 from ...choose import choose, refusal
-from ...config.place import Place, printable
+from ...config.place import Place
 from ...config.process_type import Process, plan_of
 from ...errors import PlanError
 from ..check import Problem, problems, surroundings

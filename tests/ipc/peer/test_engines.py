@@ -129,12 +129,17 @@ async def test_errors_arrive_as_far_as_they_were_declared(engines: str) -> None:
 @on_all_engines
 @pytest.mark.parametrize("text", ["x" * 100_000, "\U0001f514" * 50_000, "\ud800", "a\nb\x1b[31m"], ids=ascii)
 async def test_texts_of_errors_are_bounded(engines: str, text: str) -> None:
-    """However long an error is, and whatever is in it, its text arrives, cut."""
+    """However long an error is, and whatever is in it, its text arrives, cut; a terminal obeys nothing of it."""
     async with two(engines) as (left, _):
         for kind, error in (("declared", Broken), ("another", RemoteError)):
             with pytest.raises(error) as caught:
                 await left.other.fail(kind, text.encode("utf-8", "replace").decode())
-            assert len(str(caught.value)) < 4200
+            said = str(caught.value)
+            assert len(said) < 4200
+            assert said.replace("\n", "" if kind == "declared" else "\n").isprintable()
+            remote = caught.value if kind == "another" else caught.value.__cause__
+            assert isinstance(remote, RemoteError)
+            assert remote.remote_traceback.replace("\n", "").isprintable()
         assert await left.other.add(1, 2) == 3
 
 
