@@ -20,7 +20,8 @@ from rich.table import Table
 from rich.text import Text
 
 from belljar import BelljarError, Config, Process, load_config
-from belljar.host.config.place import nearest, printable, quoted
+from belljar.host.config.place import nearest, quoted
+from belljar.ipc.errors import printable
 from belljar.sandbox.backends import names
 from belljar.sandbox.user import closed_to, resolve_user
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from belljar import Layer, Process, ProcessHost, Protection
-from belljar.host.config.place import printable
+from belljar.ipc.errors import printable
 from belljar.sandbox.protection import Operation, Verdict
 from interfaces import Attempt
 from jobs import run_jobs

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from belljar.host.config.place import nearest, printable, quoted
+from belljar.host.config.place import nearest, quoted
+from belljar.ipc.errors import printable
 from belljar.sandbox.backends import names
 from belljar.sandbox.user import closed_to, resolve_user
 

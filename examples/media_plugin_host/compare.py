@@ -10,7 +10,7 @@ from rich.text import Text
 
 from belljar import Protection
 from belljar.host.command.render import with_verdict
-from belljar.host.config.place import printable
+from belljar.ipc.errors import printable
 from belljar.sandbox.protection import Verdict
 from thumbnails import MediaJob
 

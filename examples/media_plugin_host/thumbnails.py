@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from belljar import BelljarError, Config, Process, ProcessHost
-from belljar.host.config.place import printable
+from belljar.ipc.errors import printable
 from command import reason
 from contact_sheet import TILE, Tile, believed, draw_sheet
 from interfaces import Thumbnailer, Video

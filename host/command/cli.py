@@ -279,7 +279,7 @@ def _fail(text: str) -> NoReturn:
 
 
 def _complain(text: str) -> None:
-    from ..config.place import printable
+    from ...ipc.errors import printable
 
     typer.echo(f"belljar: {printable(text)}", err=True)
 
@@ -302,7 +302,7 @@ def _show_log(level: str) -> None:
 
     class Formatter(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
-            from ..config.place import printable
+            from ...ipc.errors import printable
 
             return printable(f"{record.name}: {record.getMessage()}")
 

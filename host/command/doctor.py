@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ...ipc.errors import printable
 from ...sandbox.backends import BACKENDS, host_half, names
 from ...sandbox.base import HostHalf
 from ...sandbox.errors import SandboxError
@@ -20,7 +21,6 @@ from ...sandbox.policy import Policy
 from ...sandbox.probe import FEATURES, LayerProbe, Machine, explain, probe
 from ...sandbox.user import DEFAULT_FOR_ROOT, User, closed_to, resolve_user
 from ..choose import refusal
-from ..config.place import printable
 from ..config.process_type import Process
 
 _LAYERS = {

@@ -86,7 +86,7 @@ def check(source: Source, *, process: OfProcess = "", policy: OfPolicy = "", as_
 
 
 def _show(values: dict[str, object], text: str, as_json: bool) -> None:
-    from ..config.place import printable
+    from ...ipc.errors import printable
     from .run import pretty_json
 
     typer.echo(pretty_json(values) if as_json else printable(text, keep="\n"))
@@ -104,7 +104,7 @@ def _plain_errors() -> Generator[None]:
 
 
 def _fail(text: str) -> NoReturn:
-    from ..config.place import printable
+    from ...ipc.errors import printable
 
     typer.echo(f"belljar: {printable(text)}", err=True)
     raise typer.Exit(2)

@@ -11,9 +11,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ...ipc.errors import printable
 from ...ipc.stage import Stage
 from ...sandbox.protection import LayerStatus, OperationStatus, Protection, Verdict
-from ..config.place import printable
 
 _BAR_WIDTH = 24
 _TOTAL = "total"

@@ -13,9 +13,9 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from ...ipc.errors import ArgumentError, ResultError
+from ...ipc.errors import ArgumentError, ResultError, printable
 from ...sandbox.quantities import parse_duration
-from ..config.place import printable, quoted
+from ..config.place import quoted
 from ..config.process_type import Process
 from ..process_host import ProcessHost
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ....ipc.errors import printable
 from ....sandbox.declaration import Leaves
-from ...config.place import printable
 from ...config.process_type import Process, plan_of
 from ...process_host import ProcessHost
 from ..at_seal import AtSeal

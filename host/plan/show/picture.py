@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
+from ....ipc.errors import printable
 from ....ipc.stage import Stage
 from ....sandbox.declaration import SEAL
-from ...config.place import printable
 from ..order import Edge
 from .rows import Row
 
