@@ -52,7 +52,16 @@ class Declared(Arguments):
         self.result = codec(hints.get("return", Any) if self.kind == "call" else None)
         self.codecs = (self.result, *filter(None, [self.item]), *self.upload.values())
         self.plain = self._plain and all(each.plain for each in self.codecs)
+        self._check_lent()
         self.is_simple = self.plain and self.kind == "call" and not self.uploads
+
+    def _check_lent(self) -> None:
+        """What is passed by reference is offered as long as a call lasts: nothing else says when that ends."""
+        shapes = [shape(each.kind) for each in self.codecs]
+        if self.kind == "notify":
+            shapes += [each.shape for each in self.parameters]
+        if lent := next((each.lent for each in shapes if each.lent), None):
+            raise TypeError(f"{lent.__name__} is an interface; it can be an argument of a call, and nothing else")
 
 
 @lru_cache(maxsize=256)

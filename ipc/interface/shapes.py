@@ -15,7 +15,7 @@ import msgspec.inspect as inspect_types
 from .adapters import adapter_of, adapter_of_value, is_shared
 from .attachments import Attached, Attaching
 from .errors import ValueUnfit
-from .reference import is_interface
+from .reference import decode_reference, is_interface
 
 MAX_NESTED = 256 << 10
 """Bytes of msgpack beside the attachments, where those are within other values.
@@ -42,6 +42,7 @@ class Shape:
         nested: there may be adapted values within.
         shares: it is a `SharedBuffer`, or there may be one within.
         unknown: a class within that nothing knows how to send, or None.
+        lent: the interface, if the value is passed by reference.
     """
 
     def __init__(self, kind: Any) -> None:
@@ -51,6 +52,7 @@ class Shape:
         self.shares = any(map(is_shared, (self.kind, *classes)))
         self.nested = any(adapter_of(each) for each in classes)
         self.unknown = next((each for each in classes if each is not object and not adapter_of(each)), None)
+        self.lent = self.kind if self.adapter is not None and self.adapter.decode is decode_reference else None
         self.wire = kind
         if self.adapter is not None:
             self.wire = self.adapter.wire | None if self.is_optional else self.adapter.wire

@@ -36,14 +36,35 @@ class Outbound:
     """The attachments of one message that is being made.
 
     The fds in ``made`` are its own, all others the caller's. ``pieces`` are taken back by `discard`, unless they were
-    lent. With *gradually*, large buffers are left in ``copies``, to be copied by and by before the message is sent.
+    lent, and the objects in ``exported`` are offered no more. With *gradually*, large buffers are left in ``copies``,
+    to be copied by and by before the message is sent.
     """
 
-    __slots__ = ("copies", "exported", "fds", "gradually", "inline", "made", "parts", "pieces", "register", "store")
+    __slots__ = (
+        "copies",
+        "exported",
+        "fds",
+        "gradually",
+        "inline",
+        "made",
+        "parts",
+        "pieces",
+        "register",
+        "store",
+        "unregister",
+    )
 
-    def __init__(self, store: Store, register: Callable[[type, object], int], *, gradually: bool = False) -> None:
+    def __init__(
+        self,
+        store: Store,
+        register: Callable[[type, object], int],
+        unregister: Callable[[int], None],
+        *,
+        gradually: bool = False,
+    ) -> None:
         self.store = store
         self.register = register
+        self.unregister = unregister
         self.gradually = gradually
         self.parts: list[Part] = []
         self.fds: list[int] = []
@@ -120,9 +141,15 @@ class Outbound:
         pieces, self.pieces = self.pieces, []
         self.store.lend(pieces)
 
+    def withdraw(self) -> None:
+        """Offer what was passed by reference no more; whoever calls it all the same learns that it is not offered."""
+        while self.exported:
+            self.unregister(self.exported.pop())
+
     def discard(self) -> None:
         """Close and free everything: the message is not sent, or the other side is done with it. Idempotent."""
         self.sent()
+        self.withdraw()
         pieces, self.pieces = self.pieces, []
         self.store.free(pieces)
 

@@ -186,16 +186,10 @@ class Peer(Streaming, Sharing):
         """The other side is done with *call*: what was attached to it is ours again."""
         if call.outbound is not None:
             call.outbound.discard()
-            self._withdraw(call.outbound)
             self._unshare(self.store.drop_retired())
         if call.uploads:
             for upload in call.uploads:
                 self._stop_upload(upload)
-
-    def _withdraw(self, outbound: Outbound) -> None:
-        """Offer what was passed by reference no more; whoever calls it all the same learns that it is not offered."""
-        for number in outbound.exported:
-            self._targets.pop(number, None)
 
     @abstractmethod
     def _stop_upload(self, upload: Any) -> None:
@@ -343,7 +337,7 @@ class Peer(Streaming, Sharing):
             for upload in call.uploads:
                 self._stop_upload(upload)
             if call.outbound is not None:  # its pieces are still read, but nobody here expects to be called
-                self._withdraw(call.outbound)
+                call.outbound.withdraw()
             self._post(Cancel(call.call_id))
         elif call.inbound is not None:  # the answer came just before
             call.inbound.close()
@@ -408,7 +402,7 @@ class Peer(Streaming, Sharing):
             payload = encoder(value, None)
             if len(payload) <= MAX_INLINE:
                 return payload, None
-        outbound = Outbound(self.store, self._register, gradually=self.gradually)
+        outbound = Outbound(self.store, self._register, self._unregister, gradually=self.gradually)
         try:
             if plain:
                 outbound.buffer(memoryview(payload))

@@ -76,6 +76,6 @@ class Sharing(Tables):
 
     def share(self, arena: Arena, written_by: Literal["host", "child"]) -> None:
         """Send *arena* to the other side."""
-        outbound = Outbound(self.store, self._register)
+        outbound = Outbound(self.store, self._register, self._unregister)
         outbound.fds.append(arena.fd)
         self._post(Share(arena.generation, arena.size, written_by), outbound)

@@ -140,6 +140,10 @@ class Tables(ABC):
         self._targets[number] = answers_of(interface, behind)
         return number
 
+    def _unregister(self, number: int) -> None:
+        """Offer what `_register` returned *number* for no more."""
+        self._targets.pop(number, None)
+
     def _proxy(self, interface: type, number: int) -> object:
         return self.side.proxy(interface, number)
 

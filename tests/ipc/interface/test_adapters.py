@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from fractions import Fraction
 from typing import Annotated, Any, Protocol, TypeAlias
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from belljar.ipc.interface import ArgumentsUnfit, ValueUnfit, adapt, check_closed, codec, declared
+from belljar.ipc.interface import ArgumentsUnfit, ValueUnfit, adapt, check_closed, codec, declared, notify
 from belljar.ipc.interface.buffers import BufferLike
 from belljar.ipc.memory.buffer import Buffer
 
@@ -247,6 +247,27 @@ def test_a_reference_is_never_a_part_of_a_value() -> None:
 
     with pytest.raises(TypeError, match=r"method 'Nested\.lend' .*Progress is an interface; it can be an argument"):
         declared(Nested)
+
+
+def test_a_reference_is_never_more_than_an_argument_of_a_call() -> None:
+    """Of a result, an item or a notification nobody could say how long it is offered."""
+
+    class Returned(Protocol):
+        def lend(self) -> Progress | None: ...
+
+    class Yielded(Protocol):
+        def lend(self) -> Iterator[Progress]: ...
+
+    class Uploaded(Protocol):
+        def lend(self, bars: Iterator[Progress]) -> None: ...
+
+    class Told(Protocol):
+        @notify
+        def lend(self, bar: Progress) -> None: ...
+
+    for interface in (Returned, Yielded, Uploaded, Told):
+        with pytest.raises(TypeError, match=r"'\w+\.lend' .*Progress is an interface; it can be an argument of a call"):
+            declared(interface)
 
 
 def test_without_attachments_nothing_is_attached() -> None:

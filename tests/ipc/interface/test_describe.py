@@ -129,6 +129,9 @@ def result(kind: Any) -> Description:
     return describe(type("I", (), {"call": call}))
 
 
+LENT = (Progress, MoreProgress, TextProgress, Again)
+"""They are no results."""
+
 ALL = [
     int, str, bytes, list[Size], tuple[int, str], dict[str, Row], Size, Strict, Row, Pair, SizeAsDataclass, SizeAsDict,
     Node, Color, Literal["a", 1], A | B, int | None, Progress, Again, Buffer, NDArray[np.uint8], Fd[Literal["socket"]],
@@ -139,7 +142,7 @@ ALL = [
 @pytest.mark.parametrize("kind", ALL, ids=str)
 def test_what_is_declared_alike_fits(kind: Any) -> None:
     """A description travels, refers to nothing that it lacks, and fits itself."""
-    for one in (argument(kind), result(kind)) if kind is not Again else (argument(kind),):
+    for one in (argument(kind),) if kind in LENT else (argument(kind), result(kind)):
         other = msgspec.msgpack.decode(msgspec.msgpack.encode(one), type=Description)
         check(other)
         assert one == other
@@ -173,7 +176,7 @@ def test_what_is_declared_alike_fits(kind: Any) -> None:
 def test_what_takes_more_fits_as_an_argument(wanted: Any, found: Any) -> None:
     """A parameter that takes all that the interface lets a caller give fits; as a result, the other way round."""
     assert first_difference(argument(wanted), argument(found)) == ""
-    assert first_difference(result(found), result(wanted)) == ""
+    assert wanted in LENT or first_difference(result(found), result(wanted)) == ""
 
 
 @pytest.mark.parametrize(
@@ -214,7 +217,7 @@ def test_the_first_difference_is_named(wanted: Any, found: Any, text: str) -> No
     """A parameter that would not take what the interface lets a caller give is named, with both types."""
     assert text in first_difference(argument(wanted), argument(found))
     assert first_difference(argument(wanted), argument(found)).startswith("I.call: ")
-    if not text.startswith("argument 'argument[]' is bytes") and wanted != AsyncIterator[bytes]:
+    if not text.startswith("argument 'argument[]' is bytes") and wanted not in (AsyncIterator[bytes], *LENT):
         assert first_difference(result(found), result(wanted)) != ""
 
 

@@ -26,6 +26,8 @@ from belljar.ipc.datagram import control_pair
 from belljar.ipc.errors import CallTimeout
 from belljar.ipc.frames import Call, Cancel, Credit, Failed, Handle, Items, Piece, Reply, Sealed, encode
 from belljar.ipc.interface import declared
+from belljar.ipc.interface.buffers import BufferLike
+from belljar.ipc.interface.errors import ArgumentsUnfit
 from belljar.ipc.memory.buffer import SharedBuffer
 from belljar.ipc.payload import make_sealed
 from belljar.ipc.peer.attachments import MAX_WAITING
@@ -35,7 +37,7 @@ from belljar.ipc.peer.shared import SharedPeer
 from belljar.ipc.peer.store import FIRST_SIZE, MAX_ARENAS, Store
 
 from ...helpers import open_fds, resident
-from .ends import Works
+from .ends import Progress, Works
 from .test_hostile_peer import METHODS, NIL, facing
 
 NO_ARGUMENTS = b"\x90"
@@ -324,6 +326,19 @@ async def test_many_uploads_have_small_windows() -> None:
 class Step:
     def at(self, step: int) -> int:
         return step
+
+
+@pytest.mark.anyio
+async def test_what_was_passed_with_a_call_that_was_never_sent_is_not_offered() -> None:
+    """A call whose arguments turn out too large leaves nothing behind that the child could call."""
+    async with facing() as child:
+        with pytest.raises(ArgumentsUnfit, match="max_payload"):
+            await child.peer.call(0, declared(Watching)["watched"], (Step(), bytes(child.peer.store.limit + 1)), 1)
+        assert child.peer._targets.keys() == {1}
+
+
+class Watching(Protocol):
+    def watched(self, progress: Progress, data: BufferLike) -> int: ...
 
 
 @pytest.mark.anyio
