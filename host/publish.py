@@ -143,14 +143,15 @@ class Publisher:
         """
         import zmq
 
-        try:
-            self._socket.bind(endpoint)
-        except zmq.ZMQError as error:
-            raise OSError(error.errno, f"could not publish at {endpoint}: {error}") from None
-        where = self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
-        if where.startswith("tcp://"):
-            self._ports.add(int(where.rpartition(":")[2]))
-        self._paths.add(where)
+        with self._lock:
+            try:
+                self._socket.bind(endpoint)
+            except zmq.ZMQError as error:
+                raise OSError(error.errno, f"could not publish at {endpoint}: {error}") from None
+            where = self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+            if where.startswith("tcp://"):
+                self._ports.add(int(where.rpartition(":")[2]))
+            self._paths.add(where)
         return where
 
     def step(self) -> Step:
@@ -207,7 +208,7 @@ class Publisher:
             return
         with ExitStack() as held:
             try:
-                sock = held.enter_context(socket.socket(fileno=os.dup(fd)))
+                sock = held.enter_context(_socket_of(fd))
                 if not self._is_of(sock, peer):
                     return
                 self._heed(frame.bytes, self._connection(sock, fd, peer), sock)
@@ -265,6 +266,16 @@ class _Connection:
             return os.fstat(self.fd).st_ino == inode
         except OSError:
             return False
+
+
+def _socket_of(fd: int) -> socket.socket:
+    """Return a duplicate of *fd*, a connection of libzmq's. `OSError`: that is gone, and *fd* may be another file."""
+    copy = os.dup(fd)
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        raise
 
 
 def _configure(xpub: zmq.Socket[bytes], queue: int, uids: tuple[int, int]) -> None:

@@ -10,9 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import anyio
 import pytest
+import zmq
 
 from belljar import Publisher, Subscriber, Topic
 from belljar.host.publish import CHANGES
@@ -21,7 +24,7 @@ from belljar.ipc.topics import MAX_MESSAGE, QUEUED
 from belljar.sandbox.policy import Policy
 
 from ..children.listens import SCORES, SCORES_TOO, WEATHER, Score, Weather
-from ..helpers import launch, nothing_left, on_all, require
+from ..helpers import launch, nothing_left, on_all, open_fds, require
 from ..ipc.channel.zmtp import MORE, dial, frame
 
 
@@ -198,6 +201,16 @@ async def test_nothing_stays() -> None:
             assert stat.S_IMODE(os.stat(publisher.folder).st_mode) in (0o700, 0o710)
         assert not os.path.exists(publisher.folder)
     await anyio.lowlevel.checkpoint()
+
+
+def test_a_connection_that_is_another_file_by_now_takes_no_fd(publisher: Publisher, tmp_path: Path) -> None:
+    """A subscription may be read when its connection is gone, and the fd of that is a file of the application's."""
+    with (tmp_path / "file").open("wb") as file:
+        said = {zmq.SRCFD: file.fileno(), "Peer-Address": "127.0.0.1"}
+        before = open_fds()
+        publisher._take(cast(zmq.Frame, SimpleNamespace(get=said.get, bytes=b"\1scores")))
+        assert open_fds() == before
+    assert not publisher.joined
 
 
 def test_mistakes_are_told_at_once(publisher: Publisher) -> None:
