@@ -16,6 +16,9 @@ from typing import Protocol
 from ..datagram import MAX_DATAGRAM, MAX_FDS, Datagram
 from ..errors import LocalProtocolError
 
+LONGEST_WAIT = 2e6
+"""Seconds of one wait, 23 days; poll(2) and epoll_wait(2) take milliseconds in an int."""
+
 
 class EndOfChannel(Exception):
     """The other end of the channel is closed."""
@@ -64,7 +67,10 @@ class Channel(Protocol):
         ...
 
     def wait_send(self, data: bytes, fds: Sequence[int], seconds: float | None) -> bool:
-        """`send`, but block this thread until there is room; False if there is none within *seconds* (None: ever)."""
+        """`send`, but block this thread until there is room; False if there is none within *seconds* (None: ever).
+
+        Or within `LONGEST_WAIT`; the same holds for `wait_receive`.
+        """
         ...
 
     def wait_receive(self, seconds: float | None) -> Datagram | None:

@@ -16,7 +16,7 @@ from .. import datagram, interrupts
 from ..credentials import UCRED, Credentials
 from ..datagram import CLOEXEC, CONTROL_SPACE, MAX_DATAGRAM, TRUNCATED, Datagram
 from ..errors import PeerProtocolError
-from .base import EndOfChannel, check_sendable
+from .base import LONGEST_WAIT, EndOfChannel, check_sendable
 
 _DONTWAIT = int(socket.MSG_DONTWAIT)
 _SEND = _DONTWAIT | int(socket.MSG_NOSIGNAL)
@@ -74,7 +74,8 @@ class SocketChannel:
         """Send one datagram as soon as there is room. See `Channel.wait_send`."""
         end = None if seconds is None else time.monotonic() + seconds
         while not self.send(data, fds):
-            if not self._writable.poll(None if end is None else max(0.0, end - time.monotonic()) * 1000):
+            left = None if end is None else min(max(0.0, end - time.monotonic()), LONGEST_WAIT) * 1000
+            if not self._writable.poll(left):
                 return False
         return True
 
@@ -82,7 +83,7 @@ class SocketChannel:
         """Wait for the next datagram. See `Channel.wait_receive`."""
         if interrupts.came:
             interrupts.raise_held()
-        if seconds is not None and not self._readable.poll(seconds * 1000):
+        if seconds is not None and not self._readable.poll(min(seconds, LONGEST_WAIT) * 1000):
             return None
         return self._receive(0)
 

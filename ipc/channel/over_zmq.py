@@ -31,7 +31,7 @@ import zmq
 from .. import interrupts
 from ..datagram import MAX_DATAGRAM, Datagram
 from ..errors import PeerProtocolError
-from .base import EndOfChannel, check_sendable
+from .base import LONGEST_WAIT, EndOfChannel, check_sendable
 from .over_socket import SocketChannel
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class ZmqChannel:
     def _wait(self, end: float | None) -> list[tuple[int, int]]:
         if interrupts.came:
             interrupts.raise_held()
-        return self._poll.poll(None if end is None else max(0.0, end - time.monotonic()))
+        return self._poll.poll(None if end is None else min(max(0.0, end - time.monotonic()), LONGEST_WAIT))
 
     def _settle(self, events: int | None = None) -> None:
         """Ring the bell while somebody waits for what is there already, and no longer.

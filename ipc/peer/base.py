@@ -204,7 +204,8 @@ class Peer(Streaming, Sharing):
         if not incoming.cancelled:
             incoming.cancelled = True
             for reader in incoming.readers.values():
-                reader.ended = True
+                if not reader.ended:  # else all of it came
+                    reader.ended, reader.failure = True, "the call was cancelled"
                 self._wake(reader.waiter)
             self._cancelled(incoming)
 

@@ -163,6 +163,8 @@ class Store:
 
     def _make(self, size: int, written_by: Side) -> Arena | None:
         """Make an arena and send it to the other side; None if there is no memory, or no fd: memfds may do."""
+        if self._is_closed:
+            return None
         self._generation += 1
         with suppress(OSError), ExitStack() as undo:
             arena = Arena.create(size, written_by=written_by, generation=self._generation)
@@ -349,6 +351,8 @@ class Store:
 
     def give_back(self, pieces: list[Piece]) -> None:
         """End the loan of *pieces*. `BufferError` if somebody keeps a view of one: it will show something else."""
+        if self._is_closed:
+            return
         for piece in pieces:
             self._reading_of(piece).loans -= 1
         for generation in {piece.generation for piece in pieces}:

@@ -196,6 +196,17 @@ def test_waits_end_with_what_they_wait_for(pair: Pair, way: Way) -> None:
         assert sender.wait_send(b"x", (), SOON)
 
 
+@BOTH_WAYS
+def test_waits_may_be_longer_than_the_kernel_counts(pair: Pair, way: Way) -> None:
+    """poll(2) has an int of milliseconds, so 24 days; a caller may say more."""
+    sender, receiver = pair[way[0]], pair[way[1]]
+    count = fill(sender)
+    with running(lambda: sender.wait_send(b"last", (), 1e9)):
+        for _ in range(count):
+            assert receiver.wait_receive(1e9) is not None
+    assert take(receiver) == b"last"
+
+
 @pytest.mark.parametrize("kind", ["socket", "zmq"], indirect=True)
 def test_a_wait_ends_by_a_ctrl_c_that_came_just_before(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """Held back in the middle of a message, it is raised by the wait that follows, and what comes later is not lost."""

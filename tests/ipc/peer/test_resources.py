@@ -328,6 +328,30 @@ class Step:
         return step
 
 
+def test_a_closed_store_makes_no_arena_and_owes_none_anything() -> None:
+    """A service that ends after its child finds that there is no memory any more, and nothing to give back."""
+    store = Store(1 << 20, arena_limit=64 << 20)
+    store.share = lambda arena, written_by: None
+    store.close()
+    before = open_fds()
+    assert store.reserve(1000) is None
+    assert store.begin(1000) is None
+    store.missed(1000, None)
+    store.give_back([Piece(1, 0, 1000)])
+    assert open_fds() == before
+
+
+@pytest.mark.anyio
+async def test_an_upload_of_a_call_that_is_cancelled_is_not_complete() -> None:
+    """A service that reads it to its end cannot take what came for all there was."""
+    async with facing() as child:
+        child.says(Call(1, 1, "total", ONE_UPLOAD))
+        await child.answered(Credit)
+        child.says(Items(1, 1, (b"\x01",)), Cancel(1))
+        assert await child.answered(Failed)
+        assert not child.offered.totals
+
+
 @pytest.mark.anyio
 async def test_what_was_passed_with_a_call_that_was_never_sent_is_not_offered() -> None:
     """A call whose arguments turn out too large leaves nothing behind that the child could call."""
