@@ -19,7 +19,7 @@ LOWEST, HIGHEST = 1, 1
 """The versions of the protocol that this program speaks. What a new one is for stands in docs/protocol.md."""
 
 MAX_INLINE = MAX_DATAGRAM - 1024
-"""The largest payload that travels in the message itself; a larger one is a sealed memfd."""
+"""The largest payload that travels in the message itself; a larger one is an attachment."""
 
 MAX_STEPS = 128
 """How many early-init steps one child may have."""

@@ -41,11 +41,6 @@ class Allocator:
         self._ends = [size]
 
     @property
-    def largest_free(self) -> int:
-        """How long the longest hole is, in bytes; a large piece needs its pages whole."""
-        return max((end - start for start, end in self.holes()), default=0)
-
-    @property
     def end(self) -> int:
         """Where the last allocated range ends."""
         return self._starts[-1] if self._ends and self._ends[-1] == self.size else self.size

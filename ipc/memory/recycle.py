@@ -7,10 +7,8 @@ user is gone. What is not there yet is made by `Mapping`, which takes about half
 from __future__ import annotations
 
 from threading import Lock
-from typing import Any
 
 from .allocate import PAGE
-from .buffer import Buffer
 from .mapping import Mapping
 
 SMALL = 64 << 10
@@ -33,13 +31,6 @@ class Recycler:
     def kept(self) -> int:
         """How many bytes are kept now."""
         return sum(slab.size for slab in self._slabs)
-
-    def copy(self, data: memoryview[Any]) -> Buffer:
-        """Return a copy of *data*, which must be contiguous."""
-        data = data.cast("B")
-        memory = self.take(len(data))
-        memory[:] = data
-        return Buffer(memory)
 
     def take(self, length: int) -> memoryview:
         """Return *length* writable bytes that nobody else uses, for as long as the view or what comes of it lives."""

@@ -158,7 +158,8 @@ def test_a_copy_stays_whole_while_the_child_writes(change: Callable[[int], None]
     shared = arena.view(ALL)
     with child_that(partial(change, arena.fd)):
         for _ in range(20):
-            copy = Recycler(0).copy(shared)
+            copy = Recycler(0).take(SIZE)
+            copy[:] = shared
             first, seen = bytes(copy), bytes(shared)
             while bytes(shared) == seen:  # ends only because a second look at shared memory gives something else
                 os.sched_yield()

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from belljar.ipc.memory.buffer import Buffer
 from belljar.ipc.memory.mapping import Mapping
 from belljar.ipc.memory.recycle import SMALL, Recycler, size_class
 
@@ -33,12 +34,18 @@ def address(view: memoryview) -> int:
     return int(numpy.frombuffer(view, dtype="u1").ctypes.data)
 
 
+def copied(recycler: Recycler, data: bytes | bytearray) -> Buffer:
+    memory = recycler.take(len(data))
+    memory[:] = data
+    return Buffer(memory)
+
+
 def test_a_copy_is_equal_and_private() -> None:
     """A copy has the bytes, whatever becomes of the original, small or large."""
     recycler = Recycler(4 * MIB)
     for length in (1, SMALL - 1, SMALL, MIB):
         data = bytearray(os.urandom(length))
-        copy, expected = recycler.copy(memoryview(data)), bytes(data)
+        copy, expected = copied(recycler, data), bytes(data)
         data[:] = bytes(length)
         assert bytes(copy) == expected
 
@@ -46,10 +53,10 @@ def test_a_copy_is_equal_and_private() -> None:
 def test_memory_that_nobody_looks_at_is_used_again() -> None:
     """The next copy of a similar length takes the memory of a buffer that is gone, and no new one."""
     recycler = Recycler(4 * MIB)
-    first = recycler.copy(memoryview(bytes(MIB)))
+    first = copied(recycler, bytes(MIB))
     where = address(first.view)
     first.release()
-    second = recycler.copy(memoryview(bytes(MIB - 10_000)))
+    second = copied(recycler, bytes(MIB - 10_000))
     assert address(second.view) == where
     assert recycler.kept == MIB
 
@@ -58,12 +65,12 @@ def test_memory_that_is_looked_at_is_not_used_again() -> None:
     """A slice or a numpy array of a released buffer keeps its memory and its content, until it is gone."""
     numpy = pytest.importorskip("numpy")
     recycler = Recycler(4 * MIB)
-    buffer = recycler.copy(memoryview(b"a" * MIB))
+    buffer = copied(recycler, b"a" * MIB)
     where = address(buffer.view)
     array = numpy.frombuffer(buffer.view[10:], dtype="u1").reshape(-1, 2)[1:]
     buffer.release()
     del buffer
-    other = recycler.copy(memoryview(b"b" * MIB))
+    other = copied(recycler, b"b" * MIB)
     assert (array == ord("a")).all()
     assert address(other.view) != where
     del array
