@@ -11,7 +11,7 @@ What keeps a hostile child off, see memfd_create(2) and fcntl(2):
   After that nobody gets another one, no mapping can be turned into one by mprotect(2), and no write(2) works, not even
   to a file that was opened anew through /proc. So the fd that the child is handed lets it read.
 - What the child writes, it can change at any time, also while it is read. So the host copies a piece before it looks
-  at what is in it (into memory of a `Recycler`), once; each offset and length is the child's word and is checked against the arena.
+  at what is in it (to memory of a `Recycler`), once; each offset and length is the child's word and is checked.
 - No seal can be taken off or added (F_SEAL_SEAL), and neither file can be executed (MFD_NOEXEC_SEAL).
 
 The price of FUTURE_WRITE: it also forbids to punch holes, to the host too (tried: fallocate(2) and MADV_REMOVE give
