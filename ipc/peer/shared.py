@@ -13,6 +13,7 @@ import inspect
 import select
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -36,8 +37,6 @@ from .store import Store
 SLICE = 0.05
 """Seconds after which one who waits for room looks whether it still has to."""
 
-_LATER = time.monotonic() + 1e6
-
 
 class _Stack(threading.local):
     """The calls that one thread answers, the innermost last."""
@@ -52,6 +51,8 @@ class SharedPeer(BlockingPeer):
     These are called from any thread and must not block: *over*, once, with the reason why nothing more will come;
     *gave_up* when a call was given up and is not answered yet; *rouse* when there is work and perhaps nobody waits.
     """
+
+    _for_ever = 1e6  # Ctrl-C ends no wait without an end
 
     def __init__(
         self,
@@ -278,9 +279,13 @@ class SharedPeer(BlockingPeer):
             if self.ended is None:
                 super()._reply(incoming, encoded)
                 return
-        incoming.close()
-        if encoded[1] is not None:
-            encoded[1].discard()
+            if encoded[1] is not None:
+                encoded[1].discard()
+            self._close_call(incoming)
+
+    def _close_call(self, incoming: Incoming) -> None:
+        with self._guard:
+            super()._close_call(incoming)
 
     def _post_items(self, producer: Producer, payloads: tuple[bytes, ...], outbound: Outbound | None) -> None:
         with self._guard:
@@ -303,7 +308,7 @@ class SharedPeer(BlockingPeer):
             self._await_channel(end, select.POLLIN)
             end = 0.0
         if self.ended is None:  # else the channel may be closed
-            super()._read(_LATER if end is None else end)  # Ctrl-C ends no wait without an end
+            super()._read(end)
 
     def _follow(self, done: Callable[[], Any], end: float | None) -> None:
         if interrupts.came:
@@ -329,10 +334,6 @@ class SharedPeer(BlockingPeer):
         if write_fd is None:
             return {read_fd: select.POLLIN}
         return {read_fd: news, write_fd: news * (read_fd == write_fd) | select.POLLOUT}
-
-    def _take_what_came(self) -> None:
-        if self.ended is None:
-            super()._take_what_came()
 
     def take(self, received: Datagram) -> None:
         """See `Peer.take`."""
@@ -378,12 +379,15 @@ class SharedPeer(BlockingPeer):
 
     def end(self, error: BaseException) -> None:
         """See `Peer.end`. Nobody who waits hears of an interruption of another thread."""
-        with self._guard:
-            is_first = self.ended is None
-            super().end(error if isinstance(error, Exception) else EndOfChannel())
-        if is_first:
-            self._over(error)
-        self._tell_followers()
+        is_first = False
+        try:
+            with self._guard:
+                is_first = self.ended is None
+                super().end(error if isinstance(error, Exception) else EndOfChannel())
+        finally:  # whatever it met: the child is ended by who hears of it
+            if is_first:
+                self._over(error)
+            self._tell_followers()
 
     def close(self) -> None:
         """End all, and wait until no thread is in the channel, which stays open; it must be at its end."""
@@ -400,7 +404,7 @@ class SharedPeer(BlockingPeer):
         """In a forked copy of the process: the other threads are gone, and locks may be held for ever."""
         self._sending = self._guard = threading.RLock()
         self._reading = threading.Lock()
-        self._changed = threading.Condition()
+        self._followers = deque()
         self.ended = EndOfChannel()
         for call in self._calls.values():
             call.done = True

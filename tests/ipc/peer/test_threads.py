@@ -1,0 +1,325 @@
+"""What holds of a host's engine of threads, whichever of them comes first, and whatever its child does meanwhile."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from threading import Event, Thread
+from typing import Any, Literal, Protocol
+
+import pytest
+
+from belljar.host.calls import HostSide
+from belljar.host.services import Services
+from belljar.ipc.channel.base import EndOfChannel
+from belljar.ipc.channel.over_socket import SocketChannel
+from belljar.ipc.datagram import Datagram, control_pair
+from belljar.ipc.frames import Call, Frame, Reply, decode_from_host, encode
+from belljar.ipc.interface import declared, notify
+from belljar.ipc.interface.fd import Fd
+from belljar.ipc.peer.records import Incoming
+from belljar.ipc.peer.shared import SharedPeer
+from belljar.ipc.peer.store import Store
+
+NO_ARGUMENTS = b"\x90"
+SEVEN = Reply(1, b"\x07")
+ONE_STREAM = 3
+"""Items for which a stream has credit here."""
+
+
+class Desk(Protocol):
+    """What the host offers."""
+
+    def hold(self) -> None:
+        """Return once it is told to."""
+        ...
+
+    def fail(self) -> None: ...
+
+    def total(self, items: Iterator[int]) -> int: ...
+
+    def rows(self) -> Iterator[int]: ...
+
+    def large(self) -> bytes: ...
+
+    def ask(self) -> None: ...
+
+    @notify
+    def hint(self) -> None: ...
+
+
+class Plugin(Protocol):
+    """What the child offers."""
+
+    def back(self) -> int: ...
+
+    @notify
+    def take(self, file: Fd[Literal["pipe-read"]]) -> None: ...
+
+    @notify
+    def see(self, data: bytes) -> None: ...
+
+
+METHODS = declared(Plugin)
+
+
+class OwnDesk:
+    """A `Desk`; nothing waits unless a test says so."""
+
+    def __init__(self) -> None:
+        self.began, self.go = Event(), Event()
+        self.happens: Callable[[], object] = lambda: None
+        self.is_open = False
+        self.hints = 0
+
+    def hold(self) -> None:
+        self.began.set()
+        assert self.go.wait(5)
+
+    def fail(self) -> None:
+        self.happens()
+        raise ValueError
+
+    def total(self, items: Iterator[int]) -> int:
+        return sum(items)
+
+    def rows(self) -> Iterator[int]:
+        self.is_open = True
+        try:
+            yield from range(10**9)
+        finally:
+            self.is_open = False
+
+    def large(self) -> bytes:
+        return bytes(60_000)
+
+    def ask(self) -> None:
+        self.happens()
+
+    def hint(self) -> None:
+        self.hints += 1
+        self.happens()
+
+
+class Facing:
+    """A host's peer, what it offers, and the other end, where a test is the child."""
+
+    def __init__(self, ours: SocketChannel, theirs: SocketChannel) -> None:
+        self.theirs, self.desk = theirs, OwnDesk()
+        self.over: list[BaseException] = []
+        side = HostSide("child", tuple, lambda interface, number: None)
+        store = Store(1 << 20, arena_limit=1 << 20)
+        self.peer = SharedPeer(ours, side, store, Services({Desk: self.desk}).targets, over=self.over.append)
+
+    def says(self, *frames: Frame, fds: Sequence[int] = ()) -> None:
+        assert self.theirs.wait_send(encode(frames), fds, 5)
+
+    def hears(self) -> list[Frame]:
+        """Return what the host says next."""
+        received = self.theirs.wait_receive(5)
+        assert received is not None
+        data = bytes(received.data)
+        received.close()
+        return [*decode_from_host(data)]
+
+
+@contextmanager
+def facing(kind: type[SocketChannel] = SocketChannel) -> Iterator[Facing]:
+    """Yield a host that faces this test; its channel is of a *kind*."""
+    ours, theirs = control_pair()
+    with closing(kind(ours)) as channel, closing(SocketChannel(theirs)) as other:
+        made = Facing(channel, other)
+        try:
+            yield made
+        finally:
+            other.close()
+            made.peer.close()
+
+
+@contextmanager
+def thread(function: Callable[[], object]) -> Iterator[None]:
+    """Run *function* in a thread of its own meanwhile; raise what it raises."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            function()
+        except BaseException as error:  # noqa: BLE001 - raised below
+            raised.append(error)
+
+    other = Thread(target=run, daemon=True)
+    other.start()
+    yield
+    other.join(10)
+    assert not other.is_alive()
+    for error in raised:
+        raise error
+
+
+class Patient(SocketChannel):
+    """Notes for how long it was to wait, in seconds."""
+
+    waits: tuple[float | None, ...] = ()
+
+    def wait_receive(self, seconds: float | None) -> Datagram | None:
+        self.waits = (*self.waits, seconds)
+        return super().wait_receive(seconds)
+
+
+def test_a_wait_without_end_is_as_long_on_every_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long ago the program began, one who waits for ever looks up after days, and not at once."""
+    clock = time.monotonic
+    with facing(Patient) as child:
+        monkeypatch.setattr(time, "monotonic", lambda: clock() + 2e6)
+        child.says(SEVEN)
+        assert child.peer.call(0, METHODS["back"], (), None) == 7
+        assert isinstance(child.peer.channel, Patient)
+        (seconds,) = child.peer.channel.waits
+        assert seconds == pytest.approx(1e6)
+
+
+class Looked(Incoming):
+    """Whoever looks whether it was cancelled is interrupted there."""
+
+    interrupted: Callable[[], None]
+
+    @property
+    def cancelled(self) -> bool:  # type: ignore[override]
+        self.interrupted()
+        return False
+
+
+def test_two_threads_look_at_the_streams() -> None:
+    """While one looks whether a stream was given up, another may go on with one."""
+    with facing() as child:
+        child.says(*[Call(number, 1, "rows", NO_ARGUMENTS, credit=ONE_STREAM) for number in (1, 2)])
+        child.peer.pump()
+
+        def interrupted() -> None:
+            with thread(child.peer._produce_next):
+                pass
+
+        incoming: Any = child.peer._producing[0].incoming
+        incoming.__class__, incoming.interrupted = Looked, interrupted
+        assert not child.peer._has_to_close()
+        incoming.__class__ = Incoming
+
+
+class Told(dict[int, Any]):
+    """The calls that are answered. Whoever goes through them is interrupted until another takes one out or wants to."""
+
+    def __init__(self, calls: dict[int, Any]) -> None:
+        super().__init__(calls)
+        self.is_looked_at, self.is_taken = Event(), Event()
+
+    def values(self) -> Any:
+        for value in super().values():
+            self.is_looked_at.set()
+            assert self.is_taken.wait(5)
+            yield value
+
+    def pop(self, *arguments: Any) -> Any:
+        self.is_taken.set()
+        return super().pop(*arguments)
+
+
+class Wanted:
+    """A lock that tells when another thread than the one that made it wants it."""
+
+    def __init__(self, lock: Any) -> None:
+        self.lock, self.owner = lock, threading.get_ident()
+        self.wanted: Callable[[], object] = lambda: None
+
+    def __enter__(self) -> None:
+        if threading.get_ident() != self.owner:
+            self.wanted()
+        self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+
+def test_a_call_fails_while_all_end() -> None:
+    """The end, which goes through the calls that are answered, is whole whatever becomes of one meanwhile."""
+    with facing() as child:
+        peer, desk = child.peer, child.desk
+        guard = peer._guard = Wanted(peer._guard)  # type: ignore[assignment]
+        child.says(*[Call(number, 1, "fail", NO_ARGUMENTS) for number in (1, 2)])
+        desk.happens = desk.hold
+        with thread(peer.pump):
+            assert desk.began.wait(5)
+            told = peer._answering = Told(peer._answering)
+
+            def goes_on() -> None:
+                assert told.is_looked_at.wait(5)
+                guard.wanted = told.is_taken.set
+                desk.go.set()
+
+            with thread(goes_on):
+                peer.end(EndOfChannel())
+        assert [type(error) for error in child.over] == [EndOfChannel]
+
+
+def test_the_end_is_told_whatever_it_meets() -> None:
+    """All who wait for the child's end depend on it."""
+    with facing() as child:
+        answering, child.peer._answering = child.peer._answering, None  # type: ignore[assignment]
+        with pytest.raises(AttributeError):
+            child.peer.end(EndOfChannel())
+        child.peer._answering = answering
+        assert [type(error) for error in child.over] == [EndOfChannel]
+
+
+class Interrupting:
+    """A lock: before it is taken for the first time, something else happens."""
+
+    def __init__(self, lock: Any, happens: Callable[[], object]) -> None:
+        self.lock, self.happens = lock, happens
+
+    def acquire(self, *arguments: Any, **keywords: Any) -> bool:
+        happens, self.happens = self.happens, lambda: None
+        happens()
+        return bool(self.lock.acquire(*arguments, **keywords))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.lock, name)
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+
+def test_all_is_closed_just_before_a_thread_reads() -> None:
+    """Who reads looks whether the channel is still there once nobody can close it any more."""
+    with facing() as child:
+        lock = child.peer._reading
+
+        def close() -> None:
+            child.theirs.close()
+            child.peer.close()
+            child.peer.channel.close()
+
+        child.peer._reading = Interrupting(lock, close)  # type: ignore[assignment]
+        child.peer.pump()
+        assert isinstance(child.peer.ended, EndOfChannel)
+
+
+def test_who_follows_holds_nothing() -> None:
+    """While a thread looks whether it has news, others can end all: a finalizer may interrupt it and wait for that."""
+    with facing() as child:
+        looks: list[bool] = []
+
+        def done() -> bool:
+            looks.append(child.peer.ended is not None)
+            if len(looks) == 2:  # in `_follow`
+                with thread(lambda: child.peer.end(EndOfChannel())):
+                    pass
+            return child.peer.ended is not None
+
+        with child.peer._reading:  # as another thread that reads
+            assert child.peer._wait(done, time.monotonic() + 5)
+        assert looks == [False, False, True][: len(looks)]
