@@ -324,7 +324,7 @@ class BlockingPeer(Peer):
             return self._produce_upload(producer)
         self._running.append(incoming)
         try:
-            if incoming.cancelled:
+            if incoming.cancelled or self.ended is not None:
                 _close_iterator(producer.iterator)
                 raise Cancelled
             over = self._send_items(producer)

@@ -237,8 +237,25 @@ class SharedPeer(BlockingPeer):
         """Do what there is to do, but wait for nothing. For a thread that does so whenever no other one waits."""
         self._drain()
         self._take_what_came()
-        while self.ended is None and self._work():
+        while self._work():
             pass
+
+    def _work(self) -> bool:
+        try:
+            return self.ended is None and super()._work()
+        finally:
+            if self.ended is not None:  # perhaps since the pump looked for the last time
+                self._close_streams()
+
+    def _close_streams(self) -> None:
+        """Nobody reads the streams of services any more. By who answers, and not in `close`: they are foreign code."""
+        while self._producing:
+            try:
+                producer = self._producing.popleft()
+            except IndexError:  # another thread took it
+                return
+            if producer.incoming is not None:
+                self._produce(producer)
 
     def _start(self, incoming: Incoming) -> None:
         super()._start(incoming)
@@ -397,6 +414,8 @@ class SharedPeer(BlockingPeer):
             self.end(EndOfChannel())
             self._give_up_abandoned()
             self._outbox.clear()
+            while self._todo:
+                self._close_call(self._todo.popleft())
             self.store.close()
             self._is_closed = True
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from threading import Event, Thread
@@ -12,18 +14,22 @@ from typing import Any, Literal, Protocol
 import pytest
 
 from belljar.host.calls import HostSide
+from belljar.host.pump import Pump
 from belljar.host.services import Services
 from belljar.ipc.channel.base import EndOfChannel
 from belljar.ipc.channel.over_socket import SocketChannel
 from belljar.ipc.datagram import Datagram, control_pair
-from belljar.ipc.frames import Call, Frame, Reply, decode_from_host, encode
+from belljar.ipc.frames import Call, Frame, Handle, Items, Reply, decode_from_host, encode
 from belljar.ipc.interface import declared, notify
 from belljar.ipc.interface.fd import Fd
 from belljar.ipc.peer.records import Incoming
 from belljar.ipc.peer.shared import SharedPeer
 from belljar.ipc.peer.store import Store
 
-NO_ARGUMENTS = b"\x90"
+from ...helpers import open_fds
+
+NO_ARGUMENTS, ONE_UPLOAD = b"\x90", b"\x91\xc0"
+FILES = (Handle("file"),) * 4
 SEVEN = Reply(1, b"\x07")
 ONE_STREAM = 3
 """Items for which a stream has credit here."""
@@ -323,3 +329,54 @@ def test_who_follows_holds_nothing() -> None:
         with child.peer._reading:  # as another thread that reads
             assert child.peer._wait(done, time.monotonic() + 5)
         assert looks == [False, False, True][: len(looks)]
+
+
+def test_calls_that_nobody_answers_any_more() -> None:
+    """What came with calls and items that were waiting when the child ended is closed with its peer."""
+    gc.collect()
+    before = open_fds()
+    with facing() as child:
+        child.says(Call(1, 1, "hold", NO_ARGUMENTS))
+        for number in range(2, 40):
+            child.says(Call(number, 1, "hold", NO_ARGUMENTS, FILES), fds=[2] * 4)
+        child.says(Call(40, 1, "total", ONE_UPLOAD))
+        for _ in range(8):
+            child.says(Items(40, 1, (b"\x01",), FILES), fds=[2] * 4)
+        with thread(child.peer.pump):
+            assert child.desk.began.wait(5)
+            child.theirs.close()
+            child.peer.close()
+            child.desk.go.set()
+    assert open_fds() == before
+
+
+@pytest.mark.parametrize("last", ["pump", "call"])
+def test_streams_that_a_child_reads_are_closed_at_its_end(last: str) -> None:
+    """A generator of a service ends with the child, also one with which a thread goes on at that moment."""
+    with facing() as child:
+        child.says(Call(1, 1, "rows", NO_ARGUMENTS, credit=ONE_STREAM))
+        if last == "pump":
+            child.peer.pump()
+            assert child.desk.is_open
+            child.theirs.close()
+            child.peer.pump()
+        else:
+            child.theirs.close()
+            with pytest.raises(EndOfChannel):
+                child.peer.call(0, METHODS["back"], (), 5.0)
+        child.peer.close()
+        assert (child.desk.is_open, child.peer._producing) == (False, deque())
+
+
+def test_the_pump_closes_the_streams() -> None:
+    """The thread that reads while nobody calls looks once more when it hears that all has ended."""
+    with facing() as child:
+        child.says(Call(1, 1, "rows", NO_ARGUMENTS, credit=ONE_STREAM))
+        child.peer.pump()
+        assert child.desk.is_open
+        child.peer.end(EndOfChannel())
+        pump = Pump(child.peer, "pump")
+        pump.stop()
+        pump.start()
+        pump.join()
+        assert not child.desk.is_open
