@@ -423,9 +423,16 @@ class BlockingPeer(Peer):
     def notify(self, target: int, method: Declared, arguments: tuple[Any, ...]) -> None:
         """Tell *target* something, without an answer."""
         payload, outbound = self._encoded(method, arguments)
-        if outbound is not None:
-            outbound.lend()
-        self._post(Notify(target, method.name, payload, tuple(outbound.parts) if outbound else ()), outbound)
+        if outbound is None:
+            self._post(Notify(target, method.name, payload, ()))
+            return
+        pieces = outbound.pieces
+        outbound.lend()  # first: another thread may read that they are released
+        try:
+            self._post(Notify(target, method.name, payload, tuple(outbound.parts)), outbound)
+        except OSError as error:  # as in `_post_call`
+            self.store.free(pieces)
+            raise ArgumentsUnfit(f"could not send it: {error.strerror}") from None
 
     def call_many(
         self, target: int, method: Declared, calls: tuple[tuple[Any, ...], ...], timeout: float | None = None

@@ -390,6 +390,9 @@ class SharedPeer(BlockingPeer):
                     self._outbox.drain()
                 except EndOfChannel:
                     self._outbox.clear()
+                except OSError as error:  # ETOOMANYREFS, as in `_reply`; who sent it has gone on
+                    self._outbox.clear()
+                    self.end(EndOfChannel(f"could not pass it an fd: {error.strerror}"))
             self._tell_followers()
 
     # The end.

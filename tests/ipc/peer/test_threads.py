@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from threading import Event, Thread
 from typing import Any, Literal, Protocol
 
@@ -19,8 +20,9 @@ from belljar.host.services import Services
 from belljar.ipc.channel.base import EndOfChannel
 from belljar.ipc.channel.over_socket import SocketChannel
 from belljar.ipc.datagram import Datagram, control_pair
-from belljar.ipc.frames import Call, Frame, Handle, Items, Reply, decode_from_host, encode
+from belljar.ipc.frames import Call, Frame, Handle, Items, Notify, Reply, decode_from_host, encode
 from belljar.ipc.interface import declared, notify
+from belljar.ipc.interface.errors import ArgumentsUnfit
 from belljar.ipc.interface.fd import Fd
 from belljar.ipc.peer.records import Incoming
 from belljar.ipc.peer.shared import SharedPeer
@@ -380,3 +382,47 @@ def test_the_pump_closes_the_streams() -> None:
         pump.start()
         pump.join()
         assert not child.desk.is_open
+
+
+class Refusing(SocketChannel):
+    """Once it is full, the kernel refuses to pass an fd over it, as it does where a user has too many on their way."""
+
+    was_full = False
+
+    def send(self, data: bytes, fds: Sequence[int] = ()) -> bool:
+        sent = super().send(data, [-1] if fds and self.was_full else fds)
+        self.was_full = self.was_full or not sent
+        return sent
+
+
+def test_fds_that_cannot_be_passed_later() -> None:
+    """A child to which a message that had to wait cannot go is at its end, with the reason; nobody hears an errno."""
+    with facing(Refusing) as child, ExitStack() as opened:
+        peer = child.peer
+        reading, writing = os.pipe()
+        opened.callback(os.close, writing)
+        file = opened.enter_context(Fd(reading, "pipe-read"))
+        call = peer.call_many(0, METHODS["back"], ((),))
+        while not peer.queued:
+            peer.notify(0, METHODS["see"], (bytes(60_000),))
+        peer.notify(0, METHODS["take"], (file,))
+        while peer.ended is None:
+            child.hears()
+            peer.pump()
+        with pytest.raises(EndOfChannel, match="could not pass it an fd: Bad file descriptor"):
+            peer.finish(call)
+        assert child.over == [peer.ended]
+
+
+def test_fds_that_cannot_be_passed_at_once() -> None:
+    """A notification that the kernel refuses is its caller's matter, and the next one is sent."""
+    with facing(Refusing) as child, ExitStack() as opened:
+        assert isinstance(child.peer.channel, Refusing)
+        reading, writing = os.pipe()
+        opened.callback(os.close, writing)
+        file = opened.enter_context(Fd(reading, "pipe-read"))
+        child.peer.channel.was_full = True
+        with pytest.raises(ArgumentsUnfit, match="could not send it: Bad file descriptor"):
+            child.peer.notify(0, METHODS["take"], (file,))
+        child.peer.notify(0, METHODS["see"], (b"",))
+        assert [type(frame) for frame in child.hears()] == [Notify]
