@@ -272,10 +272,10 @@ class SharedPeer(BlockingPeer):
             return found
 
     def _may_produce(self, producer: Producer) -> bool:
+        if producer.incoming is not None:
+            return not self._running and (producer.incoming.cancelled or not self._unsent)
         if self._unsent:
             return False
-        if producer.incoming is not None:
-            return not self._running
         call = self._calls.get(producer.call_id)
         return call is not None and call.waiter == threading.get_ident()
 
@@ -351,6 +351,10 @@ class SharedPeer(BlockingPeer):
         if write_fd is None:
             return {read_fd: select.POLLIN}
         return {read_fd: news, write_fd: news * (read_fd == write_fd) | select.POLLOUT}
+
+    def _takes_more(self) -> bool:
+        """While calls are not answered, as many of them as there may be leave room for what needs no answer."""
+        return self.ended is None and len(self._todo) < MAX_UNDER_WAY + (self._outbox.size > MAX_QUEUED)
 
     def take(self, received: Datagram) -> None:
         """See `Peer.take`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import threading
 import time
 from collections import deque
@@ -24,7 +25,7 @@ from belljar.ipc.frames import Call, Frame, Handle, Items, Notify, Reply, decode
 from belljar.ipc.interface import declared, notify
 from belljar.ipc.interface.errors import ArgumentsUnfit
 from belljar.ipc.interface.fd import Fd
-from belljar.ipc.peer.records import Incoming
+from belljar.ipc.peer.records import MAX_UNDER_WAY, Incoming
 from belljar.ipc.peer.shared import SharedPeer
 from belljar.ipc.peer.store import Store
 
@@ -382,6 +383,37 @@ def test_the_pump_closes_the_streams() -> None:
         pump.start()
         pump.join()
         assert not child.desk.is_open
+
+
+def settle(child: Facing) -> None:
+    """Do what the thread does that reads while nobody calls, until that waits; fail if it never does."""
+    for _ in range(1000):
+        poll = select.poll()
+        for fd, events in child.peer.awaited().items():
+            poll.register(fd, events)
+        if not poll.poll(0):
+            return
+        child.peer.pump()
+        if child.peer.ended is not None:
+            return
+    raise AssertionError("it never comes to rest")
+
+
+def test_a_child_that_asks_and_does_not_read() -> None:
+    """Its host waits in peace, hears what needs no answer, and ends a child that asks more than it may."""
+    with facing() as child:
+        for number in range(1, 10_000):
+            child.says(Call(number, 1, "large", NO_ARGUMENTS))
+            settle(child)
+            if len(child.peer._answering) == MAX_UNDER_WAY:
+                break
+        for count in range(1, 4):
+            child.says(Notify(1, "hint", NO_ARGUMENTS))
+            settle(child)
+            assert (child.desk.hints, child.peer.ended) == (count, None)
+        child.says(Call(number + 1, 1, "large", NO_ARGUMENTS))
+        settle(child)
+        assert str(child.peer.ended) == f"more than {MAX_UNDER_WAY} calls are under way"
 
 
 class Refusing(SocketChannel):
