@@ -30,12 +30,15 @@ from .attachments import Outbound
 from .base import Encoded
 from .blocking import BlockingPeer, Cancelled
 from .outbox import MAX_QUEUED, MAX_UNREAD, Outbox
-from .records import MAX_UNDER_WAY, Answers, Incoming, NotSent, Outgoing, Producer, Reader
+from .records import MAX_DEPTH, MAX_UNDER_WAY, Answers, Incoming, NotSent, Outgoing, Producer, Reader
 from .side import Side
 from .store import Store
 
 SLICE = 0.05
 """Seconds after which one who waits for room looks whether it still has to."""
+
+MAX_BACKLOG = 4 * MAX_UNDER_WAY
+"""Calls and notifications that may wait. Only threads that have no room for them on their stacks read so far ahead."""
 
 
 class _Stack(threading.local):
@@ -259,17 +262,29 @@ class SharedPeer(BlockingPeer):
 
     def _start(self, incoming: Incoming) -> None:
         super()._start(incoming)
+        if len(self._todo) > MAX_BACKLOG:
+            self.end(PeerProtocolError(f"more than {MAX_BACKLOG} calls and notifications wait"))
         self._rouse()
 
     def _next(self) -> Incoming | None:
-        """While the other side does not read, it gets no answers: only what needs none is worked on."""
+        """Return the oldest call that may be answered now, and here.
+
+        While the other side does not read, it gets no answers: only what needs none is worked on. And the stack does
+        not grow with what the other side asks at the same time: on top of so many calls that wait in one thread come
+        only those that belong to the innermost, which would else wait for ever.
+        """
+        running = self._stack.running
+        is_deep = len(running) >= MAX_DEPTH
         with self._guard:
-            if self._outbox.size <= MAX_QUEUED:
+            is_full = self._outbox.size > MAX_QUEUED
+            if not (is_deep or is_full):
                 return super()._next()
-            found = next((incoming for incoming in self._todo if incoming.call_id == 0), None)
-            if found is not None:
-                self._todo.remove(found)
-            return found
+            for incoming in self._todo:
+                belongs = not is_deep or 0 != incoming.frame.within == running[-1].asks
+                if belongs and not (is_full and incoming.call_id):
+                    self._todo.remove(incoming)
+                    return incoming
+        return None
 
     def _may_produce(self, producer: Producer) -> bool:
         if producer.incoming is not None:

@@ -8,7 +8,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from threading import Event, Thread
 from typing import Any, Literal, Protocol
@@ -21,12 +21,13 @@ from belljar.host.services import Services
 from belljar.ipc.channel.base import EndOfChannel
 from belljar.ipc.channel.over_socket import SocketChannel
 from belljar.ipc.datagram import Datagram, control_pair
-from belljar.ipc.frames import Call, Frame, Handle, Items, Notify, Reply, decode_from_host, encode
+from belljar.ipc.errors import PeerProtocolError
+from belljar.ipc.frames import Call, Failed, Frame, Handle, Items, Notify, Reply, decode_from_host, encode
 from belljar.ipc.interface import declared, notify
 from belljar.ipc.interface.errors import ArgumentsUnfit
 from belljar.ipc.interface.fd import Fd
-from belljar.ipc.peer.records import MAX_UNDER_WAY, Incoming
-from belljar.ipc.peer.shared import SharedPeer
+from belljar.ipc.peer.records import MAX_DEPTH, MAX_UNDER_WAY, Incoming
+from belljar.ipc.peer.shared import MAX_BACKLOG, SharedPeer
 from belljar.ipc.peer.store import Store
 
 from ...helpers import open_fds
@@ -458,3 +459,92 @@ def test_fds_that_cannot_be_passed_at_once() -> None:
             child.peer.notify(0, METHODS["take"], (file,))
         child.peer.notify(0, METHODS["see"], (b"",))
         assert [type(frame) for frame in child.hears()] == [Notify]
+
+
+class Deep:
+    """What services of *child* do that ask it something, and how many of them one thread has in each other."""
+
+    def __init__(self, child: Facing) -> None:
+        self._child = child
+        self._now = self.deepest = 0
+        child.desk.happens = self.ask
+
+    def ask(self) -> None:
+        self._now += 1
+        self.deepest = max(self.deepest, self._now)
+        try:
+            self._child.peer.call(0, METHODS["back"], (), 5.0)
+        finally:
+            self._now -= 1
+
+
+def asks(kind: str, numbers: Iterable[int]) -> list[Frame]:
+    """Return a call or a notification for each of *numbers*."""
+    return [Call(n, 1, "ask", NO_ARGUMENTS) if kind == "call" else Notify(1, "hint", NO_ARGUMENTS) for n in numbers]
+
+
+@pytest.mark.parametrize("kind", ["call", "notify"])
+def test_services_that_ask_their_child(kind: str) -> None:
+    """However many a child calls at once, a thread has but few of them on its stack, and all get their answer."""
+    with facing() as child:
+        deep = Deep(child)
+        with thread(lambda: child.peer.call(0, METHODS["back"], (), 5.0)):
+            child.hears()
+            for frame in asks(kind, range(1, 201)):
+                child.says(frame)
+            begun = answered = 0
+            while begun < 200 or (kind == "call" and answered < 200):
+                for frame in child.hears():
+                    if isinstance(frame, Call):
+                        begun += 1
+                        child.says(Reply(frame.call_id, SEVEN.payload))
+                    else:
+                        assert isinstance(frame, Reply)
+                        answered += 1
+            child.says(SEVEN)
+        assert deep.deepest == MAX_DEPTH
+
+
+def numbers(child: Facing) -> list[int]:
+    """Return the numbers of the calls that *child* hears of next, or of whose answers."""
+    return [frame.call_id for frame in child.hears() if isinstance(frame, (Call, Reply, Failed))]
+
+
+def nested(child: Facing) -> list[int]:
+    """Let a thread answer as many calls in each other as it may; return the numbers of what it asks in them."""
+    child.hears()
+    for frame in asks("call", range(1, MAX_DEPTH + 1)):
+        child.says(frame)
+    return [number for _ in range(MAX_DEPTH) for number in numbers(child)]
+
+
+def test_what_belongs_to_the_innermost_call() -> None:
+    """A thread with as many calls in each other as may be answers what the innermost leads to, and all else later."""
+    with facing() as child:
+        Deep(child)
+        with thread(lambda: child.peer.call(0, METHODS["back"], (), 5.0)):
+            asked = nested(child)
+            child.says(Call(100, 1, "fail_not", NO_ARGUMENTS), Call(101, 1, "large", NO_ARGUMENTS))
+            child.says(Call(102, 1, "large", NO_ARGUMENTS, within=asked[-1]))
+            assert [numbers(child), numbers(child)] == [[100], [102]]  # 100 is not there, and nobody has to answer it
+            for number in reversed(asked):
+                child.says(Reply(number, SEVEN.payload))
+            heard = [number for _ in range(MAX_DEPTH + 1) for number in numbers(child)]
+            assert sorted(heard) == [*range(1, MAX_DEPTH + 1), 101]
+            child.says(SEVEN)
+
+
+def test_more_notifications_than_can_be_heard() -> None:
+    """A child that notifies without end, while every thread waits for its answers, is at its end."""
+    with facing() as child:
+        Deep(child)
+
+        def call() -> None:
+            with pytest.raises(PeerProtocolError):
+                child.peer.call(0, METHODS["back"], (), 5.0)
+
+        with thread(call):
+            nested(child)
+            for frame in asks("notify", range(MAX_BACKLOG + 1)):
+                child.says(frame)
+        assert str(child.peer.ended) == f"more than {MAX_BACKLOG} calls and notifications wait"
