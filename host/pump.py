@@ -72,6 +72,7 @@ class Pump:
                 else:
                     self._pump()
                     self._await_news()
+            self._pump()  # the streams of services end, too
         finally:
             with self._lock:
                 bell, self._bell = self._bell, None

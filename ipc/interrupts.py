@@ -13,7 +13,9 @@ import _signal  # type: ignore[import-not-found] # `signal` wraps all in enums, 
 import threading
 from types import FrameType
 
-WAITS = frozenset({"SocketChannel.wait_receive", "ZmqChannel._wait", "SharedPeer._await_channel"})
+WAITS = frozenset(
+    {"SocketChannel.wait_receive", "ZmqChannel._wait", "SharedPeer._await_channel", "BlockingPeer._follow"}
+)
 """Where a thread of ours waits and has taken nothing yet. A long wait begins there with a look at `came`: what comes
 later is raised at once, so nothing comes in between."""
 

@@ -461,7 +461,7 @@ class Peer(Streaming, Sharing):
         for call in self._given_up.values():
             self._finish(call)
         self._given_up.clear()
-        for incoming in self._answering.values():
+        for incoming in [*self._answering.values()]:  # in one step: another thread may answer one
             for reader in incoming.readers.values():
                 reader.ended, reader.failure = True, "the channel is closed"
                 self._wake(reader.waiter)

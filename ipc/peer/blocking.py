@@ -59,6 +59,9 @@ class BlockingPeer(Peer):
     _unsent: Sized = ()
     """What waits for room, if anything can."""
 
+    _for_ever: float | None = None
+    """Seconds of a wait without an end."""
+
     def __init__(
         self, channel: Channel, side: Side, store: Store, offers: Mapping[int, Answers], *, executor: bool
     ) -> None:
@@ -67,8 +70,7 @@ class BlockingPeer(Peer):
         self._executor = threading.get_ident() if executor else None
         self._reading = threading.Lock()
         self._sending = threading.RLock()
-        self._changed = threading.Condition()
-        self._followers = 0
+        self._followers: deque[threading.Lock] = deque()
         self._todo: deque[Incoming] = deque()
         self._producing: deque[Producer] = deque()
         self._running: list[Incoming] = []
@@ -118,26 +120,31 @@ class BlockingPeer(Peer):
     def _read(self, end: float | None) -> None:
         """Read one datagram, or find out that there will be none; give up at the time *end*."""
         try:
-            received = self.channel.wait_receive(None if end is None else max(0.0, end - time.monotonic()))
+            received = self.channel.wait_receive(self._for_ever if end is None else max(0.0, end - time.monotonic()))
             if received is not None:
                 self.take(received)
         except (EndOfChannel, PeerProtocolError) as error:
             self.end(error)
 
     def _tell_followers(self) -> None:
-        if self._followers:
-            with self._changed:
-                self._changed.notify_all()
+        for _ in range(len(self._followers)):
+            with suppress(IndexError):  # another thread told it
+                self._followers.popleft().release()
 
     def _follow(self, done: Callable[[], Any], end: float | None) -> None:
-        """Let the thread that reads do so; wait until there is news or until nobody reads."""
-        with self._changed:
-            self._followers += 1
-            try:
-                if not done() and self._reading.locked():
-                    self._changed.wait(TICK if end is None else min(TICK, max(0.0, end - time.monotonic())))
-            finally:
-                self._followers -= 1
+        """Let the thread that reads do so; wait until there is news or until nobody reads.
+
+        This holds no lock that one who tells waits for: a finalizer that interrupts it may wait for who tells.
+        """
+        news = threading.Lock()
+        news.acquire()
+        self._followers.append(news)  # first: what comes after this look is told
+        try:
+            if not done() and self._reading.locked():
+                news.acquire(timeout=TICK if end is None else min(TICK, max(0.0, end - time.monotonic())))
+        finally:
+            with suppress(ValueError):  # it was told
+                self._followers.remove(news)
 
     def _broken(self, error: PeerProtocolError) -> None:
         self.end(error)
@@ -160,13 +167,16 @@ class BlockingPeer(Peer):
     def _take_what_came(self) -> None:
         if self._reading.acquire(blocking=False):
             try:
-                while len(self._todo) < MAX_UNDER_WAY and (received := self.channel.receive()) is not None:
+                while self._takes_more() and (received := self.channel.receive()) is not None:
                     self.take(received)
             except (EndOfChannel, PeerProtocolError) as error:
                 self.end(error)
             finally:
                 self._reading.release()
                 self._tell_followers()
+
+    def _takes_more(self) -> bool:
+        return self.ended is None and len(self._todo) < MAX_UNDER_WAY
 
     # Answering.
 
@@ -200,9 +210,10 @@ class BlockingPeer(Peer):
         return True
 
     def _has_to_close(self) -> bool:
-        return not self._running and any(
-            each.incoming is not None and each.incoming.cancelled for each in self._producing
-        )
+        if self._running:
+            return False
+        producing = [*self._producing]  # in one step: other threads take some, and put them back
+        return any(each.incoming is not None and each.incoming.cancelled for each in producing)
 
     def _next(self) -> Incoming | None:
         """Return the call to answer now: the oldest, or within another call the oldest one that belongs there."""
@@ -212,19 +223,22 @@ class BlockingPeer(Peer):
             except IndexError:  # another thread took it
                 return None
         within = self._running[-1].asks
-        for incoming in self._todo:
+        for incoming in [*self._todo]:  # in one step: another thread may read
             if within and incoming.frame.within == within:
-                self._todo.remove(incoming)
-                return incoming
+                with suppress(ValueError):  # it has just been cancelled
+                    self._todo.remove(incoming)
+                    return incoming
         return None
 
     def _start(self, incoming: Incoming) -> None:
         self._todo.append(incoming)
 
     def _cancelled(self, incoming: Incoming) -> None:
-        if incoming in self._todo:
+        try:
             self._todo.remove(incoming)
-            self._fail(incoming, Cancelled())
+        except ValueError:  # it runs by now
+            return
+        self._fail(incoming, Cancelled())
 
     def _run(self, incoming: Incoming) -> None:
         """Answer *incoming*; whatever the method does, the call gets one answer."""
@@ -310,7 +324,7 @@ class BlockingPeer(Peer):
             return self._produce_upload(producer)
         self._running.append(incoming)
         try:
-            if incoming.cancelled:
+            if incoming.cancelled or self.ended is not None:
                 _close_iterator(producer.iterator)
                 raise Cancelled
             over = self._send_items(producer)
@@ -409,9 +423,16 @@ class BlockingPeer(Peer):
     def notify(self, target: int, method: Declared, arguments: tuple[Any, ...]) -> None:
         """Tell *target* something, without an answer."""
         payload, outbound = self._encoded(method, arguments)
-        if outbound is not None:
-            outbound.lend()
-        self._post(Notify(target, method.name, payload, tuple(outbound.parts) if outbound else ()), outbound)
+        if outbound is None:
+            self._post(Notify(target, method.name, payload, ()))
+            return
+        pieces = outbound.pieces
+        outbound.lend()  # first: another thread may read that they are released
+        try:
+            self._post(Notify(target, method.name, payload, tuple(outbound.parts)), outbound)
+        except OSError as error:  # as in `_post_call`
+            self.store.free(pieces)
+            raise ArgumentsUnfit(f"could not send it: {error.strerror}") from None
 
     def call_many(
         self, target: int, method: Declared, calls: tuple[tuple[Any, ...], ...], timeout: float | None = None

@@ -13,6 +13,7 @@ import inspect
 import select
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -29,14 +30,15 @@ from .attachments import Outbound
 from .base import Encoded
 from .blocking import BlockingPeer, Cancelled
 from .outbox import MAX_QUEUED, MAX_UNREAD, Outbox
-from .records import MAX_UNDER_WAY, Answers, Incoming, NotSent, Outgoing, Producer, Reader
+from .records import MAX_DEPTH, MAX_UNDER_WAY, Answers, Incoming, NotSent, Outgoing, Producer, Reader
 from .side import Side
 from .store import Store
 
 SLICE = 0.05
 """Seconds after which one who waits for room looks whether it still has to."""
 
-_LATER = time.monotonic() + 1e6
+MAX_BACKLOG = 4 * MAX_UNDER_WAY
+"""Calls and notifications that may wait. Only threads that have no room for them on their stacks read so far ahead."""
 
 
 class _Stack(threading.local):
@@ -52,6 +54,8 @@ class SharedPeer(BlockingPeer):
     These are called from any thread and must not block: *over*, once, with the reason why nothing more will come;
     *gave_up* when a call was given up and is not answered yet; *rouse* when there is work and perhaps nobody waits.
     """
+
+    _for_ever = 1e6  # Ctrl-C ends no wait without an end
 
     def __init__(
         self,
@@ -236,28 +240,57 @@ class SharedPeer(BlockingPeer):
         """Do what there is to do, but wait for nothing. For a thread that does so whenever no other one waits."""
         self._drain()
         self._take_what_came()
-        while self.ended is None and self._work():
+        while self._work():
             pass
+
+    def _work(self) -> bool:
+        try:
+            return self.ended is None and super()._work()
+        finally:
+            if self.ended is not None:  # perhaps since the pump looked for the last time
+                self._close_streams()
+
+    def _close_streams(self) -> None:
+        """Nobody reads the streams of services any more. By who answers, and not in `close`: they are foreign code."""
+        while self._producing:
+            try:
+                producer = self._producing.popleft()
+            except IndexError:  # another thread took it
+                return
+            if producer.incoming is not None:
+                self._produce(producer)
 
     def _start(self, incoming: Incoming) -> None:
         super()._start(incoming)
+        if len(self._todo) > MAX_BACKLOG:
+            self.end(PeerProtocolError(f"more than {MAX_BACKLOG} calls and notifications wait"))
         self._rouse()
 
     def _next(self) -> Incoming | None:
-        """While the other side does not read, it gets no answers: only what needs none is worked on."""
+        """Return the oldest call that may be answered now, and here.
+
+        While the other side does not read, it gets no answers: only what needs none is worked on. And the stack does
+        not grow with what the other side asks at the same time: on top of so many calls that wait in one thread come
+        only those that belong to the innermost, which would else wait for ever.
+        """
+        running = self._stack.running
+        is_deep = len(running) >= MAX_DEPTH
         with self._guard:
-            if self._outbox.size <= MAX_QUEUED:
+            is_full = self._outbox.size > MAX_QUEUED
+            if not (is_deep or is_full):
                 return super()._next()
-            found = next((incoming for incoming in self._todo if incoming.call_id == 0), None)
-            if found is not None:
-                self._todo.remove(found)
-            return found
+            for incoming in self._todo:
+                belongs = not is_deep or 0 != incoming.frame.within == running[-1].asks
+                if belongs and not (is_full and incoming.call_id):
+                    self._todo.remove(incoming)
+                    return incoming
+        return None
 
     def _may_produce(self, producer: Producer) -> bool:
+        if producer.incoming is not None:
+            return not self._running and (producer.incoming.cancelled or not self._unsent)
         if self._unsent:
             return False
-        if producer.incoming is not None:
-            return not self._running
         call = self._calls.get(producer.call_id)
         return call is not None and call.waiter == threading.get_ident()
 
@@ -278,9 +311,13 @@ class SharedPeer(BlockingPeer):
             if self.ended is None:
                 super()._reply(incoming, encoded)
                 return
-        incoming.close()
-        if encoded[1] is not None:
-            encoded[1].discard()
+            if encoded[1] is not None:
+                encoded[1].discard()
+            self._close_call(incoming)
+
+    def _close_call(self, incoming: Incoming) -> None:
+        with self._guard:
+            super()._close_call(incoming)
 
     def _post_items(self, producer: Producer, payloads: tuple[bytes, ...], outbound: Outbound | None) -> None:
         with self._guard:
@@ -303,7 +340,7 @@ class SharedPeer(BlockingPeer):
             self._await_channel(end, select.POLLIN)
             end = 0.0
         if self.ended is None:  # else the channel may be closed
-            super()._read(_LATER if end is None else end)  # Ctrl-C ends no wait without an end
+            super()._read(end)
 
     def _follow(self, done: Callable[[], Any], end: float | None) -> None:
         if interrupts.came:
@@ -330,9 +367,9 @@ class SharedPeer(BlockingPeer):
             return {read_fd: select.POLLIN}
         return {read_fd: news, write_fd: news * (read_fd == write_fd) | select.POLLOUT}
 
-    def _take_what_came(self) -> None:
-        if self.ended is None:
-            super()._take_what_came()
+    def _takes_more(self) -> bool:
+        """While calls are not answered, as many of them as there may be leave room for what needs no answer."""
+        return self.ended is None and len(self._todo) < MAX_UNDER_WAY + (self._outbox.size > MAX_QUEUED)
 
     def take(self, received: Datagram) -> None:
         """See `Peer.take`."""
@@ -372,18 +409,24 @@ class SharedPeer(BlockingPeer):
                     self._outbox.drain()
                 except EndOfChannel:
                     self._outbox.clear()
+                except OSError as error:  # ETOOMANYREFS, as in `_reply`; who sent it has gone on
+                    self._outbox.clear()
+                    self.end(EndOfChannel(f"could not pass it an fd: {error.strerror}"))
             self._tell_followers()
 
     # The end.
 
     def end(self, error: BaseException) -> None:
         """See `Peer.end`. Nobody who waits hears of an interruption of another thread."""
-        with self._guard:
-            is_first = self.ended is None
-            super().end(error if isinstance(error, Exception) else EndOfChannel())
-        if is_first:
-            self._over(error)
-        self._tell_followers()
+        is_first = False
+        try:
+            with self._guard:
+                is_first = self.ended is None
+                super().end(error if isinstance(error, Exception) else EndOfChannel())
+        finally:  # whatever it met: the child is ended by who hears of it
+            if is_first:
+                self._over(error)
+            self._tell_followers()
 
     def close(self) -> None:
         """End all, and wait until no thread is in the channel, which stays open; it must be at its end."""
@@ -393,6 +436,8 @@ class SharedPeer(BlockingPeer):
             self.end(EndOfChannel())
             self._give_up_abandoned()
             self._outbox.clear()
+            while self._todo:
+                self._close_call(self._todo.popleft())
             self.store.close()
             self._is_closed = True
 
@@ -400,7 +445,7 @@ class SharedPeer(BlockingPeer):
         """In a forked copy of the process: the other threads are gone, and locks may be held for ever."""
         self._sending = self._guard = threading.RLock()
         self._reading = threading.Lock()
-        self._changed = threading.Condition()
+        self._followers = deque()
         self.ended = EndOfChannel()
         for call in self._calls.values():
             call.done = True

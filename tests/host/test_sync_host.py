@@ -20,6 +20,7 @@ import pytest
 
 from belljar import ArgumentError, CallTimeout, LaunchError, RemoteError, SyncHost
 from belljar.host.errors import ChildEnded
+from belljar.ipc.channel.base import EndOfChannel
 from belljar.ipc.errors import UnknownMethod
 from belljar.ipc.peer.outbox import MAX_QUEUED
 from belljar.ipc.peer.records import MAX_UNDER_WAY
@@ -241,6 +242,16 @@ def test_a_child_that_ends_while_threads_wait() -> None:
 
 
 @pytest.mark.slow
+def test_a_child_that_can_be_told_nothing_more() -> None:
+    """It is killed at once, and its callers hear why."""
+    host, _ = sync_host()
+    with host:
+        assert host._calls is not None
+        host._calls.shared.end(EndOfChannel("could not pass it an fd: Too many references"))
+        with pytest.raises(ChildEnded, match="could not pass it an fd"):
+            host.call("half", 2)
+
+
 def test_a_stopped_child_holds_nobody_beyond_the_deadline() -> None:
     """Calls, notifications for which the channel has no room, and `close` end in time although nothing is read."""
     host, _ = sync_host(unresponsive="warn")
