@@ -47,7 +47,8 @@ class ItemsOut(AsyncIterator[Any]):
             if reader.items:
                 if (inbound := reader.items[0][1]) is not None and call.declared.item is not None:
                     await self._peer._fetch(inbound, call.declared.item)
-                return self._peer.next_item(call.call_id, 0, reader, call.declared.item)
+                if not self._is_closed:  # meanwhile, by another task
+                    return self._peer.next_item(call.call_id, 0, reader, call.declared.item)
             if not self._is_closed:
                 self._is_closed = True
                 self._peer._outcome(call)
@@ -61,6 +62,8 @@ class ItemsOut(AsyncIterator[Any]):
         self._call = await self._peer.begin(*self._begin)
         assert self._call.reader is not None
         self._reader = self._call.reader
+        if self._is_closed:  # meanwhile, by another task
+            self._close()
         return self._call, self._reader
 
     async def aclose(self) -> None:

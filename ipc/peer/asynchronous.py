@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from ..channel.base import Channel, EndOfChannel
-from ..errors import CallTimeout, PeerProtocolError
+from ..errors import CallCancelled, CallTimeout, PeerProtocolError
 from ..frames import (
     End,
     Items,
@@ -262,6 +262,8 @@ class AsyncPeer(AsyncSending):
         if codec.shares:
             return
         for number, piece in inbound.large():
+            if inbound.parts[number] is None:  # closed meanwhile, and the child may write there
+                return
             source, memory = self.store.look(piece), self.store.take(piece.length)
             for start in range(0, piece.length, CHUNK):
                 memory[start : start + CHUNK] = source[start : start + CHUNK]
@@ -329,13 +331,20 @@ class AsyncPeer(AsyncSending):
         self._give_up(call)
 
     async def await_items(self, call: Outgoing, reader: Reader) -> None:
-        """Wait for an item of *call*, or its end; without either in time, and if cancelled, the call is given up."""
+        """Wait for an item of *call*, or its end; without either in time, and if cancelled, the call is given up.
+
+        It is over for whoever waits next, too: nothing more will come.
+        """
         if call.timeout is not None:
             self._set_deadline(call, time.monotonic() + call.timeout)
         try:
             await self._loop.park(reader)
         except BaseException:
-            self._give_up(call)
+            if not call.done:
+                name = call.declared.name
+                call.error = CallCancelled(f"{name!r} was given up, for a wait for an item of it was cancelled")
+                self._give_up(call)
+                self._settle(call)
             raise
         finally:
             call.deadline = None

@@ -147,7 +147,9 @@ class Facing:
             await anyio.lowlevel.checkpoint()
 
 
-def make_peer(channel: SocketChannel, loop: Any, broke: list[BaseException], offered: Offered) -> AsyncPeer:
+def make_peer(
+    channel: SocketChannel, loop: Any, broke: list[BaseException], offered: Offered, memory: int = 1 << 20
+) -> AsyncPeer:
     async def explain(method: str, error: Exception) -> Exception:
         return error
 
@@ -157,7 +159,7 @@ def make_peer(channel: SocketChannel, loop: Any, broke: list[BaseException], off
     return AsyncPeer(
         channel,
         HostSide("hostile", lambda: (), lambda interface, number: None),
-        Store(1 << 20, arena_limit=1 << 20),
+        Store(memory, arena_limit=memory),
         Services({Offer: offered}).targets,
         loop=loop,
         broke=broke.append,
@@ -168,8 +170,8 @@ def make_peer(channel: SocketChannel, loop: Any, broke: list[BaseException], off
 
 
 @asynccontextmanager
-async def facing() -> AsyncGenerator[Facing]:
-    """Yield a peer that reads what a hostile child sends, on the loop that runs."""
+async def facing(memory: int = 1 << 20) -> AsyncGenerator[Facing]:
+    """Yield a peer that reads what a hostile child sends, on the loop that runs; *memory* bounds its store, in bytes."""
     ours, theirs = control_pair()
     with ExitStack() as stack:
         channel, hostile = (stack.enter_context(closing(SocketChannel(sock))) for sock in (ours, theirs))
@@ -177,7 +179,7 @@ async def facing() -> AsyncGenerator[Facing]:
             broke: list[BaseException] = []
             offered = Offered()
             loop = current_loop(sniffio.current_async_library(), tasks.start_soon)
-            peer = make_peer(channel, loop, broke, offered)
+            peer = make_peer(channel, loop, broke, offered, memory)
             stack.callback(peer.store.close)
             peer.start()
             try:
