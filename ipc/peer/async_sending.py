@@ -14,12 +14,12 @@ from ..errors import CallTimeout, PeerProtocolError
 from ..frames import FRAME_SPACE, MAX_BATCH, MAX_FRAMES, Frame, encode, fit, weight
 from ..interface.declared import Declared
 from .attachments import Outbound
-from .base import Peer
+from .base import Encoded, Peer
 from .loops import Loop
 from .outbox import MAX_QUEUED, MAX_UNREAD, Outbox
 from .records import MAX_UNDER_WAY, Answers, NotSent, Outgoing
 from .side import Side
-from .store import Store
+from .store import CHUNK, Store
 
 BATCH_FROM = 3
 """Calls in flight from which on frames are collected for one turn of the loop."""
@@ -46,6 +46,7 @@ class AsyncSending(Peer):
         self._outbox = Outbox(channel)
         self._rooms: deque[_Room] = deque()
         self._held: deque[_Room] = deque()
+        self._copying = self._copying_size = 0
 
     @property
     def queued(self) -> int:
@@ -114,13 +115,46 @@ class AsyncSending(Peer):
             self._outbox.drain()
         except EndOfChannel:
             self._outbox.clear()
-        self._offer_room()
-        while self._held and self._outbox.size <= MAX_QUEUED:
-            self._loop.wake(self._held.popleft().waiter)
+        self._offer()
         return not self._outbox.waiting
 
+    async def _fill(self, encoded: Encoded) -> None:
+        """Copy large buffers to where they are sent from, and let others run in between.
+
+        The message has its place meanwhile: others are sent only as far as there is room beside it.
+        """
+        payload, outbound = encoded
+        if outbound is None or not outbound.copies:
+            return
+        size = len(payload or b"") + outbound.inline + MAX_DATAGRAM * len(outbound.fds)
+        self._copying += 1
+        self._copying_size += size
+        try:
+            await self._copy(outbound)
+        except BaseException:
+            outbound.discard()
+            raise
+        finally:
+            self._copying -= 1
+            self._copying_size -= size
+            if self._rooms or self._held:
+                self._loop.soon(self._offer)  # by then it is sent, if it is
+        outbound.copies.clear()
+
+    async def _copy(self, outbound: Outbound) -> None:
+        for piece, data in outbound.copies:
+            for start in range(0, piece.length, CHUNK):
+                self.store.fill(piece, data, start, min(start + CHUNK, piece.length))
+                await self._loop.pause()
+                if self.ended is not None:
+                    raise NotSent from self.ended
+
     def _has_room(self) -> bool:
-        return self._outbox.size < MAX_QUEUED and len(self._calls) + len(self._given_up) < MAX_UNDER_WAY
+        calls = len(self._calls) + len(self._given_up) + self._copying
+        return calls < MAX_UNDER_WAY and self._outbox.size + self._copying_size < MAX_QUEUED
+
+    def _is_full(self) -> bool:
+        return self._outbox.size + self._copying_size > MAX_QUEUED
 
     @abstractmethod
     def _look_at(self, when: float) -> None:
@@ -143,7 +177,7 @@ class AsyncSending(Peer):
 
     async def _await_queue(self) -> None:
         """Wait until one more answer or item may be sent: else what is not read would fill the memory."""
-        while self._outbox.size > MAX_QUEUED and self.ended is None:
+        while self._is_full() and self.ended is None:
             await self._park_in(self._held)
 
     async def _park_in(self, rooms: deque[_Room], end: float | None = None) -> None:
@@ -154,6 +188,12 @@ class AsyncSending(Peer):
         finally:
             if room in rooms:
                 rooms.remove(room)
+
+    def _offer(self) -> None:
+        """There may be room again."""
+        self._offer_room()
+        while self._held and not self._is_full():
+            self._loop.wake(self._held.popleft().waiter)
 
     def _offer_room(self) -> None:
         if self._rooms and self._has_room():

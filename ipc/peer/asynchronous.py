@@ -28,7 +28,7 @@ from ..interface.errors import ValueUnfit
 from ..messages import MAX_INLINE
 from .async_items import ItemsIn, ItemsOut, asynchronously
 from .async_sending import AsyncSending
-from .attachments import Inbound, Outbound
+from .attachments import Inbound
 from .base import NOTHING, Encoded, Peer
 from .loops import Loop
 from .records import EXPLAINED, Answers, Incoming, NotSent, Outgoing, Reader, Writer
@@ -189,7 +189,7 @@ class AsyncPeer(AsyncSending):
                     end = await self._await_room(method, timeout)
                 encoded = self._encoded(method, arguments)
                 if encoded[1] is not None:
-                    await self._fill(encoded[1])
+                    await self._fill(encoded)
                 call = self._send_call(target, method, encoded, arguments, timeout, end=end)
             try:
                 if not call.done:
@@ -214,7 +214,7 @@ class AsyncPeer(AsyncSending):
         """
         if not method.is_simple or self._batch or self._outbox.waiting or self._given_up or self.ended is not None:
             return None
-        if self.store.may_release or _answered.get():
+        if self.store.may_release or self._copying or _answered.get():
             return None
         payload = method.encode_arguments(arguments)
         if len(payload) > MAX_INLINE:
@@ -236,26 +236,6 @@ class AsyncPeer(AsyncSending):
     async def _take_turns(self) -> None:
         await self._loop.pause()
         self._turn_ends = time.monotonic() + TURN
-
-    async def _prepared(self, method: Declared, arguments: tuple[Any, ...], *, many: bool = False) -> Encoded:
-        encoded = self._encoded(method, arguments, many=many)
-        if encoded[1] is not None:
-            await self._fill(encoded[1])
-        return encoded
-
-    async def _fill(self, outbound: Outbound) -> None:
-        """Copy large buffers to where they are sent from, and let others run in between."""
-        try:
-            for piece, data in outbound.copies:
-                for start in range(0, piece.length, CHUNK):
-                    if self.ended is not None:
-                        raise NotSent from self.ended
-                    self.store.fill(piece, data, start, min(start + CHUNK, piece.length))
-                    await self._loop.pause()
-        except BaseException:
-            outbound.discard()
-            raise
-        outbound.copies.clear()
 
     async def _fetch(self, inbound: Inbound, codec: Codec) -> None:
         """Copy large pieces to private memory, and let others run in between. What is shared is not to be copied."""
@@ -307,7 +287,8 @@ class AsyncPeer(AsyncSending):
             end = None
             if not self._has_room() or self.ended is not None:
                 end = await self._await_room(method, timeout)
-            encoded = await self._prepared(method, arguments, many=many)
+            encoded = self._encoded(method, arguments, many=many)
+            await self._fill(encoded)
             count = len(arguments) if many else 0
             return self._send_call(target, method, encoded, arguments, timeout, many=count, end=end)
         except EXPLAINED as error:
@@ -356,7 +337,8 @@ class AsyncPeer(AsyncSending):
         try:
             if not self._has_room() or self.ended is not None:
                 await self._await_room(method, timeout)
-            payload, outbound = await self._prepared(method, arguments)
+            payload, outbound = encoded = self._encoded(method, arguments)
+            await self._fill(encoded)
         except EXPLAINED as error:
             raise await self._explain(method.name, error) from error.__cause__
         if outbound is not None:
@@ -449,11 +431,11 @@ class AsyncPeer(AsyncSending):
         await self._await_queue()
         if self.ended is not None:
             raise self.ended
-        payload, outbound = self._encode(codec.encode, item, ValueUnfit, plain=codec.plain)
+        payload, outbound = encoded = self._encode(codec.encode, item, ValueUnfit, plain=codec.plain)
         writer.credit -= 1
         parts: tuple[Part, ...] = ()
         if outbound is not None:
-            await self._fill(outbound)
+            await self._fill(encoded)
             parts = tuple(outbound.parts)
             outbound.lend()
         self._post(Items(call_id, stream, () if payload is None else (payload,), parts), outbound)
@@ -509,8 +491,7 @@ class AsyncPeer(AsyncSending):
         if method.kind == "call":
             await self._await_queue()
             encoded = self._encode(method.result.encode, result, ValueUnfit, plain=method.plain)
-            if encoded[1] is not None:
-                await self._fill(encoded[1])
+            await self._fill(encoded)
             return encoded
         if method.item is not None:
             async with aclosing(asynchronously(result)) as items:

@@ -171,7 +171,7 @@ def make_peer(
 
 @asynccontextmanager
 async def facing(memory: int = 1 << 20) -> AsyncGenerator[Facing]:
-    """Yield a peer that reads what a hostile child sends, on the loop that runs; *memory* bounds its store, in bytes."""
+    """Yield a peer that reads what a hostile child sends, on the loop that runs; *memory*: bytes of its store."""
     ours, theirs = control_pair()
     with ExitStack() as stack:
         channel, hostile = (stack.enter_context(closing(SocketChannel(sock))) for sock in (ours, theirs))

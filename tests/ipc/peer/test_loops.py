@@ -1,4 +1,4 @@
-"""What an engine for event loops does where its tasks cross: one is cancelled, closes or overtakes while another waits."""
+"""What an engine for event loops does where tasks cross: one is cancelled, closes or is served while another waits."""
 
 from __future__ import annotations
 
@@ -11,25 +11,37 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from belljar.ipc.datagram import MAX_DATAGRAM
 from belljar.ipc.errors import CallCancelled
-from belljar.ipc.frames import Call, Cancel, Failed, Items, Piece, Reply, Sealed, Share, encode
+from belljar.ipc.frames import Attached, Call, Cancel, Failed, Frame, Items, Notify, Piece, Reply, Sealed, Share
 from belljar.ipc.interface import declared, notify
+from belljar.ipc.interface.buffers import BufferLike
 from belljar.ipc.memory.buffer import Buffer
 from belljar.ipc.payload import make_sealed
+from belljar.ipc.peer.outbox import MAX_QUEUED
+from belljar.ipc.peer.records import MAX_UNDER_WAY
 from belljar.ipc.peer.store import CHUNK
 
-from .test_hostile_peer import METHODS, Facing, facing
+from .test_hostile_peer import METHODS, NIL, Facing, facing
 
 pytestmark = pytest.mark.anyio
 
 
 class Large(Protocol):
-    """What is too large to be copied at once."""
+    """A child's methods; what is copied by and by is larger than `CHUNK`."""
 
     def frames(self) -> Iterator[Buffer]: ...
 
+    def keep(self, data: BufferLike) -> None: ...
+
     @notify
     def tell(self, text: bytes) -> None: ...
+
+    @notify
+    def show(self, text: bytes, data: BufferLike) -> None: ...
+
+
+LARGE = declared(Large)
 
 
 @asynccontextmanager
@@ -73,7 +85,7 @@ async def test_a_stream_that_is_closed_while_it_opens() -> None:
     """It is over for who waits for its first item, and given up as soon as it could be asked for."""
     async with facing() as child, in_time():
         while child.peer._has_room():
-            await child.peer.notify(0, declared(Large)["tell"], (bytes(60_000),))
+            await child.peer.notify(0, LARGE["tell"], (bytes(60_000),))
         items = child.peer.stream(0, METHODS["numbers"], (1,))
         async with anyio.create_task_group() as tasks:
             read: list[Any] = []
@@ -90,7 +102,7 @@ async def test_a_stream_that_is_closed_while_it_opens() -> None:
 async def test_a_stream_that_is_closed_while_an_item_is_copied() -> None:
     """It is over for who waits for that item, too, and what came goes back to the child."""
     async with facing(memory=32 << 20) as child, in_time():
-        items = child.peer.stream(0, declared(Large)["frames"], ())
+        items = child.peer.stream(0, LARGE["frames"], ())
         async with anyio.create_task_group() as tasks:
             read: list[Any] = []
             tasks.start_soon(to_the_end, read, items)
@@ -108,3 +120,70 @@ async def test_a_stream_that_is_closed_while_an_item_is_copied() -> None:
         with pytest.raises(StopAsyncIteration):
             await anext(items)
         assert not child.broke
+
+
+async def with_an_arena(child: Facing) -> None:
+    """Have the host write in an arena, as large as it may be."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(child.peer.call, 0, LARGE["keep"], (bytes(child.peer.store.limit // 2),))
+        call, share = await heard(child, Call, 1), child.peer.store._generation
+        child.says(Attached(share), Reply(call[0].call_id, NIL))
+
+
+async def heard(child: Facing, kind: type[Frame], count: int) -> list[Any]:
+    """Return *count* frames of a *kind*, once that many have come."""
+    found: list[Any] = []
+    while len(found) < count:
+        found += [frame for frame in child.hears() if isinstance(frame, kind)]
+        await anyio.lowlevel.checkpoint()
+    assert len(found) == count
+    return found
+
+
+async def test_calls_that_are_copied_have_their_place() -> None:
+    """While the arguments of some are copied no others are sent in their stead: a child takes 256 and no more."""
+    async with facing(memory=64 << 20) as child, in_time():
+        await with_an_arena(child)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(MAX_UNDER_WAY - 4):
+                tasks.start_soon(child.peer.call, 0, LARGE["keep"], (b"",))
+            for _ in range(8):
+                tasks.start_soon(child.peer.call, 0, LARGE["keep"], (bytes(4 * CHUNK),))
+            await anyio.wait_all_tasks_blocked()
+            first = await heard(child, Call, MAX_UNDER_WAY)
+            for call in first[:4]:
+                child.says(Reply(call.call_id, NIL))
+            last = await heard(child, Call, 4)
+            for call in first[4:] + last:
+                child.says(Reply(call.call_id, NIL))
+
+
+async def test_a_call_that_is_cancelled_while_it_is_copied() -> None:
+    """Its place is another's."""
+    async with facing(memory=64 << 20) as child, in_time():
+        await with_an_arena(child)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(MAX_UNDER_WAY - 1):
+                tasks.start_soon(child.peer.call, 0, LARGE["keep"], (b"",))
+            await heard(child, Call, MAX_UNDER_WAY - 1)
+            async with anyio.create_task_group() as copying:
+                copying.start_soon(child.peer.call, 0, LARGE["keep"], (bytes(16 * CHUNK),))
+                await child.turns(2)
+                tasks.start_soon(child.peer.call, 0, LARGE["keep"], (b"",))
+                await child.turns(2)
+                assert child.peer._rooms
+                copying.cancel_scope.cancel()
+            await heard(child, Call, 1)
+            tasks.cancel_scope.cancel()
+
+
+async def test_notifications_that_are_copied_have_their_place() -> None:
+    """The same of the queue for what the channel does not take yet: it counts what will be put there."""
+    async with facing(memory=128 << 20) as child, in_time():
+        await with_an_arena(child)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(40):
+                tasks.start_soon(child.peer.notify, 0, LARGE["show"], (bytes(60_000), bytes(CHUNK + 1)))
+            await anyio.wait_all_tasks_blocked()
+            assert MAX_QUEUED <= child.peer.queued < MAX_QUEUED + MAX_DATAGRAM
+            await heard(child, Notify, 40)
