@@ -30,7 +30,7 @@ from .async_items import ItemsIn, ItemsOut, asynchronously
 from .async_sending import AsyncSending
 from .attachments import Inbound
 from .base import NOTHING, Encoded, Peer
-from .loops import Loop
+from .loops import Loop, apart
 from .records import EXPLAINED, Answers, Incoming, NotSent, Outgoing, Reader, Writer
 from .side import Side
 from .store import CHUNK, Store
@@ -377,15 +377,16 @@ class AsyncPeer(AsyncSending):
         self._look_at(when)
 
     def _look_at(self, when: float) -> None:
-        """Look at all deadlines at the time *when*. There is one timer for all calls: most are long gone by then."""
+        """Look at all deadlines at the time *when*. There is one timer for all calls: most are long gone by then.
+
+        The look sets it anew, also if it comes too early: the clocks of some loops are behind by part of a turn.
+        """
         if self._next_look is None or when < self._next_look:
             self._next_look = when
             self._loop.later(max(0.0, when - time.monotonic()), self._look)
 
     def _look(self) -> None:
         now = time.monotonic()
-        if self._next_look is not None and now < self._next_look:
-            return  # an earlier look has set a later one
         self._next_look = None
         for call in [call for call in self._calls.values() if call.deadline is not None and call.deadline <= now]:
             call.error = self._timed_out(call)
@@ -421,6 +422,11 @@ class AsyncPeer(AsyncSending):
                     await self._write(writer, codec, item, call.call_id, position + 1)
         except Exception as error:  # noqa: BLE001 - the edge of foreign code: the caller gets it, see _outcome
             text = self._upload_failed(call, error)
+        except BaseExceptionGroup as group:
+            failed, rest = apart(group)
+            if failed is not None:
+                self._upload_failed(call, failed)
+            raise rest from group.__cause__
         self._post(End(call.call_id, position + 1, text))
 
     async def _write(self, writer: Writer, codec: Codec, item: Any, call_id: int, stream: int) -> None:
@@ -463,6 +469,12 @@ class AsyncPeer(AsyncSending):
                 self._reply(incoming, encoded)
         except Exception as error:  # noqa: BLE001 - the edge of foreign code: whatever it raises is its answer
             self._fail(incoming, error)
+        except BaseExceptionGroup as group:
+            failed, rest = apart(group)
+            if failed is not None:
+                self.side.lost(incoming, failed)
+            self._fail(incoming, rest)
+            raise rest from group.__cause__
         except BaseException as error:
             self._fail(incoming, error)
             raise

@@ -80,12 +80,13 @@ class Offered:
     def __init__(self) -> None:
         self.noted = 0
         self.open = True
+        self.waits = anyio.sleep_forever
 
     def add(self, first: int, second: int) -> int:
         return first + second
 
     async def wait(self) -> None:
-        await anyio.sleep_forever()
+        await self.waits()
 
     async def hold(self, data: bytes) -> None:
         await anyio.sleep_forever()

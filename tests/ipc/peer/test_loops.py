@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import anyio
 import anyio.lowlevel
 import pytest
+import sniffio
+import trio
 
 from belljar.ipc.datagram import MAX_DATAGRAM
 from belljar.ipc.errors import CallCancelled
@@ -18,6 +20,7 @@ from belljar.ipc.interface import declared, notify
 from belljar.ipc.interface.buffers import BufferLike
 from belljar.ipc.memory.buffer import Buffer
 from belljar.ipc.payload import make_sealed
+from belljar.ipc.peer.loops import current_loop
 from belljar.ipc.peer.outbox import MAX_QUEUED
 from belljar.ipc.peer.records import MAX_UNDER_WAY
 from belljar.ipc.peer.store import CHUNK
@@ -187,3 +190,68 @@ async def test_notifications_that_are_copied_have_their_place() -> None:
             await anyio.wait_all_tasks_blocked()
             assert MAX_QUEUED <= child.peer.queued < MAX_QUEUED + MAX_DATAGRAM
             await heard(child, Notify, 40)
+
+
+async def test_one_timer_at_a_time() -> None:
+    """A later one is instead of the one before: else there were one for each deadline that was ever the next."""
+    async with anyio.create_task_group() as tasks, in_time():
+        loop = current_loop(sniffio.current_async_library(), tasks.start_soon)
+        went, over = [], anyio.Event()
+
+        def last() -> None:
+            went.append("last")
+            loop.later(0.0, over.set)  # while it is called itself
+
+        loop.later(0.0, lambda: went.append("first"))
+        loop.later(0.0, last)
+        await over.wait()
+        assert went == ["last"]
+        await loop.close()
+
+
+async def fail_in_the_cleanup() -> None:
+    """Wait to be cancelled, and then fail: trio puts both in one group."""
+
+    async def fail() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("in the cleanup")
+
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(fail)
+        await trio.sleep_forever()
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_a_cancelled_service_that_fails_in_its_cleanup(
+    anyio_backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its failure is logged, and no more than its cancellation goes on to the host's nursery."""
+    async with facing() as child, in_time():
+        child.offered.waits = fail_in_the_cleanup
+        child.says(Call(1, 1, "wait", b"\x90"))
+        await child.turns()
+        child.says(Cancel(1))
+        assert await child.answered(Failed) == Failed(1, "cancelled", "", "the host ended it")
+        await child.turns()
+    assert "the service wait failed" in caplog.text
+    assert "ValueError: in the cleanup" in caplog.text
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_a_cancelled_upload_that_fails_in_its_cleanup(anyio_backend: str) -> None:
+    """The same of what is behind an argument, but that its caller may hear of it."""
+
+    async def numbers() -> AsyncGenerator[int]:
+        await fail_in_the_cleanup()
+        yield 1
+
+    async with facing() as child, in_time():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(child.peer.call, 0, METHODS["ignore"], (numbers(),))
+            call = await child.answered(Call)
+            await child.turns()
+            child.says(Reply(call.call_id, NIL))  # it needs no items
+        await child.turns()
+        assert not child.broke
