@@ -42,6 +42,8 @@ class ItemsOut(AsyncIterator[Any]):
         try:
             if call is None:
                 call, reader = await self._open()
+                if self._is_closed:  # meanwhile, by another task
+                    self._close()
             if not reader.items and not reader.ended:
                 await self._peer.await_items(call, reader)
             if reader.items:
@@ -62,8 +64,6 @@ class ItemsOut(AsyncIterator[Any]):
         self._call = await self._peer.begin(*self._begin)
         assert self._call.reader is not None
         self._reader = self._call.reader
-        if self._is_closed:  # meanwhile, by another task
-            self._close()
         return self._call, self._reader
 
     async def aclose(self) -> None:

@@ -16,7 +16,7 @@ from ..interface.declared import Declared
 from .attachments import Outbound
 from .base import Encoded, Peer
 from .loops import Loop
-from .outbox import MAX_QUEUED, MAX_UNREAD, Outbox
+from .outbox import MAX_QUEUED, MAX_UNREAD, CannotSend, Outbox
 from .records import MAX_UNDER_WAY, Answers, NotSent, Outgoing
 from .side import Side
 from .store import CHUNK, Store
@@ -77,6 +77,17 @@ class AsyncSending(Peer):
             if self._batch_size > MAX_BATCH or len(self._batch) == MAX_FRAMES:
                 self._flush()
 
+    def _post_lending(self, frame: Frame, outbound: Outbound | None, unfit: type[Exception]) -> None:
+        """Send *frame*, whose pieces the other side releases. *unfit*: the kernel refuses to pass its fds."""
+        try:
+            self._post(frame, outbound)
+        except OSError as error:  # as in `_reply`
+            if outbound is not None:
+                outbound.discard()
+            raise unfit(f"could not send it: {error.strerror}") from None
+        if outbound is not None:
+            outbound.lend()
+
     def _flush(self) -> None:
         if self._batch:
             frames, self._batch, self._batch_size = self._batch, [], 0
@@ -92,13 +103,17 @@ class AsyncSending(Peer):
         self._transmit(encode(frames), outbound)
 
     def _transmit(self, data: bytes, outbound: Outbound | None) -> None:
-        """Send one datagram, now or when there is room."""
+        """Send one datagram, now or when there is room. `OSError`: the attachments cannot be sent, and nothing was."""
         had_room = not self._outbox.waiting
         try:
             if not self._outbox.send(data, outbound.fds if outbound is not None else ()):
                 self._await_writable(had_room)
         except EndOfChannel:
             return  # what it said at last can still be read, and then comes the end
+        except OSError as error:
+            if outbound is not None:
+                raise
+            self._end_with(CannotSend(error))
         finally:
             if outbound is not None:
                 outbound.sent()
@@ -115,6 +130,9 @@ class AsyncSending(Peer):
             self._outbox.drain()
         except EndOfChannel:
             self._outbox.clear()
+        except OSError as error:  # ETOOMANYREFS, as in `_reply`; but by now who sends it waits for an answer
+            self._outbox.clear()
+            self._end_with(CannotSend(error))
         self._offer()
         return not self._outbox.waiting
 
@@ -155,6 +173,10 @@ class AsyncSending(Peer):
 
     def _is_full(self) -> bool:
         return self._outbox.size + self._copying_size > MAX_QUEUED
+
+    @abstractmethod
+    def _end_with(self, error: BaseException) -> None:
+        """Nothing more is sent or read, for the reason *error*."""
 
     @abstractmethod
     def _look_at(self, when: float) -> None:

@@ -24,7 +24,7 @@ from ..frames import (
 )
 from ..interface.codec import Codec
 from ..interface.declared import Declared
-from ..interface.errors import ValueUnfit
+from ..interface.errors import ArgumentsUnfit, ValueUnfit
 from ..messages import MAX_INLINE
 from .async_items import ItemsIn, ItemsOut, asynchronously
 from .async_sending import AsyncSending
@@ -339,11 +339,10 @@ class AsyncPeer(AsyncSending):
                 await self._await_room(method, timeout)
             payload, outbound = encoded = self._encoded(method, arguments)
             await self._fill(encoded)
+            frame = Notify(target, method.name, payload, tuple(outbound.parts) if outbound else ())
+            self._post_lending(frame, outbound, ArgumentsUnfit)
         except EXPLAINED as error:
             raise await self._explain(method.name, error) from error.__cause__
-        if outbound is not None:
-            outbound.lend()
-        self._post(Notify(target, method.name, payload, tuple(outbound.parts) if outbound else ()), outbound)
 
     def _send_call(
         self,
@@ -443,8 +442,7 @@ class AsyncPeer(AsyncSending):
         if outbound is not None:
             await self._fill(encoded)
             parts = tuple(outbound.parts)
-            outbound.lend()
-        self._post(Items(call_id, stream, () if payload is None else (payload,), parts), outbound)
+        self._post_lending(Items(call_id, stream, () if payload is None else (payload,), parts), outbound, ValueUnfit)
 
     # Answering.
 

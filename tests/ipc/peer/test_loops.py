@@ -2,32 +2,60 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
+import socket
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import anyio
 import anyio.lowlevel
+import prctl
 import pytest
 import sniffio
 import trio
 
-from belljar.ipc.datagram import MAX_DATAGRAM
+from belljar.host.config.process_type import Process
+from belljar.host.judge import Judge
+from belljar.ipc.channel.base import EndOfChannel
+from belljar.ipc.datagram import MAX_DATAGRAM, control_pair
 from belljar.ipc.errors import CallCancelled
-from belljar.ipc.frames import Attached, Call, Cancel, Failed, Frame, Items, Notify, Piece, Reply, Sealed, Share
+from belljar.ipc.frames import (
+    Attached,
+    Call,
+    Cancel,
+    Credit,
+    End,
+    Failed,
+    Frame,
+    Items,
+    Notify,
+    Piece,
+    Reply,
+    Sealed,
+    Share,
+)
 from belljar.ipc.interface import declared, notify
 from belljar.ipc.interface.buffers import BufferLike
+from belljar.ipc.interface.errors import ArgumentsUnfit
+from belljar.ipc.interface.fd import Fd
 from belljar.ipc.memory.buffer import Buffer
 from belljar.ipc.payload import make_sealed
+from belljar.ipc.peer.asynchronous import AsyncPeer
 from belljar.ipc.peer.loops import current_loop
 from belljar.ipc.peer.outbox import MAX_QUEUED
-from belljar.ipc.peer.records import MAX_UNDER_WAY
+from belljar.ipc.peer.records import MAX_UNDER_WAY, NotSent
 from belljar.ipc.peer.store import CHUNK
 
+from ...helpers import open_fds
 from .test_hostile_peer import METHODS, NIL, Facing, facing
 
 pytestmark = pytest.mark.anyio
+
+
+Pipe: TypeAlias = Fd[Literal["pipe-read"]]
 
 
 class Large(Protocol):
@@ -42,6 +70,13 @@ class Large(Protocol):
 
     @notify
     def show(self, text: bytes, data: BufferLike) -> None: ...
+
+    def take(self, pipe: Pipe) -> None: ...
+
+    def take_all(self, pipes: Iterator[Pipe]) -> None: ...
+
+    @notify
+    def give(self, data: BufferLike, pipe: Pipe) -> None: ...
 
 
 LARGE = declared(Large)
@@ -255,3 +290,95 @@ async def test_a_cancelled_upload_that_fails_in_its_cleanup(anyio_backend: str) 
             child.says(Reply(call.call_id, NIL))  # it needs no items
         await child.turns()
         assert not child.broke
+
+
+def fill_with_fds(sock: socket.socket) -> None:
+    try:
+        while True:
+            socket.send_fds(sock, [b"x"], [2] * 4)
+    except OSError as error:
+        assert error.errno == errno.ETOOMANYREFS
+
+
+@contextmanager
+def no_fds_for_others() -> Iterator[None]:
+    """As many fds of this user are on their way as one process may have: the kernel passes no more, see unix(7)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    rights = [name for name in ("sys_admin", "sys_resource") if getattr(prctl.cap_effective, name)]
+    ours, theirs = control_pair()
+    with ours, theirs:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+        try:
+            for name in rights:
+                setattr(prctl.cap_effective, name, False)
+            fill_with_fds(ours)
+            yield
+        finally:
+            for name in rights:
+                setattr(prctl.cap_effective, name, True)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextmanager
+def a_pipe() -> Iterator[Pipe]:
+    reading, writing = os.pipe()
+    with closing_fd(reading), closing_fd(writing):
+        yield Fd(reading, "pipe-read")
+
+
+async def test_fds_that_are_refused_once_there_is_room_end_the_child() -> None:
+    """A message that waited and that the kernel does not pass then is lost, and with it all that is under way."""
+    ended: list[str] = []
+
+    async def ends(name: str, argument: object) -> None:
+        try:
+            await child.peer.call(0, LARGE[name], (argument,))
+        except EndOfChannel as error:
+            ended.append(str(error))
+
+    async with facing() as child, in_time():
+        before = len(open_fds())
+        with a_pipe() as pipe:
+            while not child.peer.queued:
+                await child.peer.notify(0, LARGE["tell"], (bytes(60_000),))
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(ends, "take", pipe)
+                tasks.start_soon(ends, "keep", b"")
+                await anyio.wait_all_tasks_blocked()
+                assert len(child.peer._calls) == 2
+                with no_fds_for_others():
+                    while not child.broke:
+                        child.hears()
+                        await anyio.lowlevel.checkpoint()
+            assert ended == ["a message could not be sent: Too many references: cannot splice"] * 2
+            with pytest.raises(NotSent):
+                await child.peer.call(0, LARGE["keep"], (b"",))
+        assert not child.peer.queued
+        assert len(open_fds()) == before
+        killed: list[str] = []
+        Judge(Process(plugin="nobody.py:Nobody"), killed.append).broke(child.broke[0])
+        assert killed == [f"the channel to it failed: {ended[0]}"]
+
+
+async def test_fds_that_are_refused_at_once_are_an_error_of_their_sender() -> None:
+    """Whether they are in a notification or an item, it is the sender who hears of it, and nothing is left behind."""
+    async with facing(memory=32 << 20) as child, in_time():
+        await with_an_arena(child)
+        with a_pipe() as pipe, no_fds_for_others():
+            with pytest.raises(ArgumentsUnfit, match="could not send it: Too many references"):
+                await child.peer.notify(0, LARGE["give"], (bytes(8192), pipe))
+            assert child.peer.store.use.written is not None
+            assert child.peer.store.use.written.used == 0
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(refused, child.peer, iter([pipe]))
+                [call] = await heard(child, Call, 1)
+                child.says(Credit(call.call_id, 1, 1))
+                [end] = await heard(child, End, 1)
+                assert "could not send it: Too many references" in end.text
+                child.says(Reply(call.call_id, NIL))
+        assert not child.broke
+
+
+async def refused(peer: AsyncPeer, pipes: Iterator[Pipe]) -> None:
+    with pytest.raises(ArgumentsUnfit, match="could not send it: Too many references"):
+        await peer.call(0, LARGE["take_all"], (pipes,))
