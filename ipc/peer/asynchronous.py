@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import inspect
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any
 
 from ..channel.base import Channel, EndOfChannel
+from ..datagram import MAX_DATAGRAM
 from ..errors import CallCancelled, CallTimeout, PeerProtocolError
 from ..frames import (
     End,
@@ -21,6 +23,7 @@ from ..frames import (
     Notify,
     Part,
     Shutdown,
+    weight,
 )
 from ..interface.codec import Codec
 from ..interface.declared import Declared
@@ -47,7 +50,16 @@ TURN = 1e-3
 """Seconds after which one that never has to wait, for an answer or for room, lets others run."""
 
 MAX_NOTICES = 256
-"""Notifications that may wait; while there are more, the channel is not read."""
+"""Notifications that are heard at the same time; what comes behind more of them waits for its turn."""
+
+MAX_UNHEARD = 1 << 20
+"""Bytes that may wait so; while there are more, the channel is not read. An fd counts as much as a datagram.
+
+It is read until then, for the answers that those which are heard may wait for.
+"""
+
+UNHEARD_SPACE = 512
+"""Bytes that one that waits takes beside its own."""
 
 _answered: ContextVar[tuple[tuple[Peer, Incoming], ...]] = ContextVar("_answered", default=())
 """The calls that the current task answers, the innermost last."""
@@ -89,6 +101,8 @@ class AsyncPeer(AsyncSending):
         self._concurrent = concurrent
         self._next_look: float | None = None
         self._notices = 0
+        self._unheard: deque[tuple[Incoming, int]] = deque()
+        self._unheard_size = 0
         self._watched: int | None = None
         self._is_paused = False
         self._luck = MOST_LUCK
@@ -112,6 +126,8 @@ class AsyncPeer(AsyncSending):
             self.hear_out()
         self.end(EndOfChannel())
         self._give_up_abandoned()
+        while self._unheard:
+            self._close_call(self._next_unheard())
         await self._loop.close()
         self._outbox.clear()
 
@@ -133,7 +149,7 @@ class AsyncPeer(AsyncSending):
                 if received is None:
                     break
                 self.take(received)
-                if self._notices > MAX_NOTICES:
+                if self._unheard_size > MAX_UNHEARD:
                     self._is_paused = True
                     self._unwatch()
                     break
@@ -447,9 +463,25 @@ class AsyncPeer(AsyncSending):
     # Answering.
 
     def _start(self, incoming: Incoming) -> None:
+        if self._unheard or (incoming.call_id == 0 and self._notices >= MAX_NOTICES):
+            fds = len(incoming.inbound.fds) if incoming.inbound is not None else 0
+            size = UNHEARD_SPACE + weight(incoming.frame) + MAX_DATAGRAM * fds
+            self._unheard.append((incoming, size))
+            self._unheard_size += size
+        else:
+            self._hear(incoming)
+
+    def _hear(self, incoming: Incoming) -> None:
         if incoming.call_id == 0:
             self._notices += 1
         incoming.handle = self._loop.spawn(self._run, incoming)
+        if incoming.cancelled:
+            self._cancelled(incoming)
+
+    def _next_unheard(self) -> Incoming:
+        incoming, size = self._unheard.popleft()
+        self._unheard_size -= size
+        return incoming
 
     def _cancelled(self, incoming: Incoming) -> None:
         if incoming.handle is not None:
@@ -482,7 +514,13 @@ class AsyncPeer(AsyncSending):
 
     def _noticed(self) -> None:
         self._notices -= 1
-        if self._is_paused and self.ended is None and self._notices <= MAX_NOTICES // 2:
+        while self._unheard and (self._notices < MAX_NOTICES or self._unheard[0][0].call_id):
+            incoming = self._next_unheard()
+            if incoming.call_id and self.ended is not None:  # nobody waits for its answer
+                self._close_call(incoming)
+            else:
+                self._hear(incoming)
+        if self._is_paused and self.ended is None and self._unheard_size <= MAX_UNHEARD // 2:
             self._is_paused = False
             self.start()
             self._loop.soon(self._readable)

@@ -29,7 +29,7 @@ from belljar.ipc.frames import (
     Credit,
     End,
     Failed,
-    Frame,
+    Handle,
     Items,
     Notify,
     Piece,
@@ -43,7 +43,7 @@ from belljar.ipc.interface.errors import ArgumentsUnfit
 from belljar.ipc.interface.fd import Fd
 from belljar.ipc.memory.buffer import Buffer
 from belljar.ipc.payload import make_sealed
-from belljar.ipc.peer.asynchronous import AsyncPeer
+from belljar.ipc.peer.asynchronous import MAX_NOTICES, AsyncPeer
 from belljar.ipc.peer.loops import current_loop
 from belljar.ipc.peer.outbox import MAX_QUEUED
 from belljar.ipc.peer.records import MAX_UNDER_WAY, NotSent
@@ -168,7 +168,7 @@ async def with_an_arena(child: Facing) -> None:
         child.says(Attached(share), Reply(call[0].call_id, NIL))
 
 
-async def heard(child: Facing, kind: type[Frame], count: int) -> list[Any]:
+async def heard(child: Facing, kind: type[Any], count: int) -> list[Any]:
     """Return *count* frames of a *kind*, once that many have come."""
     found: list[Any] = []
     while len(found) < count:
@@ -382,3 +382,71 @@ async def test_fds_that_are_refused_at_once_are_an_error_of_their_sender() -> No
 async def refused(peer: AsyncPeer, pipes: Iterator[Pipe]) -> None:
     with pytest.raises(ArgumentsUnfit, match="could not send it: Too many references"):
         await peer.call(0, LARGE["take_all"], (pipes,))
+
+
+NOTE = Notify(1, "note", b"\x91\xa1x")
+
+
+@pytest.mark.parametrize("at_once", [1, 600])
+async def test_notifications_whose_services_call_the_child(at_once: int) -> None:
+    """However many come in a burst, the answers behind them are read: else all would wait for each other."""
+    async with facing() as child, in_time():
+        answered, few = 0, anyio.Semaphore(at_once)
+
+        async def ask() -> None:
+            nonlocal answered
+            async with few:
+                assert await child.peer.call(0, METHODS["add"], (1, 2)) == 3
+            answered += 1
+
+        child.offered.hears = ask
+        for _ in range(3):
+            assert child.says(*[NOTE] * 200)
+        while answered < 600:
+            for call in child.hears():
+                assert isinstance(call, Call)
+                assert child.says(Reply(call.call_id, b"\x03"))
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_what_comes_behind_many_notifications_keeps_its_place() -> None:
+    """A call is begun after them, also if it is cancelled meanwhile; if the child ends, they are heard all the same."""
+    async with facing() as child, in_time():
+        child.offered.open = False
+        for _ in range(2):
+            assert child.says(*[NOTE] * MAX_NOTICES)
+        assert child.says(Call(1, 1, "add", b"\x92\x01\x02"), Call(2, 1, "wait", b"\x90"), Cancel(2))
+        await child.turns()
+        assert child.offered.noted == MAX_NOTICES
+        assert not child.hears()
+        child.offered.open = True
+        answers = await heard(child, object, 2)
+        assert {(type(answer), answer.call_id) for answer in answers} == {(Reply, 1), (Failed, 2)}
+        while child.offered.noted < 2 * MAX_NOTICES:  # trio begins tasks of one turn in any order
+            await anyio.lowlevel.checkpoint()
+        child.offered.open = False
+        for _ in range(2):
+            assert child.says(*[NOTE] * MAX_NOTICES)
+        assert child.says(Call(3, 1, "add", b"\x92\x01\x02"))
+        await child.turns()
+        child.hostile.close()
+        while not child.broke:
+            await anyio.lowlevel.checkpoint()
+        child.offered.open = True
+        while child.offered.noted < 4 * MAX_NOTICES:
+            await anyio.lowlevel.checkpoint()
+        assert not child.peer._answering
+
+
+async def test_what_nobody_has_heard_goes_with_the_peer() -> None:
+    """Notifications that were not begun are dropped when a peer is closed, with their fds."""
+    before = len(open_fds())
+    async with facing() as child, in_time():
+        child.offered.open = False
+        assert child.says(*[NOTE] * MAX_NOTICES)
+        assert child.says(Notify(1, "note", b"\x91\xa1x", (Handle("file"),)), fds=[2])
+        assert child.says(Call(1, 1, "add", b"\x92\x01\x02"))
+        await child.turns()
+        await child.peer.close()
+        assert child.offered.noted == MAX_NOTICES
+    assert len(open_fds()) == before
