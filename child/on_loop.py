@@ -17,6 +17,7 @@ from ..ipc.interface import Declared
 from ..ipc.peer.asynchronous import AsyncPeer, current_call
 from ..ipc.peer.blocking import Cancelled
 from ..ipc.peer.loops import AsyncioLoop
+from ..ipc.peer.outbox import CannotSend
 from ..ipc.peer.records import Answers, Incoming, Outgoing
 from ..ipc.peer.side import Side
 from ..ipc.peer.store import Store
@@ -88,6 +89,8 @@ class ChildOnLoop(AsyncPeer):
             raise Cancelled
 
     def _is_over(self, error: BaseException) -> None:
+        if isinstance(error, CannotSend):  # else the host would not know why the child ended
+            print(f"the channel to the host failed: {error}", flush=True)
         self._over.set()
 
     def _take_shutdown(self, frame: Shutdown, received: Datagram) -> None:

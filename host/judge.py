@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ..ipc.errors import ArgumentError, PeerProtocolError, ResultError
 from ..ipc.interface import ArgumentsUnfit
+from ..ipc.peer.outbox import CannotSend
 from ..ipc.peer.records import NotSent, Outgoing
 from .config.process_type import Process
 from .ended import Ended
@@ -24,9 +25,11 @@ class Judge:
         self._warned: set[int] = set()
 
     def broke(self, error: BaseException) -> None:
-        """Kill the child if it broke the protocol."""
+        """Kill the child if it broke the protocol, or can be told nothing more."""
         if isinstance(error, PeerProtocolError):
             self._kill(f"it broke the protocol: {error}")
+        elif isinstance(error, CannotSend):
+            self._kill(f"the channel to it failed: {error}")
 
     def late(self, call: Outgoing) -> None:
         """A *call* was given up and not ended in time: do what the process type says, once."""

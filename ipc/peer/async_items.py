@@ -42,12 +42,15 @@ class ItemsOut(AsyncIterator[Any]):
         try:
             if call is None:
                 call, reader = await self._open()
+                if self._is_closed:  # meanwhile, by another task
+                    self._close()
             if not reader.items and not reader.ended:
                 await self._peer.await_items(call, reader)
             if reader.items:
                 if (inbound := reader.items[0][1]) is not None and call.declared.item is not None:
                     await self._peer._fetch(inbound, call.declared.item)
-                return self._peer.next_item(call.call_id, 0, reader, call.declared.item)
+                if not self._is_closed:  # meanwhile, by another task
+                    return self._peer.next_item(call.call_id, 0, reader, call.declared.item)
             if not self._is_closed:
                 self._is_closed = True
                 self._peer._outcome(call)

@@ -14,12 +14,12 @@ from ..errors import CallTimeout, PeerProtocolError
 from ..frames import FRAME_SPACE, MAX_BATCH, MAX_FRAMES, Frame, encode, fit, weight
 from ..interface.declared import Declared
 from .attachments import Outbound
-from .base import Peer
+from .base import Encoded, Peer
 from .loops import Loop
-from .outbox import MAX_QUEUED, MAX_UNREAD, Outbox
+from .outbox import MAX_QUEUED, MAX_UNREAD, CannotSend, Outbox
 from .records import MAX_UNDER_WAY, Answers, NotSent, Outgoing
 from .side import Side
-from .store import Store
+from .store import CHUNK, Store
 
 BATCH_FROM = 3
 """Calls in flight from which on frames are collected for one turn of the loop."""
@@ -46,6 +46,7 @@ class AsyncSending(Peer):
         self._outbox = Outbox(channel)
         self._rooms: deque[_Room] = deque()
         self._held: deque[_Room] = deque()
+        self._copying = self._copying_size = 0
 
     @property
     def queued(self) -> int:
@@ -76,6 +77,17 @@ class AsyncSending(Peer):
             if self._batch_size > MAX_BATCH or len(self._batch) == MAX_FRAMES:
                 self._flush()
 
+    def _post_lending(self, frame: Frame, outbound: Outbound | None, unfit: type[Exception]) -> None:
+        """Send *frame*, whose pieces the other side releases. *unfit*: the kernel refuses to pass its fds."""
+        try:
+            self._post(frame, outbound)
+        except OSError as error:  # as in `_reply`
+            if outbound is not None:
+                outbound.discard()
+            raise unfit(f"could not send it: {error.strerror}") from None
+        if outbound is not None:
+            outbound.lend()
+
     def _flush(self) -> None:
         if self._batch:
             frames, self._batch, self._batch_size = self._batch, [], 0
@@ -91,13 +103,17 @@ class AsyncSending(Peer):
         self._transmit(encode(frames), outbound)
 
     def _transmit(self, data: bytes, outbound: Outbound | None) -> None:
-        """Send one datagram, now or when there is room."""
+        """Send one datagram, now or when there is room. `OSError`: the attachments cannot be sent, and nothing was."""
         had_room = not self._outbox.waiting
         try:
             if not self._outbox.send(data, outbound.fds if outbound is not None else ()):
                 self._await_writable(had_room)
         except EndOfChannel:
             return  # what it said at last can still be read, and then comes the end
+        except OSError as error:
+            if outbound is not None:
+                raise
+            self._end_with(CannotSend(error))
         finally:
             if outbound is not None:
                 outbound.sent()
@@ -114,13 +130,53 @@ class AsyncSending(Peer):
             self._outbox.drain()
         except EndOfChannel:
             self._outbox.clear()
-        self._offer_room()
-        while self._held and self._outbox.size <= MAX_QUEUED:
-            self._loop.wake(self._held.popleft().waiter)
+        except OSError as error:  # ETOOMANYREFS, as in `_reply`; but by now who sends it waits for an answer
+            self._outbox.clear()
+            self._end_with(CannotSend(error))
+        self._offer()
         return not self._outbox.waiting
 
+    async def _fill(self, encoded: Encoded) -> None:
+        """Copy large buffers to where they are sent from, and let others run in between.
+
+        The message has its place meanwhile: others are sent only as far as there is room beside it.
+        """
+        payload, outbound = encoded
+        if outbound is None or not outbound.copies:
+            return
+        size = len(payload or b"") + outbound.inline + MAX_DATAGRAM * len(outbound.fds)
+        self._copying += 1
+        self._copying_size += size
+        try:
+            await self._copy(outbound)
+        except BaseException:
+            outbound.discard()
+            raise
+        finally:
+            self._copying -= 1
+            self._copying_size -= size
+            if self._rooms or self._held:
+                self._loop.soon(self._offer)  # by then it is sent, if it is
+        outbound.copies.clear()
+
+    async def _copy(self, outbound: Outbound) -> None:
+        for piece, data in outbound.copies:
+            for start in range(0, piece.length, CHUNK):
+                self.store.fill(piece, data, start, min(start + CHUNK, piece.length))
+                await self._loop.pause()
+                if self.ended is not None:
+                    raise NotSent from self.ended
+
     def _has_room(self) -> bool:
-        return self._outbox.size < MAX_QUEUED and len(self._calls) + len(self._given_up) < MAX_UNDER_WAY
+        calls = len(self._calls) + len(self._given_up) + self._copying
+        return calls < MAX_UNDER_WAY and self._outbox.size + self._copying_size < MAX_QUEUED
+
+    def _is_full(self) -> bool:
+        return self._outbox.size + self._copying_size > MAX_QUEUED
+
+    @abstractmethod
+    def _end_with(self, error: BaseException) -> None:
+        """Nothing more is sent or read, for the reason *error*."""
 
     @abstractmethod
     def _look_at(self, when: float) -> None:
@@ -143,7 +199,7 @@ class AsyncSending(Peer):
 
     async def _await_queue(self) -> None:
         """Wait until one more answer or item may be sent: else what is not read would fill the memory."""
-        while self._outbox.size > MAX_QUEUED and self.ended is None:
+        while self._is_full() and self.ended is None:
             await self._park_in(self._held)
 
     async def _park_in(self, rooms: deque[_Room], end: float | None = None) -> None:
@@ -154,6 +210,12 @@ class AsyncSending(Peer):
         finally:
             if room in rooms:
                 rooms.remove(room)
+
+    def _offer(self) -> None:
+        """There may be room again."""
+        self._offer_room()
+        while self._held and not self._is_full():
+            self._loop.wake(self._held.popleft().waiter)
 
     def _offer_room(self) -> None:
         if self._rooms and self._has_room():

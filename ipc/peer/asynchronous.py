@@ -8,29 +8,32 @@ from __future__ import annotations
 
 import inspect
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any
 
 from ..channel.base import Channel, EndOfChannel
-from ..errors import CallTimeout, PeerProtocolError
+from ..datagram import MAX_DATAGRAM
+from ..errors import CallCancelled, CallTimeout, PeerProtocolError
 from ..frames import (
     End,
     Items,
     Notify,
     Part,
     Shutdown,
+    weight,
 )
 from ..interface.codec import Codec
 from ..interface.declared import Declared
-from ..interface.errors import ValueUnfit
+from ..interface.errors import ArgumentsUnfit, ValueUnfit
 from ..messages import MAX_INLINE
 from .async_items import ItemsIn, ItemsOut, asynchronously
 from .async_sending import AsyncSending
-from .attachments import Inbound, Outbound
+from .attachments import Inbound
 from .base import NOTHING, Encoded, Peer
-from .loops import Loop
+from .loops import Loop, apart
 from .records import EXPLAINED, Answers, Incoming, NotSent, Outgoing, Reader, Writer
 from .side import Side
 from .store import CHUNK, Store
@@ -47,7 +50,16 @@ TURN = 1e-3
 """Seconds after which one that never has to wait, for an answer or for room, lets others run."""
 
 MAX_NOTICES = 256
-"""Notifications that may wait; while there are more, the channel is not read."""
+"""Notifications that are heard at the same time; what comes behind more of them waits for its turn."""
+
+MAX_UNHEARD = 1 << 20
+"""Bytes that may wait so; while there are more, the channel is not read. An fd counts as much as a datagram.
+
+It is read until then, for the answers that those which are heard may wait for.
+"""
+
+UNHEARD_SPACE = 512
+"""Bytes that one that waits takes beside its own."""
 
 _answered: ContextVar[tuple[tuple[Peer, Incoming], ...]] = ContextVar("_answered", default=())
 """The calls that the current task answers, the innermost last."""
@@ -89,6 +101,8 @@ class AsyncPeer(AsyncSending):
         self._concurrent = concurrent
         self._next_look: float | None = None
         self._notices = 0
+        self._unheard: deque[tuple[Incoming, int]] = deque()
+        self._unheard_size = 0
         self._watched: int | None = None
         self._is_paused = False
         self._luck = MOST_LUCK
@@ -112,6 +126,8 @@ class AsyncPeer(AsyncSending):
             self.hear_out()
         self.end(EndOfChannel())
         self._give_up_abandoned()
+        while self._unheard:
+            self._close_call(self._next_unheard())
         await self._loop.close()
         self._outbox.clear()
 
@@ -133,7 +149,7 @@ class AsyncPeer(AsyncSending):
                 if received is None:
                     break
                 self.take(received)
-                if self._notices > MAX_NOTICES:
+                if self._unheard_size > MAX_UNHEARD:
                     self._is_paused = True
                     self._unwatch()
                     break
@@ -189,7 +205,7 @@ class AsyncPeer(AsyncSending):
                     end = await self._await_room(method, timeout)
                 encoded = self._encoded(method, arguments)
                 if encoded[1] is not None:
-                    await self._fill(encoded[1])
+                    await self._fill(encoded)
                 call = self._send_call(target, method, encoded, arguments, timeout, end=end)
             try:
                 if not call.done:
@@ -214,7 +230,7 @@ class AsyncPeer(AsyncSending):
         """
         if not method.is_simple or self._batch or self._outbox.waiting or self._given_up or self.ended is not None:
             return None
-        if self.store.may_release or _answered.get():
+        if self.store.may_release or self._copying or _answered.get():
             return None
         payload = method.encode_arguments(arguments)
         if len(payload) > MAX_INLINE:
@@ -237,31 +253,13 @@ class AsyncPeer(AsyncSending):
         await self._loop.pause()
         self._turn_ends = time.monotonic() + TURN
 
-    async def _prepared(self, method: Declared, arguments: tuple[Any, ...], *, many: bool = False) -> Encoded:
-        encoded = self._encoded(method, arguments, many=many)
-        if encoded[1] is not None:
-            await self._fill(encoded[1])
-        return encoded
-
-    async def _fill(self, outbound: Outbound) -> None:
-        """Copy large buffers to where they are sent from, and let others run in between."""
-        try:
-            for piece, data in outbound.copies:
-                for start in range(0, piece.length, CHUNK):
-                    if self.ended is not None:
-                        raise NotSent from self.ended
-                    self.store.fill(piece, data, start, min(start + CHUNK, piece.length))
-                    await self._loop.pause()
-        except BaseException:
-            outbound.discard()
-            raise
-        outbound.copies.clear()
-
     async def _fetch(self, inbound: Inbound, codec: Codec) -> None:
         """Copy large pieces to private memory, and let others run in between. What is shared is not to be copied."""
         if codec.shares:
             return
         for number, piece in inbound.large():
+            if inbound.parts[number] is None:  # closed meanwhile, and the child may write there
+                return
             source, memory = self.store.look(piece), self.store.take(piece.length)
             for start in range(0, piece.length, CHUNK):
                 memory[start : start + CHUNK] = source[start : start + CHUNK]
@@ -305,7 +303,8 @@ class AsyncPeer(AsyncSending):
             end = None
             if not self._has_room() or self.ended is not None:
                 end = await self._await_room(method, timeout)
-            encoded = await self._prepared(method, arguments, many=many)
+            encoded = self._encoded(method, arguments, many=many)
+            await self._fill(encoded)
             count = len(arguments) if many else 0
             return self._send_call(target, method, encoded, arguments, timeout, many=count, end=end)
         except EXPLAINED as error:
@@ -329,13 +328,20 @@ class AsyncPeer(AsyncSending):
         self._give_up(call)
 
     async def await_items(self, call: Outgoing, reader: Reader) -> None:
-        """Wait for an item of *call*, or its end; without either in time, and if cancelled, the call is given up."""
+        """Wait for an item of *call*, or its end; without either in time, and if cancelled, the call is given up.
+
+        It is over for whoever waits next, too: nothing more will come.
+        """
         if call.timeout is not None:
             self._set_deadline(call, time.monotonic() + call.timeout)
         try:
             await self._loop.park(reader)
         except BaseException:
-            self._give_up(call)
+            if not call.done:
+                name = call.declared.name
+                call.error = CallCancelled(f"{name!r} was given up, for a wait for an item of it was cancelled")
+                self._give_up(call)
+                self._settle(call)
             raise
         finally:
             call.deadline = None
@@ -347,12 +353,12 @@ class AsyncPeer(AsyncSending):
         try:
             if not self._has_room() or self.ended is not None:
                 await self._await_room(method, timeout)
-            payload, outbound = await self._prepared(method, arguments)
+            payload, outbound = encoded = self._encoded(method, arguments)
+            await self._fill(encoded)
+            frame = Notify(target, method.name, payload, tuple(outbound.parts) if outbound else ())
+            self._post_lending(frame, outbound, ArgumentsUnfit)
         except EXPLAINED as error:
             raise await self._explain(method.name, error) from error.__cause__
-        if outbound is not None:
-            outbound.lend()
-        self._post(Notify(target, method.name, payload, tuple(outbound.parts) if outbound else ()), outbound)
 
     def _send_call(
         self,
@@ -386,15 +392,16 @@ class AsyncPeer(AsyncSending):
         self._look_at(when)
 
     def _look_at(self, when: float) -> None:
-        """Look at all deadlines at the time *when*. There is one timer for all calls: most are long gone by then."""
+        """Look at all deadlines at the time *when*. There is one timer for all calls: most are long gone by then.
+
+        The look sets it anew, also if it comes too early: the clocks of some loops are behind by part of a turn.
+        """
         if self._next_look is None or when < self._next_look:
             self._next_look = when
             self._loop.later(max(0.0, when - time.monotonic()), self._look)
 
     def _look(self) -> None:
         now = time.monotonic()
-        if self._next_look is not None and now < self._next_look:
-            return  # an earlier look has set a later one
         self._next_look = None
         for call in [call for call in self._calls.values() if call.deadline is not None and call.deadline <= now]:
             call.error = self._timed_out(call)
@@ -430,6 +437,11 @@ class AsyncPeer(AsyncSending):
                     await self._write(writer, codec, item, call.call_id, position + 1)
         except Exception as error:  # noqa: BLE001 - the edge of foreign code: the caller gets it, see _outcome
             text = self._upload_failed(call, error)
+        except BaseExceptionGroup as group:
+            failed, rest = apart(group)
+            if failed is not None:
+                self._upload_failed(call, failed)
+            raise rest from group.__cause__
         self._post(End(call.call_id, position + 1, text))
 
     async def _write(self, writer: Writer, codec: Codec, item: Any, call_id: int, stream: int) -> None:
@@ -440,21 +452,36 @@ class AsyncPeer(AsyncSending):
         await self._await_queue()
         if self.ended is not None:
             raise self.ended
-        payload, outbound = self._encode(codec.encode, item, ValueUnfit, plain=codec.plain)
+        payload, outbound = encoded = self._encode(codec.encode, item, ValueUnfit, plain=codec.plain)
         writer.credit -= 1
         parts: tuple[Part, ...] = ()
         if outbound is not None:
-            await self._fill(outbound)
+            await self._fill(encoded)
             parts = tuple(outbound.parts)
-            outbound.lend()
-        self._post(Items(call_id, stream, () if payload is None else (payload,), parts), outbound)
+        self._post_lending(Items(call_id, stream, () if payload is None else (payload,), parts), outbound, ValueUnfit)
 
     # Answering.
 
     def _start(self, incoming: Incoming) -> None:
+        if self._unheard or (incoming.call_id == 0 and self._notices >= MAX_NOTICES):
+            fds = len(incoming.inbound.fds) if incoming.inbound is not None else 0
+            size = UNHEARD_SPACE + weight(incoming.frame) + MAX_DATAGRAM * fds
+            self._unheard.append((incoming, size))
+            self._unheard_size += size
+        else:
+            self._hear(incoming)
+
+    def _hear(self, incoming: Incoming) -> None:
         if incoming.call_id == 0:
             self._notices += 1
         incoming.handle = self._loop.spawn(self._run, incoming)
+        if incoming.cancelled:
+            self._cancelled(incoming)
+
+    def _next_unheard(self) -> Incoming:
+        incoming, size = self._unheard.popleft()
+        self._unheard_size -= size
+        return incoming
 
     def _cancelled(self, incoming: Incoming) -> None:
         if incoming.handle is not None:
@@ -472,6 +499,12 @@ class AsyncPeer(AsyncSending):
                 self._reply(incoming, encoded)
         except Exception as error:  # noqa: BLE001 - the edge of foreign code: whatever it raises is its answer
             self._fail(incoming, error)
+        except BaseExceptionGroup as group:
+            failed, rest = apart(group)
+            if failed is not None:
+                self.side.lost(incoming, failed)
+            self._fail(incoming, rest)
+            raise rest from group.__cause__
         except BaseException as error:
             self._fail(incoming, error)
             raise
@@ -481,7 +514,13 @@ class AsyncPeer(AsyncSending):
 
     def _noticed(self) -> None:
         self._notices -= 1
-        if self._is_paused and self.ended is None and self._notices <= MAX_NOTICES // 2:
+        while self._unheard and (self._notices < MAX_NOTICES or self._unheard[0][0].call_id):
+            incoming = self._next_unheard()
+            if incoming.call_id and self.ended is not None:  # nobody waits for its answer
+                self._close_call(incoming)
+            else:
+                self._hear(incoming)
+        if self._is_paused and self.ended is None and self._unheard_size <= MAX_UNHEARD // 2:
             self._is_paused = False
             self.start()
             self._loop.soon(self._readable)
@@ -500,8 +539,7 @@ class AsyncPeer(AsyncSending):
         if method.kind == "call":
             await self._await_queue()
             encoded = self._encode(method.result.encode, result, ValueUnfit, plain=method.plain)
-            if encoded[1] is not None:
-                await self._fill(encoded[1])
+            await self._fill(encoded)
             return encoded
         if method.item is not None:
             async with aclosing(asynchronously(result)) as items:

@@ -44,7 +44,7 @@ class Loop(Protocol):
         ...
 
     def later(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Call *callback* after *seconds*, unless `close` comes first."""
+        """Call *callback* after *seconds*, unless `close` comes first, or another `later`: there is one timer."""
         ...
 
     async def park(self, record: Waiting) -> None:
@@ -79,7 +79,7 @@ class AsyncioLoop:
         self._loop = asyncio.get_running_loop()
         self._watched: set[int] = set()
         self._written: set[int] = set()
-        self._timers: set[asyncio.TimerHandle] = set()
+        self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
@@ -109,13 +109,9 @@ class AsyncioLoop:
 
     def later(self, seconds: float, callback: Callable[[], None]) -> None:
         """See `Loop.later`."""
-
-        def due() -> None:
-            self._timers.discard(timer)
-            callback()
-
-        timer = self._loop.call_later(seconds, due)
-        self._timers.add(timer)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, callback)
 
     async def park(self, record: Waiting) -> None:
         """See `Loop.park`."""
@@ -156,8 +152,8 @@ class AsyncioLoop:
             self._loop.remove_writer(fd)
         self._watched.clear()  # other fds may have these numbers by the time of a second close
         self._written.clear()
-        for timer in self._timers:
-            timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -184,6 +180,7 @@ class TrioLoop:
         self._start = start
         self._scopes: set[trio.CancelScope] = set()
         self._watching: dict[int, trio.CancelScope] = {}
+        self._timer: trio.CancelScope | None = None
         self._ended = trio.Event()
         self._token = trio.lowlevel.current_trio_token()
 
@@ -223,7 +220,9 @@ class TrioLoop:
             await self._trio.sleep(seconds)
             callback()
 
-        self.spawn(sleeping)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.spawn(sleeping)
 
     async def park(self, record: Waiting) -> None:
         """See `Loop.park`."""
@@ -278,6 +277,15 @@ class TrioLoop:
             scope.cancel()
         if self._scopes:
             await self._ended.wait()
+
+
+def apart(group: BaseExceptionGroup[BaseException]) -> tuple[Exception | None, BaseException]:
+    """Return what failed in *group*, if anything did, and the rest, such as a cancellation.
+
+    trio has both in one group where a task is cancelled and fails in its cleanup; its nursery wants the rest alone.
+    """
+    failed, rest = group.split(Exception)
+    return failed, rest or group
 
 
 def current_loop(library: str, start: Start) -> Loop:

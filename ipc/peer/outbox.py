@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from ..channel.base import Channel
+from ..channel.base import Channel, EndOfChannel
 from ..datagram import MAX_DATAGRAM, close_all
 
 MAX_QUEUED = 1 << 20
@@ -15,6 +15,13 @@ MAX_QUEUED = 1 << 20
 
 MAX_UNREAD = 4 << 20
 """Bytes that wait, all of them answers, when the other side is taken for one that never reads."""
+
+
+class CannotSend(EndOfChannel):
+    """The kernel refuses a message that must not be left out: nothing can be said any more, and this is the end."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"a message could not be sent: {error.strerror}")
 
 
 class Outbox:
@@ -47,7 +54,12 @@ class Outbox:
         return False
 
     def drain(self) -> None:
-        """Send what there is room for. `EndOfChannel`."""
+        """Send what there is room for.
+
+        Raises:
+            EndOfChannel: nobody will read it.
+            OSError: the kernel refuses the fds of the first (ETOOMANYREFS), which still waits.
+        """
         while self.waiting:
             data, fds = self.waiting[0]
             if not self._channel.send(data, fds):

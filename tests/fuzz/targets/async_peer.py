@@ -12,8 +12,9 @@ from belljar.host.services import Services
 from belljar.ipc.channel.over_socket import SocketChannel
 from belljar.ipc.datagram import MAX_DATAGRAM, control_pair
 from belljar.ipc.errors import PeerProtocolError
+from belljar.ipc.frames import MAX_FRAMES
 from belljar.ipc.messages import Ready
-from belljar.ipc.peer.asynchronous import MAX_NOTICES, AsyncPeer
+from belljar.ipc.peer.asynchronous import MAX_NOTICES, MAX_UNHEARD, UNHEARD_SPACE, AsyncPeer
 from belljar.ipc.peer.outbox import MAX_UNREAD
 from belljar.ipc.peer.records import MAX_UNDER_WAY, WINDOW
 
@@ -83,7 +84,8 @@ class Host:
         assert len(peer._answering) <= MAX_UNDER_WAY
         assert len(peer._calls) + len(peer._given_up) <= MAX_UNDER_WAY
         assert peer.queued <= MAX_UNREAD + 5 * MAX_DATAGRAM
-        assert peer._notices <= MAX_NOTICES + 256
+        assert peer._notices <= MAX_NOTICES
+        assert peer._unheard_size <= MAX_UNHEARD + 5 * MAX_DATAGRAM + MAX_FRAMES * UNHEARD_SPACE
         readers = [reader for each in peer._answering.values() for reader in each.readers.values()]
         readers += [call.reader for call in peer._calls.values() if call.reader is not None]
         assert all(len(reader.items) <= WINDOW for reader in readers)

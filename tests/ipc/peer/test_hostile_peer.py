@@ -81,12 +81,14 @@ class Offered:
         self.noted = 0
         self.open = True
         self.totals: list[int] = []
+        self.waits = anyio.sleep_forever
+        self.hears = self._opened
 
     def add(self, first: int, second: int) -> int:
         return first + second
 
     async def wait(self) -> None:
-        await anyio.sleep_forever()
+        await self.waits()
 
     async def hold(self, data: bytes) -> None:
         await anyio.sleep_forever()
@@ -103,6 +105,9 @@ class Offered:
 
     async def note(self, text: str) -> None:
         self.noted += 1
+        await self.hears()
+
+    async def _opened(self) -> None:
         while not self.open:
             await anyio.lowlevel.checkpoint()
 
@@ -149,7 +154,9 @@ class Facing:
             await anyio.lowlevel.checkpoint()
 
 
-def make_peer(channel: SocketChannel, loop: Any, broke: list[BaseException], offered: Offered) -> AsyncPeer:
+def make_peer(
+    channel: SocketChannel, loop: Any, broke: list[BaseException], offered: Offered, memory: int = 1 << 20
+) -> AsyncPeer:
     async def explain(method: str, error: Exception) -> Exception:
         return error
 
@@ -159,7 +166,7 @@ def make_peer(channel: SocketChannel, loop: Any, broke: list[BaseException], off
     return AsyncPeer(
         channel,
         HostSide("hostile", lambda: (), lambda interface, number: None),
-        Store(1 << 20, arena_limit=1 << 20),
+        Store(memory, arena_limit=memory),
         Services({Offer: offered}).targets,
         loop=loop,
         broke=broke.append,
@@ -170,8 +177,8 @@ def make_peer(channel: SocketChannel, loop: Any, broke: list[BaseException], off
 
 
 @asynccontextmanager
-async def facing() -> AsyncGenerator[Facing]:
-    """Yield a peer that reads what a hostile child sends, on the loop that runs."""
+async def facing(memory: int = 1 << 20) -> AsyncGenerator[Facing]:
+    """Yield a peer that reads what a hostile child sends, on the loop that runs; *memory*: bytes of its store."""
     ours, theirs = control_pair()
     with ExitStack() as stack:
         channel, hostile = (stack.enter_context(closing(SocketChannel(sock))) for sock in (ours, theirs))
@@ -179,7 +186,7 @@ async def facing() -> AsyncGenerator[Facing]:
             broke: list[BaseException] = []
             offered = Offered()
             loop = current_loop(sniffio.current_async_library(), tasks.start_soon)
-            peer = make_peer(channel, loop, broke, offered)
+            peer = make_peer(channel, loop, broke, offered, memory)
             stack.callback(peer.store.close)
             peer.start()
             try:
@@ -290,8 +297,8 @@ async def test_notifications_press_back() -> None:
             else:
                 idle += 1
             await anyio.lowlevel.checkpoint()
-        assert child.peer._notices <= MAX_NOTICES + MAX_FRAMES
-        assert child.offered.noted <= MAX_NOTICES + MAX_FRAMES
+        assert child.peer._notices <= MAX_NOTICES
+        assert child.offered.noted <= MAX_NOTICES
         assert not child.broke
         child.offered.open = True
         while child.offered.noted < sent:

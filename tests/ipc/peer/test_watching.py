@@ -17,7 +17,7 @@ from belljar import notify
 from belljar.host.calls import HostSide
 from belljar.ipc.channel.in_memory import MemoryChannel, memory_pair
 from belljar.ipc.frames import Notify, encode
-from belljar.ipc.peer.asynchronous import MAX_NOTICES, AsyncPeer
+from belljar.ipc.peer.asynchronous import AsyncPeer
 from belljar.ipc.peer.loops import current_loop
 from belljar.ipc.peer.records import answers_of
 from belljar.ipc.peer.side import Side
@@ -101,12 +101,15 @@ async def test_more_notifications_than_are_taken() -> None:
     """What more of them come stay in the channel; they are read once there is room."""
     slow = Slow()
     async with peer(slow, lambda error: None) as (made, theirs):
-        for _ in range(MAX_NOTICES):
-            assert theirs.send(encode([Notify(1, "note", b"\x90")] * 2))
+        sent = 0
+        while not made._is_paused:
+            assert theirs.send(encode([Notify(1, "note", b"\x90")] * 64))
+            sent += 64
             await anyio.lowlevel.checkpoint()
         await anyio.wait_all_tasks_blocked()
         assert not watched(made.channel)  # type: ignore[arg-type]
+        assert slow.noted == 0
         slow.go.set()
-        while slow.noted < 2 * MAX_NOTICES:
+        while slow.noted < sent:
             await anyio.lowlevel.checkpoint()
         assert watched(made.channel)  # type: ignore[arg-type]
