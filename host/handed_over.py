@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from ..ipc.channel.base import Channel, EndOfChannel
+from ..ipc.channel.base import Channel
 from ..ipc.frames import Log
 from ..ipc.messages import Ready
 from ..ipc.peer.loops import Start
@@ -113,8 +113,6 @@ class HandedOver(Conversation):
         self.judge.broke(error)
         if not isinstance(error, Exception):
             self._owner.kill(f"a call was interrupted ({type(error).__name__}) while it was sent or answered")
-        elif isinstance(error, EndOfChannel) and str(error):
-            self._owner.kill(str(error))
         self.over.set()
 
     def _look(self) -> None:

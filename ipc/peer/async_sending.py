@@ -77,17 +77,6 @@ class AsyncSending(Peer):
             if self._batch_size > MAX_BATCH or len(self._batch) == MAX_FRAMES:
                 self._flush()
 
-    def _post_lending(self, frame: Frame, outbound: Outbound | None, unfit: type[Exception]) -> None:
-        """Send *frame*, whose pieces the other side releases. *unfit*: the kernel refuses to pass its fds."""
-        try:
-            self._post(frame, outbound)
-        except OSError as error:  # as in `_reply`
-            if outbound is not None:
-                outbound.discard()
-            raise unfit(f"could not send it: {error.strerror}") from None
-        if outbound is not None:
-            outbound.lend()
-
     def _flush(self) -> None:
         if self._batch:
             frames, self._batch, self._batch_size = self._batch, [], 0

@@ -137,9 +137,11 @@ class Outbound:
         self.made.clear()
 
     def lend(self) -> None:
-        """Leave it to the other side to release the pieces: they are a result or an item."""
-        pieces, self.pieces = self.pieces, []
-        self.store.lend(pieces)
+        """Leave it to the other side to release the pieces: they are a result, an item or a notification.
+
+        Before it is sent, for another thread may read that they are released; `discard` takes them back if it is not.
+        """
+        self.store.lend(self.pieces)
 
     def withdraw(self) -> None:
         """Offer what was passed by reference no more; whoever calls it all the same learns that it is not offered."""

@@ -239,13 +239,20 @@ class Peer(Streaming, Sharing):
         refused = self.side.refused()
         if outbound is None:
             self._post(fitting(Reply(incoming.call_id, payload, (), refused)))
-            return
+        else:
+            reply = fitting(Reply(incoming.call_id, payload, tuple(outbound.parts), refused))
+            self._post_lending(reply, outbound, ValueUnfit)
+
+    def _post_lending(self, frame: Frame, outbound: Outbound | None, unfit: type[Exception]) -> None:
+        """Send *frame*, whose pieces the other side releases. *unfit*: the kernel refuses to pass its fds."""
+        if outbound is not None:
+            outbound.lend()
         try:
-            self._post(fitting(Reply(incoming.call_id, payload, tuple(outbound.parts), refused)), outbound)
+            self._post(frame, outbound)
         except OSError as error:  # ETOOMANYREFS: this user has too many fds on their way, see unix(7)
-            outbound.discard()
-            raise ValueUnfit(f"could not send it: {error.strerror}") from None
-        outbound.lend()
+            if outbound is not None:
+                outbound.discard()
+            raise unfit(f"could not send it: {error.strerror}") from None
 
     def _reply_with(self, incoming: Incoming, payload: bytes) -> None:
         """Send a result that needs nothing attached but, if it is large, itself."""

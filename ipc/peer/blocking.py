@@ -27,7 +27,6 @@ from ..frames import (
     Frame,
     Items,
     Notify,
-    Part,
     Shutdown,
     encode,
     fit,
@@ -399,11 +398,8 @@ class BlockingPeer(Peer):
             self._post_items(producer, tuple(batch), None)
 
     def _post_items(self, producer: Producer, payloads: tuple[bytes, ...], outbound: Outbound | None) -> None:
-        parts: tuple[Part, ...] = ()
-        if outbound is not None:
-            parts = tuple(outbound.parts)
-            outbound.lend()
-        self._post(Items(producer.call_id, producer.stream, payloads, parts), outbound)
+        parts = tuple(outbound.parts) if outbound else ()
+        self._post_lending(Items(producer.call_id, producer.stream, payloads, parts), outbound, ValueUnfit)
 
     def _stop_upload(self, upload: Producer) -> None:
         upload.over = True
@@ -423,16 +419,8 @@ class BlockingPeer(Peer):
     def notify(self, target: int, method: Declared, arguments: tuple[Any, ...]) -> None:
         """Tell *target* something, without an answer."""
         payload, outbound = self._encoded(method, arguments)
-        if outbound is None:
-            self._post(Notify(target, method.name, payload, ()))
-            return
-        pieces = outbound.pieces
-        outbound.lend()  # first: another thread may read that they are released
-        try:
-            self._post(Notify(target, method.name, payload, tuple(outbound.parts)), outbound)
-        except OSError as error:  # as in `_post_call`
-            self.store.free(pieces)
-            raise ArgumentsUnfit(f"could not send it: {error.strerror}") from None
+        frame = Notify(target, method.name, payload, tuple(outbound.parts) if outbound else ())
+        self._post_lending(frame, outbound, ArgumentsUnfit)
 
     def call_many(
         self, target: int, method: Declared, calls: tuple[tuple[Any, ...], ...], timeout: float | None = None

@@ -29,7 +29,7 @@ from ..messages import MAX_INLINE
 from .attachments import Outbound
 from .base import Encoded
 from .blocking import BlockingPeer, Cancelled
-from .outbox import MAX_QUEUED, MAX_UNREAD, Outbox
+from .outbox import MAX_QUEUED, MAX_UNREAD, CannotSend, Outbox
 from .records import MAX_DEPTH, MAX_UNDER_WAY, Answers, Incoming, NotSent, Outgoing, Producer, Reader
 from .side import Side
 from .store import Store
@@ -411,7 +411,7 @@ class SharedPeer(BlockingPeer):
                     self._outbox.clear()
                 except OSError as error:  # ETOOMANYREFS, as in `_reply`; who sent it has gone on
                     self._outbox.clear()
-                    self.end(EndOfChannel(f"could not pass it an fd: {error.strerror}"))
+                    self.end(CannotSend(error))
             self._tell_followers()
 
     # The end.

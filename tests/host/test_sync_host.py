@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -20,9 +21,8 @@ import pytest
 
 from belljar import ArgumentError, CallTimeout, LaunchError, RemoteError, SyncHost
 from belljar.host.errors import ChildEnded
-from belljar.ipc.channel.base import EndOfChannel
 from belljar.ipc.errors import UnknownMethod
-from belljar.ipc.peer.outbox import MAX_QUEUED
+from belljar.ipc.peer.outbox import MAX_QUEUED, CannotSend
 from belljar.ipc.peer.records import MAX_UNDER_WAY
 
 from ..children.plainly.interfaces import Desk, Odd, Plainly
@@ -247,8 +247,8 @@ def test_a_child_that_can_be_told_nothing_more() -> None:
     host, _ = sync_host()
     with host:
         assert host._calls is not None
-        host._calls.shared.end(EndOfChannel("could not pass it an fd: Too many references"))
-        with pytest.raises(ChildEnded, match="could not pass it an fd"):
+        host._calls.shared.end(CannotSend(OSError(errno.ETOOMANYREFS, "Too many references")))
+        with pytest.raises(ChildEnded, match="could not be sent: Too many references"):
             host.call("half", 2)
 
 

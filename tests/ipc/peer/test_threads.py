@@ -442,7 +442,7 @@ def test_fds_that_cannot_be_passed_later() -> None:
         while peer.ended is None:
             child.hears()
             peer.pump()
-        with pytest.raises(EndOfChannel, match="could not pass it an fd: Bad file descriptor"):
+        with pytest.raises(EndOfChannel, match="could not be sent: Bad file descriptor"):
             peer.finish(call)
         assert child.over == [peer.ended]
 
