@@ -457,16 +457,32 @@ class BlockingPeer(Peer):
         end = None if timeout is None else time.monotonic() + timeout
         iterators = {position: _iterator(method, position, arguments) for position in method.uploads}
         encoded = self._encoded(method, arguments, many=many)
-        with self._sending:  # calls are sent in the order of their numbers
-            call, frame = self._begin(target, method, encoded, timeout, runs, many=len(arguments) if many else 0)
-            call.deadline = end
-            self._post_call(call, frame)
+        while True:
+            with self._sending:  # calls are sent in the order of their numbers
+                if self._has_place():
+                    call, frame = self._begin(target, method, encoded, timeout, runs, many=len(arguments) * many)
+                    call.deadline = end
+                    self._post_call(call, frame)
+                    break
+            self._await_place(encoded)
         for position in method.uploads:
             writer = call.writers[position]
             producer = Producer(iterators[position], method.upload[position], writer, call.call_id, position + 1)
             call.uploads = [*call.uploads, producer]
             self._producing.append(producer)
         return call
+
+    def _has_place(self) -> bool:
+        return len(self._calls) + len(self._given_up) < MAX_UNDER_WAY or self.ended is not None
+
+    def _await_place(self, encoded: Encoded) -> None:
+        """Wait until other threads have fewer calls under way; *encoded* is discarded if that is in vain."""
+        try:
+            self._wait(self._has_place)
+        except BaseException:
+            if encoded[1] is not None:
+                encoded[1].discard()
+            raise
 
     def _await(self, call: Outgoing, done: Callable[[], Any], end: float | None) -> None:
         """Wait for something of *call*. On any error, its deadline included, the call is given up."""

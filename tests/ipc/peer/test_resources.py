@@ -24,7 +24,20 @@ from belljar.ipc.channel.base import EndOfChannel
 from belljar.ipc.channel.over_socket import SocketChannel
 from belljar.ipc.datagram import control_pair
 from belljar.ipc.errors import CallTimeout
-from belljar.ipc.frames import Call, Cancel, Credit, Failed, Handle, Items, Piece, Reply, Sealed, encode
+from belljar.ipc.frames import (
+    Call,
+    Cancel,
+    Credit,
+    Failed,
+    Handle,
+    Items,
+    Piece,
+    Reply,
+    Sealed,
+    Shutdown,
+    decode_from_child,
+    encode,
+)
 from belljar.ipc.interface import declared
 from belljar.ipc.interface.buffers import BufferLike
 from belljar.ipc.interface.errors import ArgumentsUnfit
@@ -36,7 +49,7 @@ from belljar.ipc.peer.records import MAX_UNDER_WAY, WINDOW, answers_of
 from belljar.ipc.peer.shared import SharedPeer
 from belljar.ipc.peer.store import FIRST_SIZE, MAX_ARENAS, Store
 
-from ...helpers import open_fds, resident
+from ...helpers import SOON, open_fds, resident
 from .ends import Progress, Works
 from .test_hostile_peer import METHODS, NIL, facing
 
@@ -227,6 +240,48 @@ def test_a_shared_buffer_of_a_service_ends_with_its_call() -> None:
 
 class Pings(Protocol):
     def ping(self) -> None: ...
+
+
+class Many:
+    """Calls a service in many threads at once."""
+
+    def __init__(self, service: Any) -> None:
+        self.threads = [Thread(target=service.ping) for _ in range(MAX_UNDER_WAY + 9)]
+
+    def ping(self) -> None:
+        for thread in self.threads:
+            thread.start()
+
+
+def test_a_child_with_many_threads_asks_no_more_than_it_may() -> None:
+    """The calls of its threads that would be too many for a host wait for answers to others."""
+    ours, theirs = control_pair()
+    with closing(SocketChannel(ours)) as host, closing(SocketChannel(theirs)) as other:
+        offered = ChildServices(("Pings",))
+        many = Many(offered.proxy(Pings, 1))
+
+        def serve() -> None:
+            offered.peer = make_child(other, answers_of(Pings, many), RefusedImports(), offered, 1 << 20)
+            with suppress(EndOfChannel):
+                offered.peer.serve()
+
+        child = Thread(target=serve)
+        child.start()
+        host.send(encode([Call(1, 0, "ping", NO_ARGUMENTS)]))
+        count, asked = 0, list[int]()
+        while count < len(many.threads):
+            received = host.wait_receive(0.1 if len(asked) >= MAX_UNDER_WAY else SOON)
+            if received is not None:
+                asked += [each.call_id for each in decode_from_child(received.data) if isinstance(each, Call)]
+                assert len(asked) <= MAX_UNDER_WAY
+            if received is None or count + len(asked) == len(many.threads):  # there will be no more of them now
+                count += len(asked)
+                while asked:
+                    host.send(encode([Reply(asked.pop(), NIL)]))
+        for thread in many.threads:
+            thread.join()
+        host.send(encode([Shutdown()]))
+        child.join()
 
 
 class Slow:
