@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
@@ -50,6 +51,28 @@ def _raw(sock: socket.socket) -> Run:
         sock.recv(65_536)
 
     return per_call(call)
+
+
+@asynccontextmanager
+async def _raw_asyncio() -> AsyncGenerator[Run]:
+    """What an event loop costs without anything in the message: a callback of its selector wakes the caller."""
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+    with forked(echo_packets, socket.SOCK_SEQPACKET) as sock:
+
+        def readable() -> None:
+            sock.recv(65_536)
+            waiter.set_result(None)
+
+        async def call() -> None:
+            nonlocal waiter
+            waiter = loop.create_future()
+            sock.send(MESSAGE)
+            await waiter
+
+        loop.add_reader(sock, readable)
+        yield per_await(call)
+        loop.remove_reader(sock)
 
 
 def _pipe(pipe: Connection) -> Run:
@@ -128,6 +151,7 @@ CALL = Work(
     judged="one core",
     rows=(
         Row(RAW, row_of(partial(forked, echo_packets, socket.SOCK_SEQPACKET), _raw)),
+        Row("raw SEQPACKET, asyncio add_reader", _raw_asyncio, "asyncio"),
         Row("multiprocessing Pipe, bytes", row_of(partial(piped, echo_bytes), _pipe_bytes)),
         Row(PIPE, row_of(partial(piped, echo_objects), _pipe)),
         Row(ZMQ, row_of(_router, _zmq)),

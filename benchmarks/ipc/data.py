@@ -43,6 +43,18 @@ def _memcpy(size: int) -> Run:
     return per_call(lambda: np.copyto(target, source), size)
 
 
+def _three_copies(size: int) -> Run:
+    """What a `Buffer` there and back takes at the least: into one arena, into the other, and out of that."""
+    source, *places = (memoryview(bytearray(size)) for _ in range(4))
+
+    def call() -> None:
+        places[0][:] = source
+        places[1][:] = places[0]
+        places[2][:] = places[1]
+
+    return per_call(call, 2 * size)
+
+
 def _stream_echo(size: int, sock: socket.socket) -> Run:
     data, view = b"x" * size, memoryview(bytearray(size))
 
@@ -109,6 +121,7 @@ def _echo(size: int) -> Work:
         judged="one core",
         rows=(
             Row(MEMCPY, row_of(partial(nullcontext, size), _memcpy)),
+            Row("three copies, one process", row_of(partial(nullcontext, size), _three_copies)),
             Row(STREAM, row_of(partial(forked, echo_stream(size), socket.SOCK_STREAM), partial(_stream_echo, size))),
             Row("multiprocessing Pipe, bytes", row_of(partial(piped, echo_bytes), partial(_pipe_echo, size))),
             Row(POOL, row_of(partial(executor, 1), partial(_pool_echo, size))),
