@@ -16,7 +16,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from types import TracebackType
@@ -36,6 +36,7 @@ from .handed_over import HandedOver
 from .process_host import ProcessHost
 from .proxy import Methods, bind
 from .services import Services
+from .sync_stream import SyncStream
 
 T = TypeVar("T")
 
@@ -177,13 +178,13 @@ class SyncHost:
         finally:
             if under_way and self._calls is not None:
                 for call in under_way:
-                    self._calls.shared.give_up(call)
+                    self._calls.shared.abandon(call)  # perhaps this is the collector, see `SyncStream`
 
     def invoke(self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None) -> Any:
         """Call *method* of *target*, with arguments that fit it; a stream, when its first item is asked for."""
         calls = self._calls or self._not_ready(method)
         if method.kind == "stream":
-            return self._stream(target, method, arguments, timeout)
+            return SyncStream(lambda: self._calling(method), lambda peer: peer.call(target, method, arguments, timeout))
         if not calls.pump.is_busy:
             calls.pump.touch()
         is_held = interrupts.hold()
@@ -198,19 +199,6 @@ class SyncHost:
                 calls.pump.touch()
             if is_held:
                 interrupts.let_go()
-
-    def _stream(
-        self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None
-    ) -> Generator[Any]:
-        with self._calling(method) as peer:
-            items = peer.call(target, method, arguments, timeout)
-        with items:
-            while True:
-                with self._calling(method):
-                    item = next(items, _OVER)
-                if item is _OVER:
-                    return
-                yield item
 
     def _finish(self, call: Outgoing) -> Any:
         with self._calling(call.declared) as peer:
@@ -316,9 +304,6 @@ class SyncProxy(Methods):
             return call
 
         super().__init__(host, interface, target, make)
-
-
-_OVER = object()
 
 
 @atexit.register

@@ -52,7 +52,8 @@ class SharedPeer(BlockingPeer):
     """A peer without executor; `call`, `notify` and streams may be used by any number of threads.
 
     These are called from any thread and must not block: *over*, once, with the reason why nothing more will come;
-    *gave_up* when a call was given up and is not answered yet; *rouse* when there is work and perhaps nobody waits.
+    *gave_up* when a call was given up or abandoned, to have somebody look who is `late`; *rouse* when there is work and
+    perhaps nobody waits.
     """
 
     _for_ever = 1e6  # Ctrl-C ends no wait without an end
@@ -90,8 +91,9 @@ class SharedPeer(BlockingPeer):
 
     def call(self, target: int, method: Declared, arguments: tuple[Any, ...], timeout: float | None = None) -> Any:
         """See `BlockingPeer.call`. Here too is a short way for a call that is alone and has nothing attached."""
-        is_alone = not (self._calls or self._given_up or self._unsent or self._stack.running or self.store.may_release)
-        if not method.is_simple or not is_alone:
+        if not method.is_simple or self._abandoned or self._unsent or self._stack.running:
+            return super().call(target, method, arguments, timeout)
+        if self._calls or self._given_up or self.store.may_release:
             return super().call(target, method, arguments, timeout)
         payload = method.encode_arguments(arguments)
         if len(payload) > MAX_INLINE or not self._reading.acquire(False):
@@ -136,6 +138,8 @@ class SharedPeer(BlockingPeer):
         many: bool = False,
     ) -> Outgoing:
         began = time.monotonic()
+        if self._abandoned:  # first: what was left before this call ends before it
+            self._give_up_abandoned()
         while True:
             with self._guard:  # calls are sent in the order of their numbers
                 if self.ended is not None:
@@ -189,6 +193,13 @@ class SharedPeer(BlockingPeer):
         if not call.done:
             self._gave_up()
 
+    def abandon(self, call: Outgoing) -> None:
+        """See `Peer.abandon`. It takes no lock, for a finalizer may interrupt a thread that holds any."""
+        self._abandoned.append(call)
+        self._gave_up()
+        if self._is_closed:  # nobody looks any more, nor holds the guard for long
+            self._give_up_abandoned()
+
     def _give_up_abandoned(self) -> None:
         with self._guard:
             super()._give_up_abandoned()
@@ -211,6 +222,7 @@ class SharedPeer(BlockingPeer):
     def late(self, grace: float, *, concurrent: bool) -> Outgoing | None:
         """See `Peer.overdue`."""
         with self._guard:
+            self._give_up_abandoned()
             return self.overdue(time.monotonic(), grace, concurrent=concurrent)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import signal
@@ -26,7 +27,7 @@ from belljar.ipc.peer.outbox import MAX_QUEUED, CannotSend
 from belljar.ipc.peer.records import MAX_UNDER_WAY
 
 from ..children.plainly.interfaces import Desk, Odd, Plainly
-from ..helpers import CHILDREN, await_end, held, nothing_left, process
+from ..helpers import CHILDREN, SOON, await_end, held, nothing_left, process
 
 PLUGIN = "plainly:Plainly"
 
@@ -132,6 +133,25 @@ def test_a_stream_is_closed_where_its_loop_ends(pair: tuple[SyncHost, OwnDesk]) 
             break
     unread = [plainly.count(1) for _ in range(MAX_UNDER_WAY + 1)]
     assert (plainly.closed(), len(unread)) == (before + 1, MAX_UNDER_WAY + 1)
+
+
+def test_a_stream_that_is_collected_waits_for_nobody(pair: tuple[SyncHost, OwnDesk]) -> None:
+    """The collector runs anywhere, also where another thread is in a call: a dropped stream takes no lock."""
+    host, _ = pair
+    assert host._calls is not None
+    plainly: Plainly = host.proxy(Plainly)
+    before = plainly.closed()
+    dropped: list[Any] = [plainly.count(10**9), host.map("half", ((number,) for number in range(10**9)))]
+    for each in dropped:
+        next(each)
+    dropped.append(dropped)
+    with host._calls.shared._guard:
+        del each, dropped
+        collector = threading.Thread(target=gc.collect)
+        collector.start()
+        collector.join(4 * SOON)
+        assert not collector.is_alive()
+    assert plainly.closed() == before + 1
 
 
 def test_a_call_that_is_given_up_leaves_the_others_alone(pair: tuple[SyncHost, OwnDesk]) -> None:
