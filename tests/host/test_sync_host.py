@@ -374,6 +374,15 @@ def test_within_an_event_loop() -> None:
     asyncio.run(cell())
 
 
+@pytest.fixture
+def _ctrl_c() -> Iterator[None]:
+    """What runs in the background of a shell, as these tests may, ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c")
 def test_an_interrupted_call() -> None:
     """Ctrl-C ends the call where it waits, also if a service runs there, and the child can be called again."""
     host, desk = sync_host()
@@ -405,6 +414,7 @@ def call_until_interrupted(host: SyncHost, killer: subprocess.Popen[bytes]) -> N
         host.call("half", 2)
 
 
+@pytest.mark.usefixtures("_ctrl_c")
 def test_an_interrupted_loop_of_quick_calls() -> None:
     """Ctrl-C is raised wherever it comes, and never costs the child, which it could in the middle of a message."""
     host, _ = sync_host(cancel_grace=0.1)
