@@ -72,6 +72,10 @@ class Arguments:
                 )
         return arranged
 
+    def uploads_of(self, arguments: Sequence[Any]) -> tuple[int, ...]:
+        """Return the positions of the streams among *arguments*, which may lack the last ones."""
+        return tuple(position for position in self.uploads if position < len(arguments))
+
     def encode_arguments(self, bound: tuple[Any, ...], attaching: Attaching | None = None) -> bytes:
         """Return what `bind` returned as msgpack, uploads as None; `ArgumentsUnfit` if it cannot be encoded."""
         if self.uploads:

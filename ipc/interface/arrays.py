@@ -18,17 +18,21 @@ from .attachments import Attached, Attaching
 from .buffers import bytes_of, keep
 from .errors import ValueUnfit
 
-MOST_ELEMENTS = 2**48
-"""More than any memory holds; with an element's size still far from what overflows."""
+MOST_BYTES = 2**48
+"""More than any memory holds, and far from what numpy cannot count."""
 
-# Booleans, numbers, times, and text of fixed width. No objects, which are pointers, and no records.
+LAST_CHARACTER = 0x10FFFF
+"""Of Unicode; Python makes no text of what is beyond."""
+
+# Booleans, numbers, times, and text of fixed width. No objects, which are pointers, and no records. Times count in
+# units of at least 1: numpy divides by that, and a 0 would end the process by SIGFPE.
 _DType = Annotated[
     str,
     msgspec.Meta(
-        pattern=r"\A[<>|](b1|[iu][1248]|f(2|4|8|16)|c(8|16|32)|[SU][1-9][0-9]{0,5}|[mM]8(\[[0-9]{0,6}[a-zA-Z]{1,2}\])?)\Z"
+        pattern=r"\A[<>|](b1|[iu][1248]|f(2|4|8|16)|c(8|16|32)|[SU][1-9][0-9]{0,5}|[mM]8(\[([1-9][0-9]{0,5})?[a-zA-Z]{1,2}\])?)\Z"
     ),
 ]
-_Length = Annotated[int, msgspec.Meta(ge=0, le=MOST_ELEMENTS)]
+_Length = Annotated[int, msgspec.Meta(ge=0, le=MOST_BYTES)]
 _Shape = Annotated[tuple[_Length, ...], msgspec.Meta(max_length=32)]
 _Wire = tuple[_DType, _Shape, Number]
 
@@ -50,7 +54,7 @@ def _decode(wire: tuple[str, tuple[int, ...], int], kind: Any, attached: Attache
     name, shape, number = wire
     dtype = _dtype(name)
     _check_kind(kind, dtype, len(shape))
-    if math.prod(length or 1 for length in shape) > MOST_ELEMENTS:
+    if math.prod(length or 1 for length in shape) * dtype.itemsize > MOST_BYTES:
         raise ValueUnfit(f"no array has the shape {shape}")
     buffer = attached.buffer(number)
     if math.prod(shape) * dtype.itemsize != len(buffer):
@@ -58,6 +62,8 @@ def _decode(wire: tuple[str, tuple[int, ...], int], kind: Any, attached: Attache
     if not len(buffer):
         return np.empty(shape, dtype)
     array = np.frombuffer(buffer.view.toreadonly(), dtype)
+    if dtype.kind == "U" and array.view(f"{dtype.byteorder}u4").max() > LAST_CHARACTER:
+        raise ValueUnfit("an array of text has numbers that are no characters")
     keep(buffer, array)  # the base of all that is made of it
     return array.reshape(shape)
 
@@ -71,11 +77,13 @@ def _dtype(name: str) -> np.dtype[Any]:
 
 def _check_kind(kind: Any, dtype: np.dtype[Any], dimensions: int) -> None:
     """Raise `ValueUnfit` unless an array of *dtype* and so many *dimensions* fits the annotation *kind*."""
-    shape, scalar = get_args(kind) or (Any, Any)
+    shape, scalar = (*get_args(kind), Any, Any)[:2]
     lengths = get_args(shape)
     wanted: Any = next(iter(get_args(scalar)), Any)
-    if wanted is not Any and isinstance(wanted, type) and not np.issubdtype(dtype, wanted):
-        raise ValueUnfit(f"Expected an array of {wanted.__name__}, got one of {dtype}")
+    # One, or those of a union.
+    scalars = [each for each in get_args(wanted) or (wanted,) if each is not Any and isinstance(each, type)]
+    if scalars and not any(np.issubdtype(dtype, each) for each in scalars):
+        raise ValueUnfit(f"Expected an array of {' or '.join(each.__name__ for each in scalars)}, got one of {dtype}")
     if lengths and ... not in lengths and len(lengths) != dimensions:
         raise ValueUnfit(f"Expected an array of {len(lengths)} dimensions, got one of {dimensions}")
 

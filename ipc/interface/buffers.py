@@ -41,7 +41,10 @@ def _encode(value: Any, kind: Any, attaching: Attaching) -> int:
 
 def _decode(number: int, kind: Any, attached: Attached) -> Buffer:
     if kind is SealedBuffer:
-        return attached.sealed(number)
+        try:
+            return attached.sealed(number)
+        except ValueError as error:
+            raise ValueUnfit(str(error)) from None
     return attached.shared(number) if kind is SharedBuffer else attached.buffer(number)
 
 

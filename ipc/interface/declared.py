@@ -11,7 +11,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 from .arguments import Arguments
@@ -25,6 +25,7 @@ from .shapes import shape
 Kind = Literal["call", "stream", "notify"]
 
 _NOBODY = object()  # what a method is bound to when only its declaration is wanted
+_NO_METHODS = (type, property, cached_property)  # what a class may have beside them
 _METHODS: Any = (types.FunctionType, staticmethod, classmethod)
 
 
@@ -92,7 +93,9 @@ def declared_by(plugin: object) -> dict[str, tuple[Declared, Callable[..., Any]]
     interfaces = [base for base in type(plugin).__mro__[1:] if is_interface(base)]
     found: dict[str, tuple[Declared, Callable[..., Any]]] = {}
     for name in dir(type(plugin)):
-        if not name.startswith("_") and callable(function := getattr(plugin, name)):
+        if name.startswith("_") or isinstance(inspect.getattr_static(type(plugin), name), _NO_METHODS):
+            continue
+        if callable(function := getattr(plugin, name)):
             promised = next((declared(each).get(name) for each in interfaces if hasattr(each, name)), None)
             found[name] = (_declared_so(name, function, promised), function)
     return found

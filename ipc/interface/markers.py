@@ -61,5 +61,8 @@ def _check_made_from_text(error: Any) -> None:
         inspect.signature(error).bind("text")
     except TypeError:
         raise TypeError(f"{error.__name__} cannot be declared: it is not made from one text") from None
-    except ValueError:  # a class of C without a signature, as ValueError itself
-        return
+    except ValueError:  # a class of C without a signature: ValueError is made from one text, UnicodeDecodeError is not
+        try:
+            error("text")
+        except TypeError:
+            raise TypeError(f"{error.__name__} cannot be declared: it is not made from one text") from None

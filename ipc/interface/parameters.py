@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import inspect
 import typing
 from collections import abc
@@ -106,6 +107,6 @@ def _positional(signature: inspect.Signature) -> Iterator[inspect.Parameter]:
 
 
 def _class_that_fits(kind: Any) -> type | None:
-    if isinstance(kind, type) and (kind in _CHECKED_BY_CLASS or issubclass(kind, msgspec.Struct)):
+    if isinstance(kind, type) and (kind in _CHECKED_BY_CLASS or issubclass(kind, (msgspec.Struct, enum.Enum))):
         return kind
     return None

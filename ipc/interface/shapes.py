@@ -24,8 +24,8 @@ msgspec decodes what stands in such a place before it asks for the type, and a h
 times more objects than it has bytes.
 """
 
-# A string that is not UTF-8 and nesting without end are not DecodeErrors of msgspec.
-UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+# A string that is not UTF-8, nesting without end, and a set of what cannot be in one are not DecodeErrors of msgspec.
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError)
 UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError, MemoryError)
 
 encode_plain = msgspec.msgpack.Encoder().encode

@@ -381,7 +381,7 @@ class AsyncPeer(AsyncSending):
         call, frame = self._begin(target, method, encoded, timeout, runs, many=many)
         call.chain = chain
         self._post_call(call, frame)
-        for position in method.uploads:
+        for position in method.uploads_of(arguments) if method.uploads else ():
             call.uploads = [*call.uploads, self._loop.spawn(self._upload, call, position, arguments[position])]
         if timeout is not None and method.kind != "stream":
             self._set_deadline(call, time.monotonic() + timeout if end is None else end)
@@ -549,8 +549,8 @@ class AsyncPeer(AsyncSending):
 
     def _with_uploads(self, incoming: Incoming, arguments: Sequence[Any]) -> tuple[Any, ...]:
         given = list(arguments)
-        for position, reader in incoming.readers.items():
-            given[position] = ItemsIn(self, incoming, position, reader)
+        for position in incoming.answer.declared.uploads_of(arguments):
+            given[position] = ItemsIn(self, incoming, position, incoming.readers[position])
         return tuple(given)
 
 

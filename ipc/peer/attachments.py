@@ -296,10 +296,17 @@ class Inbound:
         return [(number, part) for number, part in found if part.length > CHUNK]
 
     def sealed(self, number: int) -> SealedBuffer:
-        """Return the sealed memory *number*; the caller owns it. `PeerProtocolError` if it is none."""
+        """Return the buffer *number* as sealed memory, which the caller owns; one that was not sealed is copied so.
+
+        Raises:
+            PeerProtocolError: it is no buffer.
+            ValueError: it is empty, and there is no sealed memory of no bytes.
+        """
+        if not isinstance(self._part(number), Sealed):
+            with self.buffer(number) as copied:
+                return SealedBuffer.seal(copied.view)
         part = self._take(number)
-        if not isinstance(part, Sealed):
-            raise PeerProtocolError(f"part {number} of a message is no sealed memory")
+        assert isinstance(part, Sealed)
         buffer = SealedBuffer(self._take_fd(number), self.store.limit)
         if len(buffer) != part.length:
             buffer.release()
@@ -320,10 +327,14 @@ class Inbound:
         return self.proxies(interface, number)
 
     def _take(self, number: int) -> Part:
+        part = self._part(number)
+        self.parts[number] = None
+        return part
+
+    def _part(self, number: int) -> Part:
         part = self.parts[number] if 0 <= number < len(self.parts) else None
         if part is None:
             raise PeerProtocolError(f"a message refers to part {number}, which it does not have")
-        self.parts[number] = None
         return part
 
     def close(self) -> None:

@@ -277,8 +277,8 @@ class BlockingPeer(Peer):
 
     def _with_uploads(self, incoming: Incoming, arguments: Sequence[Any]) -> tuple[Any, ...]:
         given = list(arguments)
-        for position, reader in incoming.readers.items():
-            given[position] = ItemsIn(self, incoming, position, reader)
+        for position in incoming.answer.declared.uploads_of(arguments):
+            given[position] = ItemsIn(self, incoming, position, incoming.readers[position])
         return tuple(given)
 
     # Streams that this side writes.
@@ -455,7 +455,7 @@ class BlockingPeer(Peer):
             raise self.ended
         runs = self._running[-1] if self._running and self._executes() else None
         end = None if timeout is None else time.monotonic() + timeout
-        iterators = {position: _iterator(method, position, arguments) for position in method.uploads}
+        iterators = {position: _iterator(method, position, arguments) for position in method.uploads_of(arguments)}
         encoded = self._encoded(method, arguments, many=many)
         while True:
             with self._sending:  # calls are sent in the order of their numbers
@@ -465,9 +465,9 @@ class BlockingPeer(Peer):
                     self._post_call(call, frame)
                     break
             self._await_place(encoded)
-        for position in method.uploads:
+        for position, iterator in iterators.items():
             writer = call.writers[position]
-            producer = Producer(iterators[position], method.upload[position], writer, call.call_id, position + 1)
+            producer = Producer(iterator, method.upload[position], writer, call.call_id, position + 1)
             call.uploads = [*call.uploads, producer]
             self._producing.append(producer)
         return call

@@ -109,6 +109,8 @@ def test_scattered_bytes_are_gathered() -> None:
         np.empty((0, 5), np.complex64),
         np.array(["a", "bc"]),
         np.array(["2026-11-28"], "M8[D]"),
+        np.array(["2026-11-28"], ">M8[7D]"),
+        np.array(["\U0010ffff", ""]).astype(">U1"),
         np.zeros(3, bool),
     ],
     ids=lambda array: f"{array.dtype}{array.shape}",
@@ -163,8 +165,15 @@ def test_what_an_adapter_cannot_send_is_unfit(kind: Any, value: Any, reason: str
         (np.ndarray, ["|V8", [1], 0], "Expected `str` matching regex"),
         (np.ndarray, ["i4,O", [1], 0], "Expected `str` matching regex"),
         (np.ndarray, ["<M8[x]", [1], 0], "Invalid datetime unit"),
+        (np.ndarray, ["<M8[0s]", [1], 0], "Expected `str` matching regex"),  # numpy would divide by it: SIGFPE
+        (np.ndarray, ["<m8[000D]", [1], 0], "Expected `str` matching regex"),
+        (np.ndarray, ["<U1", [2], 2], "numbers that are no characters"),
+        (np.ndarray, ["<U999999", [0, 2**48], 0], "no array has the shape"),
+        (NDArray[np.float32 | np.float64], ["<i8", [1], 0], "Expected an array of float32 or float64, got one of"),
+        (np.ndarray[tuple[int, int]], ["<f8", [1], 0], "Expected an array of 2 dimensions, got one of 1"),
+        (set[Any], [{}], "unhashable"),
         (np.ndarray, ["<f8", [2], 0], "has not 8 bytes"),
-        (np.ndarray, ["<f8", [], 1], "nothing has the number 1"),
+        (np.ndarray, ["<f8", [], 3], "nothing has the number 3"),
         (np.ndarray, ["<f8", [-1], 0], ">= 0"),
         (np.ndarray, ["<f8", [2**40, 2**40], 0], "no array has the shape"),
         (np.ndarray, ["<f8", [0, 2**48, 2**48], 0], "no array has the shape"),
@@ -182,6 +191,7 @@ def test_a_hostile_description_is_refused_before_anything_is_made(kind: Any, wir
     """Type, shape and size are checked against the eight bytes that came, before there is memory for them."""
     attaching = Attaching()
     attaching.buffer(memoryview(bytes(8)))
+    attaching.kept += [None, memoryview(b"\xff\xff\xff\x7f" * 2)]
     with pytest.raises(ValueUnfit, match=reason):
         codec(kind).decode(msgspec.msgpack.encode(wire), Attached(attaching))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
@@ -105,6 +106,19 @@ class Plugin:
     def of_class(cls, first: int) -> str:
         return cls.__name__ * first
 
+    class Nested(Exception):
+        """What a class may have beside methods."""
+
+    made_of = dict
+
+    @property
+    def fails(self) -> int:
+        raise AssertionError
+
+    @cached_property
+    def fails_later(self) -> int:
+        raise AssertionError
+
     def _private(self) -> None:
         raise AssertionError
 
@@ -119,7 +133,7 @@ def call(name: str, *arguments: Any) -> Any:
 
 
 def test_public_methods_and_nothing_else() -> None:
-    """Public callables are methods; attributes and private names are not."""
+    """Public callables are methods; attributes, classes, properties and private names are not."""
     assert set(INTERFACE) == {"size", "unsaid", "frames", "store", "hint", "decode"}
     assert set(METHODS) == {
         "plain", "untyped", "typed", "bounded", "positional", "none", "untyped_stream", "coroutine", "stream",
@@ -395,6 +409,7 @@ def test_declared_errors_are_made_from_one_text() -> None:
 
     for classes, reason in [
         ((Needs,), "Needs cannot be declared: it is not made from one text"),
+        ((UnicodeDecodeError,), "UnicodeDecodeError cannot be declared: it is not made from one text"),
         ((int,), "int'> is not a class of exceptions"),
         ((BadPicture, type("BadPicture", (Exception,), {})), "two declared errors of one name"),
     ]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from functools import partial
 from typing import Any, Protocol
@@ -79,6 +79,8 @@ class Works(Protocol):
     def numbers(self, count: int) -> Iterator[int]: ...
 
     def total(self, items: Iterator[int]) -> int: ...
+
+    def total_from(self, start: int, items: Iterator[int] = ...) -> int: ...
 
     def doubled(self, items: Iterator[int]) -> Iterator[int]: ...
 
@@ -161,6 +163,9 @@ class Plain:
         finally:
             self.ended.set()
 
+    def total_from(self, start: int, items: Iterable[int] = ()) -> int:
+        return start + sum(items)
+
     def total(self, items: Iterator[int]) -> int:
         self.began.set()
         try:
@@ -235,6 +240,9 @@ class Awaiting(Plain):
         except Exception as error:  # noqa: BLE001 - that is what is asked for
             return f"{type(error).__name__}: {error}"
         return ""
+
+    async def total_from(self, start: int, items: AsyncIterator[int] | None = None) -> int:  # type: ignore[override]
+        return start if items is None else start + await self.total(items)
 
     async def total(self, items: AsyncIterator[int]) -> int:  # type: ignore[override]
         self.began.set()

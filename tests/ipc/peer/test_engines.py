@@ -144,6 +144,14 @@ async def test_texts_of_errors_are_bounded(engines: str, text: str) -> None:
 
 
 @on_all_engines
+async def test_an_upload_may_be_left_out(engines: str) -> None:
+    """As any argument that has a default with whoever is called."""
+    async with two(engines) as (left, _):
+        assert await left.other.total_from(5) == 5
+        assert await left.other.total_from(5, iter([1, 2])) == 8
+
+
+@on_all_engines
 async def test_streams_of_results(engines: str) -> None:
     """Items arrive in order, all of them, more than are ever on their way; in both directions."""
     async with two(engines) as (left, right):

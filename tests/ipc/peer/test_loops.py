@@ -322,8 +322,8 @@ def no_fds_for_others() -> Iterator[None]:
 @contextmanager
 def a_pipe() -> Iterator[Pipe]:
     reading, writing = os.pipe()
-    with closing_fd(reading), closing_fd(writing):
-        yield Fd(reading, "pipe-read")
+    with closing_fd(writing), Fd(reading, "pipe-read") as pipe:  # which owns it
+        yield pipe
 
 
 async def test_fds_that_are_refused_once_there_is_room_end_the_child() -> None:

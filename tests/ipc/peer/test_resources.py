@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import gc
 import os
 import time
@@ -22,8 +23,8 @@ from belljar.host.calls import HostSide
 from belljar.host.services import Services
 from belljar.ipc.channel.base import EndOfChannel
 from belljar.ipc.channel.over_socket import SocketChannel
-from belljar.ipc.datagram import control_pair
-from belljar.ipc.errors import CallTimeout
+from belljar.ipc.datagram import Datagram, control_pair
+from belljar.ipc.errors import CallTimeout, PeerProtocolError
 from belljar.ipc.frames import (
     Call,
     Cancel,
@@ -43,7 +44,7 @@ from belljar.ipc.interface.buffers import BufferLike
 from belljar.ipc.interface.errors import ArgumentsUnfit
 from belljar.ipc.memory.buffer import SharedBuffer
 from belljar.ipc.payload import make_sealed
-from belljar.ipc.peer.attachments import MAX_WAITING
+from belljar.ipc.peer.attachments import MAX_WAITING, Inbound
 from belljar.ipc.peer.base import LONGEST
 from belljar.ipc.peer.records import MAX_UNDER_WAY, WINDOW, answers_of
 from belljar.ipc.peer.shared import SharedPeer
@@ -394,6 +395,21 @@ def test_a_closed_store_makes_no_arena_and_owes_none_anything() -> None:
     store.missed(1000, None)
     store.give_back([Piece(1, 0, 1000)])
     assert open_fds() == before
+
+
+def test_sealed_memory_may_come_as_any_buffer() -> None:
+    """Who sends need not know that it is wanted sealed: it is copied so, and none is made of nothing or of a file."""
+    with closing(Store(1 << 20)) as store:
+        parts = (b"small", b"", Handle("file"))
+        inbound = Inbound(store, parts, Datagram(b"", [os.dup(2)], (), None), lambda *_: None, lent=False)
+        with inbound.sealed(0) as sealed:
+            assert bytes(sealed) == b"small"
+            assert fcntl.fcntl(sealed.fileno(), fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE
+        with pytest.raises(ValueError, match="nothing to seal"):
+            inbound.sealed(1)
+        with pytest.raises(PeerProtocolError, match="no buffer"):
+            inbound.sealed(2)
+        inbound.close()
 
 
 @pytest.mark.anyio
