@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, NewType, Protocol
 
 import msgspec
 import pytest
@@ -382,6 +382,28 @@ def test_a_large_result_without_a_type_is_text_or_bytes() -> None:
     for large in ("x" * 70_000, b"x" * 70_000):
         assert untyped.decode(encode(large)) == large
         assert untyped.decode_many(encode([large] * 2), 2) == [large] * 2
+    for decode in (untyped.decode, lambda payload: untyped.decode_many(payload, 70_000)):
+        with pytest.raises(ValueUnfit, match="no declared type"):
+            decode(encode([[]] * 70_000))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        object,
+        Any | None,
+        object | None,
+        NewType("Named", Any),
+        Annotated[Any, msgspec.Meta(description="anything")],
+        Annotated[Any, msgspec.Meta(description="anything")] | None,
+    ],
+    ids=str,
+)
+def test_whatever_is_as_good_as_no_type_is_decoded_only_if_small(kind: Any) -> None:
+    """Other ways to write Any do not escape the limit of what has no declared type."""
+    untyped = codec(kind)
+    assert untyped.decode(encode([[], {}])) == [[], {}]
+    assert untyped.decode(encode("x" * 70_000)) == "x" * 70_000
     for decode in (untyped.decode, lambda payload: untyped.decode_many(payload, 70_000)):
         with pytest.raises(ValueUnfit, match="no declared type"):
             decode(encode([[]] * 70_000))
