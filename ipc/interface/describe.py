@@ -148,11 +148,7 @@ class _Table:
     def _adapted(self, kind: Any, adapter: Adapter) -> int:
         origin = typing.get_origin(kind) or kind
         if is_interface(origin):
-            return (
-                self._known[origin]
-                if origin in self._known
-                else self.interface(_name(origin), declared(origin), origin)
-            )
+            return self._known[kind] if kind in self._known else self.interface(_name(origin), declared(kind), kind)
         if not adapter.name:
             wire = self._known_to_msgspec(info_of(adapter.wire))
             return self._add(Type("adapted", _name(origin), (wire,)))

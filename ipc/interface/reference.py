@@ -8,7 +8,6 @@ from typing import Any
 from .attachments import Attached, Attaching
 from .errors import ValueUnfit
 
-
 _OF_VALUES = ("collections.abc", "typing")
 """Their abstract classes, such as Sequence and Mapping, say what a value is made of; nobody calls it from afar."""
 
