@@ -375,6 +375,43 @@ def test_a_hostile_description_costs_little() -> None:
     assert time.process_time() - before < 5
 
 
+def layered(parts: int, rules: int) -> Description:
+    """Return 11 layers of 5 structs, all of whose fields are unions with a struct of the next layer.
+
+    Each union names one type *parts* times, which has 256 rules, and each struct has so many *rules*.
+    """
+    last = 4 + 2 * 55
+    many = tuple(("", "") for _ in range(256))
+    types = [Type("interface", "I", members=(Member("call", 1),)), Type("call", parts=(5,)), Type("none"), Type("any")]
+    for i in range(55):
+        below = 4 + 2 * 5 * (i // 5 + 1)
+        fields = [Member(f"f{j}", below + (i + j) % 5 * 2, False, False) for j in range(24)] if i < 50 else []
+        types += [
+            Type("union", parts=(last,) * parts + (5 + 2 * i,)),
+            Type("struct", members=tuple(fields), rules=many[:rules]),
+        ]
+    return Description((*types, Type("int", rules=many)))
+
+
+@pytest.mark.parametrize(("parts", "rules"), [(240, 0), (1, 256)])
+def test_a_comparison_looks_at_a_bounded_number_of_parts(parts: int, rules: int) -> None:
+    """Not only many pairs end the comparison, but also a few thousand that each have many parts or rules."""
+    names = [f"K{i}" for i in range(100)]
+    unions = [Type("union", parts=(5 + 2 * i, 3, 2)) for i in range(100)]
+    structs = [
+        Type("struct", name, members=tuple(Member(f"f{j}", 4 + 2 * ((24 * i + j) % 100), False) for j in range(24)))
+        for i, name in enumerate(names)
+    ]
+    start = (Type("interface", "I", members=(Member("call", 1),)), Type("call", parts=(5,)), Type("none"), Type("int"))
+    wanted = Description((*start, *(each for pair in zip(unions, structs, strict=True) for each in pair)))
+    hostile = layered(parts, rules)
+    check(wanted)
+    check(hostile)
+    before = time.process_time()
+    assert first_difference(wanted, hostile) == "the types of the interface and the plugin are too many to be compared"
+    assert time.process_time() - before < 1
+
+
 _indices = st.integers(0, 6)
 _texts = st.sampled_from(
     ["any", "int", "call", "stream", "struct", "row", "union", "literal", "interface", "array", "a"]
