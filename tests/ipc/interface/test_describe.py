@@ -26,7 +26,6 @@ from belljar.ipc.interface.describe import (
     describe,
     described,
 )
-from belljar.ipc.interface.digest import digest
 from belljar.ipc.interface.fd import Fd
 from belljar.ipc.memory.buffer import Buffer
 
@@ -303,28 +302,6 @@ def test_the_sides_have_names() -> None:
     """Where a child asks and the host answers, the text says so."""
     text = first_difference(argument(int), argument(str), Sides("the child", "the host"))
     assert text == "I.call: argument 'argument' is int in the child and str in the host"
-
-
-def test_a_digest_is_that_of_the_declaration() -> None:
-    """The same declaration has the same digest, whoever declares it; another type, name or error has another."""
-
-    class One(Protocol):
-        async def call(self, node: Node) -> Size: ...
-
-    class Two(Protocol):
-        def call(self, node: Node) -> Size: ...
-
-    class Three(Protocol):
-        def call(self, node: OtherNode) -> Size: ...
-
-    class Four(Protocol):
-        @raises(ValueError)
-        def call(self, node: Node) -> Size: ...
-
-    digests = [digest(declared(each)["call"]) for each in (One, Two, Three, Four)]
-    assert digests[0] == digests[1]
-    assert len(set(digests)) == 3
-    assert {len(each) for each in digests} == {16}
 
 
 def test_a_plugin_with_too_many_types_is_known_by_its_methods() -> None:
