@@ -26,6 +26,7 @@ _ATTACHED = ("buffer", "ndarray", "image", "fd", "interface", "adapted")
 _FORBIDS = ("no other fields", "")
 _UPPER = ("lt", "le", "max_length")
 _LOWER = ("gt", "ge", "min_length")
+_NUMERIC = (*_UPPER, *_LOWER, "multiple_of")  # a tag or a pattern may look like a number, and is none
 
 
 class _TooMany(Exception):
@@ -237,9 +238,11 @@ def _kind_of_literal(value: str) -> str:
 
 def _is_within(rule: str, given: str, taken: str) -> bool:
     """Whether the limit *given* of one side lies within the limit *taken* of the other."""
+    if rule not in _NUMERIC:
+        return given == taken
     try:
         one, other = float(given), float(taken)
-    except ValueError:
+    except ValueError:  # of a hostile description
         return given == taken
     return one <= other if rule in _UPPER else one >= other if rule in _LOWER else one == other
 

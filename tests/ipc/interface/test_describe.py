@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from belljar.ipc.interface import ValueUnfit, declared, declared_by, notify, raises
+from belljar.ipc.interface import ValueUnfit, declared_by, notify
 from belljar.ipc.interface.compare import Sides, first_difference
 from belljar.ipc.interface.describe import (
     MAX_DESCRIPTION,
+    MAX_FIELDS,
     Description,
     Member,
     Type,
@@ -27,6 +28,7 @@ from belljar.ipc.interface.describe import (
     described,
 )
 from belljar.ipc.interface.fd import Fd
+from belljar.ipc.interface.fitting import misfit, pack
 from belljar.ipc.memory.buffer import Buffer
 
 
@@ -57,6 +59,16 @@ class Row(msgspec.Struct, array_like=True):
 class Pair(NamedTuple):
     width: int
     height: int
+
+
+class Triple(NamedTuple):
+    width: int
+    height: int
+    depth: int = 0
+
+
+class Nan(msgspec.Struct, tag="nan"):
+    x: int
 
 
 @dataclass
@@ -133,6 +145,7 @@ LENT = (Progress, MoreProgress, TextProgress, Again)
 
 ALL = [
     int, str, bytes, list[Size], tuple[int, str], dict[str, Row], Size, Strict, Row, Pair, SizeAsDataclass, SizeAsDict,
+    Nan, Annotated[str, msgspec.Meta(pattern="nan")],
     Node, Color, Literal["a", 1], A | B, int | None, Progress, Again, Buffer, NDArray[np.uint8], Fd[Literal["socket"]],
     Any, AsyncIterator[bytes], Annotated[int, msgspec.Meta(ge=1, le=5)], list[Fd[Literal["socket"]]],
 ]  # fmt: skip
@@ -167,6 +180,10 @@ def test_what_is_declared_alike_fits(kind: Any) -> None:
         (int, Annotated[int, msgspec.Meta(ge=1)]),
         (Annotated[int, msgspec.Meta(ge=2)], Annotated[int, msgspec.Meta(ge=1)]),
         (NDArray[np.uint8], np.ndarray),
+        (NDArray[np.float32], NDArray[np.floating]),
+        (NDArray[np.number], NDArray[np.uint8]),
+        (np.ndarray[tuple[int, int], np.dtype[np.uint8]], np.ndarray[tuple[int, ...], np.dtype[np.uint8]]),
+        (Pair, Triple),
         (MoreProgress, Progress),
         (Node, Node),
     ],
@@ -191,6 +208,8 @@ def test_what_takes_more_fits_as_an_argument(wanted: Any, found: Any) -> None:
         (Omits, SizeAsDataclass, "argument 'argument.width' is optional in the interface and required in the plugin"),
         (Size, Row, "argument 'argument' is Size in the interface and Row in the plugin"),
         (tuple[int, int], tuple[int], "'argument' is tuple[int, int] in the interface and tuple[int] in the plugin"),
+        (Triple, Pair, "argument 'argument.depth' is sent by the interface and forbidden in the plugin"),
+        (Annotated[str, msgspec.Meta(pattern="1")], Annotated[str, msgspec.Meta(pattern="1.0")], "str (pattern 1) in"),
         (Node, OtherNode, "argument 'argument.value' is int in the interface and str in the plugin"),
         (str, Literal["a"], "argument 'argument' is str in the interface and Literal['a'] in the plugin"),
         (Literal["a", "c"], Color, "argument 'argument' is Literal['a', 'c'] in the interface and Color in the plugin"),
@@ -311,6 +330,22 @@ def test_a_plugin_with_too_many_types_is_known_by_its_methods() -> None:
     assert len(msgspec.msgpack.encode(found)) < MAX_DESCRIPTION
     assert first_difference(argument(int), found) == ""
     assert first_difference(describe(Thumbnailer), found) == "Thumbnailer.frames is missing in the plugin"
+
+
+def test_more_methods_than_fit_are_not_described() -> None:
+    """A plugin with more methods than a description can name sends none; each call is checked as it comes."""
+
+    def call(self: object) -> int:
+        return 1
+
+    many = type("Many", (), {f"call_{i:03}": call for i in range(MAX_FIELDS + 1)})
+    last = type("Last", (), {f"call_{MAX_FIELDS}": call})
+    methods = {name: method for name, (method, _) in declared_by(many()).items()}
+    assert misfit(last, pack("Many", methods), Sides()) == ""
+    del methods["call_000"]
+    assert misfit(last, pack("Many", methods), Sides()) == ""
+    del methods[f"call_{MAX_FIELDS}"]
+    assert misfit(last, pack("Many", methods), Sides()) == "Last.call_256 is missing in the plugin"
 
 
 def test_texts_are_short_and_printable() -> None:
