@@ -54,7 +54,7 @@ class Codec:
 
     def decode(self, payload: bytes | memoryview, attached: Attached | None = None) -> Any:
         """Return the value in *payload*; `ValueUnfit` if it is not of the type. Without a type it must be small."""
-        if self.kind is Any and len(payload) > MAX_UNTYPED:
+        if self._shape.untyped and len(payload) > MAX_UNTYPED:
             return _decode_large(payload, bytes, str)
         try:
             if self.plain:
@@ -76,7 +76,7 @@ class Codec:
         """Return the *count* values in *payload*; `ValueUnfit` if they are more or fewer, or one is not of the type."""
         if array_length(payload) != count:
             raise ValueUnfit(f"expected an array of {count} values")
-        if self.kind is Any and len(payload) > MAX_UNTYPED:
+        if self._shape.untyped and len(payload) > MAX_UNTYPED:
             return list(_decode_large(payload, list[bytes], list[str]))
         if self._decode_list is None:
             self._decode_list = self._decoder(list.__class_getitem__(self._shape.wire))  # a type known only now

@@ -16,6 +16,9 @@ from .describe import Description, Member, Type
 MAX_COMPARED = 20_000
 """Pairs of types that are compared; a hostile description could ask for a million."""
 
+MAX_LOOKED_AT = 500_000
+"""Parts, members and rules of all these pairs; each type may have hundreds, and a union looks at those of its parts."""
+
 MAX_DEPTH = 50
 """Types within types that are compared."""
 
@@ -23,6 +26,11 @@ _ATTACHED = ("buffer", "ndarray", "image", "fd", "interface", "adapted")
 _FORBIDS = ("no other fields", "")
 _UPPER = ("lt", "le", "max_length")
 _LOWER = ("gt", "ge", "min_length")
+_NUMERIC = (*_UPPER, *_LOWER, "multiple_of")  # a tag or a pattern may look like a number, and is none
+
+
+class _TooMany(Exception):
+    """The types are more than can be compared."""
 
 
 class Sides(NamedTuple):
@@ -55,11 +63,13 @@ class _Node(NamedTuple):
         in_order = self.type.kind == "row"
         return {str(i) if in_order else each.name: each for i, each in enumerate(self.type.members)}
 
-    def choices(self) -> dict[tuple[str, str], _Node]:
-        """Return what a value may be, by what tells it on its way from the others."""
-        parts = self.type.parts if self.type.kind == "union" else (self.number,)
-        nodes = [self.at(number) for number in parts]
-        return {(node.type.kind, dict(node.type.rules).get("tag", "")): node for node in nodes}
+    def choices(self) -> tuple[_Node, ...]:
+        """Return what a value may be."""
+        return tuple(map(self.at, self.type.parts)) if self.type.kind == "union" else (self,)
+
+    def mark(self) -> tuple[str, str]:
+        """Return what tells a value on its way from those of the other types of a union."""
+        return self.type.kind, dict(self.type.rules).get("tag", "")
 
 
 class _Place(NamedTuple):
@@ -84,7 +94,10 @@ def first_difference(wanted: Description, found: Description, sides: Sides | Non
     """
     wanted_side, found_side = sides or Sides()
     asks = _Node(wanted_side, True, wanted.types)
-    return next(_Comparison().interface(asks, _Node(found_side, False, found.types)), "")
+    try:
+        return next(_Comparison().interface(asks, _Node(found_side, False, found.types)), "")
+    except _TooMany:
+        return f"the types of {wanted_side} and {found_side} are too many to be compared"
 
 
 class _Comparison:
@@ -93,6 +106,14 @@ class _Comparison:
     def __init__(self) -> None:
         self._seen: set[tuple[_Key, _Key]] = set()
         self._depth = 0
+        self._looked_at = 0
+
+    def _look_at(self, *nodes: _Node) -> None:
+        """Count what there is to look at in *nodes*, before it is done."""
+        kinds = [node.type for node in nodes]
+        self._looked_at += sum(1 + len(kind.parts) + len(kind.members) + len(kind.rules) for kind in kinds)
+        if self._looked_at > MAX_LOOKED_AT:
+            raise _TooMany
 
     def interface(self, asks: _Node, answers: _Node) -> Iterator[str]:
         methods = answers.members()
@@ -107,6 +128,7 @@ class _Comparison:
     def _method(self, asks: _Node, answers: _Node) -> Iterator[str]:
         if "any" in (asks.type.kind, answers.type.kind):  # one side had too much to say
             return
+        self._look_at(asks, answers)
         if asks.type.kind != answers.type.kind:
             yield _contrast("it", (asks, f"a {asks.type.kind}"), (answers, f"a {answers.type.kind}"))
         yield from self._parameters(asks, answers)
@@ -116,7 +138,7 @@ class _Comparison:
 
     def _parameters(self, asks: _Node, answers: _Node) -> Iterator[str]:
         given, taken = asks.type.members, answers.type.members
-        names = [each.name for each in given]
+        names = {each.name for each in given}
         for position, (one, other) in enumerate(zip(given, taken, strict=False)):
             place = _Place("argument", one.name)
             if other.name != one.name and other.name in names:
@@ -137,8 +159,8 @@ class _Comparison:
             return
         self._seen.add(pair)
         if len(self._seen) > MAX_COMPARED or self._depth == MAX_DEPTH:
-            yield f"the types of {giver.side} and {taker.side} are too many to be compared"
-            return
+            raise _TooMany
+        self._look_at(giver, taker)
         self._depth += 1
         yield from self._types(place, giver, taker)
         self._depth -= 1
@@ -162,13 +184,18 @@ class _Comparison:
 
     def _union(self, place: _Place, giver: _Node, taker: _Node) -> Iterator[str]:
         """Yield why one of what may be given fits nothing of what is taken. Types that look alike share no union."""
-        takers = taker.choices()
-        for key, each in giver.choices().items():
-            fitting = takers.get(key) or next((node for node in takers.values() if _fits(each.type, node.type)), None)
+        self._look_at(*giver.choices(), *taker.choices())
+        takers = {node.mark(): node for node in taker.choices()}
+        for mark, each in {node.mark(): node for node in giver.choices()}.items():
+            fitting = takers.get(mark) or next((node for node in takers.values() if self._fit(each, node)), None)
             if fitting is None:
                 yield _types_differ(place, giver, taker)
                 return
             yield from self._value(place, each, fitting)
+
+    def _fit(self, giver: _Node, taker: _Node) -> bool:
+        self._look_at(giver, taker)
+        return _fits(giver.type, taker.type)
 
     def _fields(self, place: _Place, giver: _Node, taker: _Node) -> Iterator[str]:
         given, taken = giver.members(), taker.members()
@@ -181,8 +208,8 @@ class _Comparison:
                 if other.required and not one.always:
                     yield _contrast(str(field), (giver, "optional"), (taker, "required"))
                 yield from self._value(field, giver.at(one.type), taker.at(other.type))
-        for key, one in given.items():
-            if key not in taken and _FORBIDS in taker.type.rules:
+        if _FORBIDS in taker.type.rules:  # once: it may have hundreds
+            for one in (one for key, one in given.items() if key not in taken):
                 yield f"{place.within(f'.{one.name}')} is sent by {giver.side} and forbidden in {taker.side}"
 
 
@@ -211,9 +238,11 @@ def _kind_of_literal(value: str) -> str:
 
 def _is_within(rule: str, given: str, taken: str) -> bool:
     """Whether the limit *given* of one side lies within the limit *taken* of the other."""
+    if rule not in _NUMERIC:
+        return given == taken
     try:
         one, other = float(given), float(taken)
-    except ValueError:
+    except ValueError:  # of a hostile description
         return given == taken
     return one <= other if rule in _UPPER else one >= other if rule in _LOWER else one == other
 

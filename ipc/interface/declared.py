@@ -17,6 +17,7 @@ from typing import Any, Literal
 from .arguments import Arguments
 from .closed import is_closed
 from .codec import Codec, codec
+from .generics import bound_base, hints_of
 from .markers import declared_errors, is_notify
 from .parameters import parameters_of, stream_item
 from .reference import is_interface
@@ -24,7 +25,6 @@ from .shapes import shape
 
 Kind = Literal["call", "stream", "notify"]
 
-_NOBODY = object()  # what a method is bound to when only its declaration is wanted
 _NO_METHODS = (type, property, cached_property)  # what a class may have beside them
 _METHODS: Any = (types.FunctionType, staticmethod, classmethod)
 
@@ -44,7 +44,7 @@ class Declared(Arguments):
 
     def __init__(self, name: str, function: Callable[..., Any], promised: Declared | None = None) -> None:
         """Read *function*, bound; *promised* is its declaration in an interface, which it need not repeat."""
-        hints = typing.get_type_hints(function, include_extras=True)
+        hints = hints_of(name, function)
         super().__init__(name, parameters_of(function, hints))
         self.raises: dict[str, type[Exception]] = declared_errors(function) or (promised.raises if promised else {})
         self.item = _item(function, hints.get("return", Any))
@@ -67,12 +67,12 @@ class Declared(Arguments):
 
 @lru_cache(maxsize=256)
 def declared(interface: type) -> Mapping[str, Declared]:
-    """Return the public methods of *interface* by name.
+    """Return the public methods of *interface*, which may be generic and bound, as in ``Source[int]``, by name.
 
     Raises:
         TypeError: it has none, or one cannot be called so; the text names the method.
     """
-    if not isinstance(interface, type):
+    if not isinstance(typing.get_origin(interface) or interface, type):
         raise TypeError(f"{interface!r} is no class, and so no interface")
     found = {name: _declare(f"{interface.__name__}.{name}", bound) for name, bound in _methods(interface)}
     if not found:
@@ -90,10 +90,11 @@ def declared_by(plugin: object) -> dict[str, tuple[Declared, Callable[..., Any]]
     Raises:
         TypeError: an annotation or a parameter cannot be used for calls; the text names the method.
     """
-    interfaces = [base for base in type(plugin).__mro__[1:] if is_interface(base)]
+    kind = type(plugin)
+    interfaces = [bound_base(kind, base) for base in kind.__mro__[1:] if is_interface(base)]
     found: dict[str, tuple[Declared, Callable[..., Any]]] = {}
-    for name in dir(type(plugin)):
-        if name.startswith("_") or isinstance(inspect.getattr_static(type(plugin), name), _NO_METHODS):
+    for name in dir(kind):
+        if name.startswith("_") or isinstance(inspect.getattr_static(kind, name), _NO_METHODS):
             continue
         if callable(function := getattr(plugin, name)):
             promised = next((declared(each).get(name) for each in interfaces if hasattr(each, name)), None)
@@ -114,9 +115,11 @@ def check_closed(interface: type) -> None:
 
 
 def _methods(interface: type) -> Iterator[tuple[str, Callable[..., Any]]]:
-    for name in dir(interface):
-        if not name.startswith("_") and isinstance(method := inspect.getattr_static(interface, name), _METHODS):
-            yield name, method.__get__(_NOBODY, interface)
+    """Yield each method, bound to the interface itself: it is never called, and so its hints are those of that."""
+    kind = typing.get_origin(interface) or interface
+    for name in dir(kind):
+        if not name.startswith("_") and isinstance(method := inspect.getattr_static(kind, name), _METHODS):
+            yield name, method.__get__(interface, kind)
 
 
 def _check_known(name: str, method: Declared) -> None:

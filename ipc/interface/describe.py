@@ -32,6 +32,12 @@ Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT, pattern=r"\A[ -~]*\Z")]
 Index = Annotated[int, msgspec.Meta(ge=0, lt=MAX_TYPES)]
 
 _OPEN = "any"
+_OPEN_WORDS = {
+    "Any", "Ellipsis", "generic", "number", "integer", "signedinteger", "unsignedinteger", "inexact", "floating",
+    "complexfloating", "flexible", "character",
+}  # fmt: skip
+"""In the annotation of an array: several dimensions or classes of elements fit, and only a call tells which come."""
+
 _BYTES = (inspect_types.BytesType, inspect_types.ByteArrayType, inspect_types.MemoryViewType)
 _ARRAYS: dict[type, str] = {
     inspect_types.ListType: "list",
@@ -148,11 +154,7 @@ class _Table:
     def _adapted(self, kind: Any, adapter: Adapter) -> int:
         origin = typing.get_origin(kind) or kind
         if is_interface(origin):
-            return (
-                self._known[origin]
-                if origin in self._known
-                else self.interface(_name(origin), declared(origin), origin)
-            )
+            return self._known[kind] if kind in self._known else self.interface(_name(origin), declared(kind), kind)
         if not adapter.name:
             wire = self._known_to_msgspec(info_of(adapter.wire))
             return self._add(Type("adapted", _name(origin), (wire,)))
@@ -193,7 +195,7 @@ class _Table:
             for each in info.fields
         )
         rules = [(name, _text(str(value))) for name in ("tag_field", "tag") if (value := getattr(info, name, None))]
-        if getattr(info, "forbid_unknown_fields", False):
+        if isinstance(info, inspect_types.NamedTupleType) or getattr(info, "forbid_unknown_fields", False):
             rules.append(("no other fields", ""))
         self.types[number] = Type("row" if in_order else "struct", _name(info.cls), (), members, tuple(rules))
         return number
@@ -226,7 +228,7 @@ def _rules_of_annotation(kind: Any) -> Iterable[tuple[str, str]]:
     """Yield what the annotation of an array or an fd says beyond its class."""
     for position, each in enumerate(typing.get_args(kind)):
         text = ", ".join(getattr(value, "__name__", str(value)) for value in typing.get_args(each))
-        if text and "Any" not in text.split(", "):
+        if text and _OPEN_WORDS.isdisjoint(text.split(", ")):
             yield f"argument {position}", _text(text)
 
 

@@ -10,7 +10,7 @@ import msgspec
 from ..errors import reason
 from .compare import Sides, first_difference
 from .declared import Declared
-from .describe import MAX_DESCRIPTION, Description, check, describe, described
+from .describe import MAX_DESCRIPTION, MAX_FIELDS, Description, check, describe, described
 from .errors import ValueUnfit
 from .shapes import UNDECODABLE
 
@@ -19,7 +19,12 @@ _decode = msgspec.msgpack.Decoder(Description).decode
 
 
 def pack(name: str, methods: Mapping[str, Declared]) -> bytes:
-    """Return what *methods* declare, of something called *name*; nothing if that is too much for a message."""
+    """Return what *methods* declare, of something called *name*; nothing if that is too much for a message.
+
+    Nor if there are more than a description can name: those that it left out would seem to be missing.
+    """
+    if len(methods) > MAX_FIELDS:
+        return b""
     packed = _encode(described(name, methods))
     return packed if len(packed) <= MAX_DESCRIPTION else b""
 

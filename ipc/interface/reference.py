@@ -8,10 +8,15 @@ from typing import Any
 from .attachments import Attached, Attaching
 from .errors import ValueUnfit
 
+_OF_VALUES = ("collections.abc", "typing")
+"""Their abstract classes, such as Sequence and Mapping, say what a value is made of; nobody calls it from afar."""
+
 
 def is_interface(kind: Any) -> bool:
-    """Whether *kind* is a Protocol or an abstract class."""
-    return isinstance(kind, type) and (bool(kind.__dict__.get("_is_protocol")) or inspect.isabstract(kind))
+    """Whether *kind* is a Protocol or an abstract class that somebody declared for calls."""
+    if not isinstance(kind, type) or kind.__module__ in _OF_VALUES:
+        return False
+    return bool(kind.__dict__.get("_is_protocol")) or inspect.isabstract(kind)
 
 
 def encode_reference(value: object, interface: type, attaching: Attaching) -> int:

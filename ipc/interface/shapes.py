@@ -43,6 +43,7 @@ class Shape:
         shares: it is a `SharedBuffer`, or there may be one within.
         unknown: a class within that nothing knows how to send, or None.
         lent: the interface, if the value is passed by reference.
+        untyped: all of it may be anything, however that is written.
     """
 
     def __init__(self, kind: Any) -> None:
@@ -53,6 +54,7 @@ class Shape:
         self.nested = any(adapter_of(each) for each in classes)
         self.unknown = next((each for each in classes if each is not object and not adapter_of(each)), None)
         self.lent = self.kind if self.adapter is not None and self.adapter.decode is decode_reference else None
+        self.untyped = self.adapter is None and _is_anything(info_of(kind))
         self.wire = kind
         if self.adapter is not None:
             self.wire = self.adapter.wire | None if self.is_optional else self.adapter.wire
@@ -158,6 +160,15 @@ def _custom_classes(kind: Any, seen: set[int]) -> Iterator[type]:
         seen.add(id(kind))
         for each in parts_of(kind):
             yield from _custom_classes(each, seen)
+
+
+def _is_anything(kind: Any) -> bool:
+    """Whether what msgspec says of a type is Any, object, or a union with one of them."""
+    while isinstance(kind, inspect_types.Metadata):
+        kind = kind.type
+    if isinstance(kind, inspect_types.UnionType):
+        return any(map(_is_anything, kind.types))
+    return isinstance(kind, inspect_types.AnyType) or getattr(kind, "cls", None) is object
 
 
 def parts_of(kind: Any) -> Iterator[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Annotated, Any, Protocol, TypeAlias
 
@@ -241,6 +241,28 @@ def test_an_interface_among_the_parameters_is_a_reference() -> None:
     assert through("draw", None, []) == (None, [])
     with pytest.raises(ArgumentsUnfit, match="argument 'progress': int has no method 'done', which Progress declares"):
         through("draw", 5, [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (Sequence[str], ["a"]),
+        (Mapping[str, Sequence[int]], {"a": [1]}),
+        (Sequence, [1, "a"]),
+        (Sequence[int] | None, []),
+    ],
+    ids=str,
+)
+def test_an_abstract_collection_is_a_value_and_no_interface(kind: Any, value: Any) -> None:
+    """What `collections.abc` declares and msgspec knows travels as its elements, as an argument and as a result."""
+
+    class Takes:
+        def call(self, argument): ...  # type: ignore[no-untyped-def]
+
+    Takes.call.__annotations__ = {"argument": kind, "return": kind}
+    method = declared(Takes)["call"]
+    assert method.decode_arguments(method.encode_arguments(method.bind((value,), {}))) == (value,)
+    assert method.result.decode(method.result.encode(value)) == value
 
 
 def test_what_is_lent_takes_nothing_open() -> None:

@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from belljar.ipc.interface import ValueUnfit, declared, declared_by, notify, raises
+from belljar.ipc.interface import ValueUnfit, declared_by, notify
 from belljar.ipc.interface.compare import Sides, first_difference
 from belljar.ipc.interface.describe import (
     MAX_DESCRIPTION,
+    MAX_FIELDS,
     Description,
     Member,
     Type,
@@ -26,8 +27,8 @@ from belljar.ipc.interface.describe import (
     describe,
     described,
 )
-from belljar.ipc.interface.digest import digest
 from belljar.ipc.interface.fd import Fd
+from belljar.ipc.interface.fitting import misfit, pack
 from belljar.ipc.memory.buffer import Buffer
 
 
@@ -58,6 +59,16 @@ class Row(msgspec.Struct, array_like=True):
 class Pair(NamedTuple):
     width: int
     height: int
+
+
+class Triple(NamedTuple):
+    width: int
+    height: int
+    depth: int = 0
+
+
+class Nan(msgspec.Struct, tag="nan"):
+    x: int
 
 
 @dataclass
@@ -134,6 +145,7 @@ LENT = (Progress, MoreProgress, TextProgress, Again)
 
 ALL = [
     int, str, bytes, list[Size], tuple[int, str], dict[str, Row], Size, Strict, Row, Pair, SizeAsDataclass, SizeAsDict,
+    Nan, Annotated[str, msgspec.Meta(pattern="nan")],
     Node, Color, Literal["a", 1], A | B, int | None, Progress, Again, Buffer, NDArray[np.uint8], Fd[Literal["socket"]],
     Any, AsyncIterator[bytes], Annotated[int, msgspec.Meta(ge=1, le=5)], list[Fd[Literal["socket"]]],
 ]  # fmt: skip
@@ -168,6 +180,10 @@ def test_what_is_declared_alike_fits(kind: Any) -> None:
         (int, Annotated[int, msgspec.Meta(ge=1)]),
         (Annotated[int, msgspec.Meta(ge=2)], Annotated[int, msgspec.Meta(ge=1)]),
         (NDArray[np.uint8], np.ndarray),
+        (NDArray[np.float32], NDArray[np.floating]),
+        (NDArray[np.number], NDArray[np.uint8]),
+        (np.ndarray[tuple[int, int], np.dtype[np.uint8]], np.ndarray[tuple[int, ...], np.dtype[np.uint8]]),
+        (Pair, Triple),
         (MoreProgress, Progress),
         (Node, Node),
     ],
@@ -192,6 +208,8 @@ def test_what_takes_more_fits_as_an_argument(wanted: Any, found: Any) -> None:
         (Omits, SizeAsDataclass, "argument 'argument.width' is optional in the interface and required in the plugin"),
         (Size, Row, "argument 'argument' is Size in the interface and Row in the plugin"),
         (tuple[int, int], tuple[int], "'argument' is tuple[int, int] in the interface and tuple[int] in the plugin"),
+        (Triple, Pair, "argument 'argument.depth' is sent by the interface and forbidden in the plugin"),
+        (Annotated[str, msgspec.Meta(pattern="1")], Annotated[str, msgspec.Meta(pattern="1.0")], "str (pattern 1) in"),
         (Node, OtherNode, "argument 'argument.value' is int in the interface and str in the plugin"),
         (str, Literal["a"], "argument 'argument' is str in the interface and Literal['a'] in the plugin"),
         (Literal["a", "c"], Color, "argument 'argument' is Literal['a', 'c'] in the interface and Color in the plugin"),
@@ -305,28 +323,6 @@ def test_the_sides_have_names() -> None:
     assert text == "I.call: argument 'argument' is int in the child and str in the host"
 
 
-def test_a_digest_is_that_of_the_declaration() -> None:
-    """The same declaration has the same digest, whoever declares it; another type, name or error has another."""
-
-    class One(Protocol):
-        async def call(self, node: Node) -> Size: ...
-
-    class Two(Protocol):
-        def call(self, node: Node) -> Size: ...
-
-    class Three(Protocol):
-        def call(self, node: OtherNode) -> Size: ...
-
-    class Four(Protocol):
-        @raises(ValueError)
-        def call(self, node: Node) -> Size: ...
-
-    digests = [digest(declared(each)["call"]) for each in (One, Two, Three, Four)]
-    assert digests[0] == digests[1]
-    assert len(set(digests)) == 3
-    assert {len(each) for each in digests} == {16}
-
-
 def test_a_plugin_with_too_many_types_is_known_by_its_methods() -> None:
     """What would not fit into a message is described by names; its calls are checked one by one."""
     large = msgspec.defstruct("Large", [(f"field_{'x' * 100}_{i}", int) for i in range(300)])
@@ -334,6 +330,22 @@ def test_a_plugin_with_too_many_types_is_known_by_its_methods() -> None:
     assert len(msgspec.msgpack.encode(found)) < MAX_DESCRIPTION
     assert first_difference(argument(int), found) == ""
     assert first_difference(describe(Thumbnailer), found) == "Thumbnailer.frames is missing in the plugin"
+
+
+def test_more_methods_than_fit_are_not_described() -> None:
+    """A plugin with more methods than a description can name sends none; each call is checked as it comes."""
+
+    def call(self: object) -> int:
+        return 1
+
+    many = type("Many", (), {f"call_{i:03}": call for i in range(MAX_FIELDS + 1)})
+    last = type("Last", (), {f"call_{MAX_FIELDS}": call})
+    methods = {name: method for name, (method, _) in declared_by(many()).items()}
+    assert misfit(last, pack("Many", methods), Sides()) == ""
+    del methods["call_000"]
+    assert misfit(last, pack("Many", methods), Sides()) == ""
+    del methods[f"call_{MAX_FIELDS}"]
+    assert misfit(last, pack("Many", methods), Sides()) == "Last.call_256 is missing in the plugin"
 
 
 def test_texts_are_short_and_printable() -> None:
@@ -373,6 +385,43 @@ def test_a_hostile_description_costs_little() -> None:
     first_difference(dense, dense)
     first_difference(argument(Node), dense)
     assert time.process_time() - before < 5
+
+
+def layered(parts: int, rules: int) -> Description:
+    """Return 11 layers of 5 structs, all of whose fields are unions with a struct of the next layer.
+
+    Each union names one type *parts* times, which has 256 rules, and each struct has so many *rules*.
+    """
+    last = 4 + 2 * 55
+    many = tuple(("", "") for _ in range(256))
+    types = [Type("interface", "I", members=(Member("call", 1),)), Type("call", parts=(5,)), Type("none"), Type("any")]
+    for i in range(55):
+        below = 4 + 2 * 5 * (i // 5 + 1)
+        fields = [Member(f"f{j}", below + (i + j) % 5 * 2, False, False) for j in range(24)] if i < 50 else []
+        types += [
+            Type("union", parts=(last,) * parts + (5 + 2 * i,)),
+            Type("struct", members=tuple(fields), rules=many[:rules]),
+        ]
+    return Description((*types, Type("int", rules=many)))
+
+
+@pytest.mark.parametrize(("parts", "rules"), [(240, 0), (1, 256)])
+def test_a_comparison_looks_at_a_bounded_number_of_parts(parts: int, rules: int) -> None:
+    """Not only many pairs end the comparison, but also a few thousand that each have many parts or rules."""
+    names = [f"K{i}" for i in range(100)]
+    unions = [Type("union", parts=(5 + 2 * i, 3, 2)) for i in range(100)]
+    structs = [
+        Type("struct", name, members=tuple(Member(f"f{j}", 4 + 2 * ((24 * i + j) % 100), False) for j in range(24)))
+        for i, name in enumerate(names)
+    ]
+    start = (Type("interface", "I", members=(Member("call", 1),)), Type("call", parts=(5,)), Type("none"), Type("int"))
+    wanted = Description((*start, *(each for pair in zip(unions, structs, strict=True) for each in pair)))
+    hostile = layered(parts, rules)
+    check(wanted)
+    check(hostile)
+    before = time.process_time()
+    assert first_difference(wanted, hostile) == "the types of the interface and the plugin are too many to be compared"
+    assert time.process_time() - before < 1
 
 
 _indices = st.integers(0, 6)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Generic, Literal, NewType, Protocol, TypeVar
 
 import msgspec
 import pytest
@@ -399,6 +399,113 @@ def test_a_large_result_without_a_type_is_text_or_bytes() -> None:
     for decode in (untyped.decode, lambda payload: untyped.decode_many(payload, 70_000)):
         with pytest.raises(ValueUnfit, match="no declared type"):
             decode(encode([[]] * 70_000))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        object,
+        Any | None,
+        object | None,
+        NewType("Named", Any),
+        Annotated[Any, msgspec.Meta(description="anything")],
+        Annotated[Any, msgspec.Meta(description="anything")] | None,
+    ],
+    ids=str,
+)
+def test_whatever_is_as_good_as_no_type_is_decoded_only_if_small(kind: Any) -> None:
+    """Other ways to write Any do not escape the limit of what has no declared type."""
+    untyped = codec(kind)
+    assert untyped.decode(encode([[], {}])) == [[], {}]
+    assert untyped.decode(encode("x" * 70_000)) == "x" * 70_000
+    for decode in (untyped.decode, lambda payload: untyped.decode_many(payload, 70_000)):
+        with pytest.raises(ValueUnfit, match="no declared type"):
+            decode(encode([[]] * 70_000))
+
+
+T = TypeVar("T")
+K = TypeVar("K")
+Small = TypeVar("Small", bound=int)
+
+
+class Source(Protocol[T]):
+    """An interface that says what it gives only where it is bound."""
+
+    def get(self) -> T: ...
+
+    def put(self, value: Annotated[T, "more"], others: dict[str, list[T]]) -> None: ...
+
+    def all(self) -> Iterator[T | None]: ...
+
+
+class Twice(Source[tuple[K, T]], Protocol[T, K]):
+    """Binds it to type variables of its own, in another order, one of the same name."""
+
+    def one(self, value: T) -> K: ...
+
+
+class Points(Twice[int, Point], Protocol): ...
+
+
+class HasSource(Protocol):
+    def use(self, source: Source[int]) -> None: ...
+
+
+class BySource(Source[int]):
+    """A plugin that leaves some types to its interface."""
+
+    def get(self):  # type: ignore[no-untyped-def]
+        return 1
+
+    def put(self, value: int, others: dict[str, list[int]]) -> None: ...
+
+    def all(self) -> Iterator[int]:
+        return iter([1])
+
+
+class Inherits(Generic[T]):
+    def keep(self: K, value: T) -> T:
+        return value
+
+
+class Keeps(Inherits[bytes]): ...
+
+
+def test_what_a_generic_interface_is_bound_to_is_its_type() -> None:
+    """Type variables of a base stand for what the interface or the plugin binds them to."""
+    found = declared(Points)
+    assert found["get"].result.kind == tuple[Point, int]
+    assert [each.kind for each in found["put"].parameters] == [
+        Annotated[tuple[Point, int], "more"], dict[str, list[tuple[Point, int]]]
+    ]  # fmt: skip
+    assert found["all"].item is not None
+    assert found["all"].item.kind == tuple[Point, int] | None
+    assert (found["one"].parameters[0].kind, found["one"].result.kind) == (int, Point)
+    assert declared(Source[int])["get"].result.kind is int
+    assert declared(HasSource)["use"].parameters[0].shape.lent == Source[int]
+    assert declared_by(BySource())["get"][0].result.kind is int
+    assert declared_by(Keeps())["keep"][0].parameters[0].kind is bytes
+
+
+def test_a_type_variable_that_nothing_binds_is_refused() -> None:
+    """Anything would fit one; the error names the method and the parameter. One with a bound stands for that."""
+
+    class Bounded:
+        def call(self, value: list[Small]) -> Small: ...  # type: ignore[empty-body]
+
+    class Result:
+        def call(self) -> list[T]: ...  # type: ignore[empty-body]
+
+    assert declared(Bounded)["call"].parameters[0].kind == list[int]
+    for interface, text in [
+        (Source, r"method 'Source\.\w+' cannot be called: nothing says what ~T is in"),
+        (Inherits, r"method 'Inherits\.keep' cannot be called: nothing says what ~T is in the parameter 'value'"),
+        (Result, r"method 'Result\.call' cannot be called: nothing says what ~T is in the result"),
+    ]:
+        with pytest.raises(TypeError, match=text):
+            declared(interface)
+    with pytest.raises(TypeError, match="method 'keep' cannot be called: nothing says what ~T is"):
+        declared_by(Inherits())
 
 
 def test_declared_errors_are_made_from_one_text() -> None:
