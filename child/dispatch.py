@@ -15,7 +15,7 @@ from ..ipc.peer.base import fitting
 from ..ipc.peer.blocking import QUICK, BlockingPeer
 from ..ipc.peer.records import Answer, Answers, Incoming, Outgoing
 from ..ipc.peer.store import Store
-from .errors_as_text import describe
+from .errors_as_text import class_name, describe, text_of
 from .refused import RefusedImports
 from .services import Services
 
@@ -44,14 +44,14 @@ class ChildSide:
 
     def told(self, incoming: Incoming, error: BaseException) -> tuple[FailureKind, str, str, str]:
         """All that the plugin raises is told to the host, as text."""
-        if isinstance(error, ArgumentsUnfit):
-            return "argument", "", str(error), ""
-        if isinstance(error, (ValueUnfit, BufferError)):
-            return "result", type(error).__name__, str(error), ""
-        if incoming.cancelled and not isinstance(error, Exception):
+        kind, name = type(error), class_name(error)  # isinstance would ask the error, too
+        if issubclass(kind, ArgumentsUnfit):
+            return "argument", "", text_of(error), ""
+        if issubclass(kind, (ValueUnfit, BufferError)):
+            return "result", name, text_of(error), ""
+        if incoming.cancelled and not issubclass(kind, Exception):
             return "cancelled", "", "as it was told to", ""
         text, trace = describe(error, without_files=self._refused.is_watching)
-        name = type(error).__name__
         return "declared" if name in incoming.answer.declared.raises else "exception", name, text, trace
 
     def lost(self, incoming: Incoming, error: BaseException) -> None:

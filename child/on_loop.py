@@ -114,6 +114,10 @@ class ChildOnLoop(AsyncPeer):
             await super()._run(incoming)
         except (SystemExit, KeyboardInterrupt, Cancelled):
             return  # that is its answer, as in a child without loop, and no end of the loop
+        except BaseException as error:
+            if self._answering.get(incoming.call_id) is incoming:  # a group of the plugin's that cannot be split
+                self._fail(incoming, error)
+            raise
         finally:
             self._under_way.discard(incoming)
             if self.idle is not None:

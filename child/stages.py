@@ -14,7 +14,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
 
@@ -53,6 +53,7 @@ from . import warm
 from .bundle import BundleImporter, load_attribute
 from .dispatch import NO_LOOP, BlockingChild, make_peer, plugin_answers
 from .early_init import EarlyInit
+from .errors_as_text import describe
 from .link import HostGone, Link
 from .log_records import LogRecords, set_levels
 from .refused import RefusedImports
@@ -121,18 +122,27 @@ def run(birth: Birth, control_fd: int, half: ChildHalf) -> NoReturn:
         child.report(error)
     except (HostGone, EndOfChannel):
         code = 0
+    except BaseException as error:  # noqa: BLE001 - nobody else would say why the child ends
+        _print_last(error, without_files=child.refused.is_watching)
     finally:
         _leave(code)
 
 
+def _print_last(error: BaseException, *, without_files: bool) -> None:
+    """Write the traceback of *error* to stderr itself: the plugin may have replaced or closed `sys.stderr`."""
+    _, trace = describe(error, without_files=without_files)
+    with suppress(OSError):
+        os.write(2, shorten(trace, 8192).encode())
+
+
 def _leave(code: int) -> NoReturn:
     """Exit without the interpreter's own end: a zygote's objects live in this process too and must not act."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):  # the host no longer reads, or the plugin closed it
-            continue
-    os._exit(code)
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):  # the host no longer reads, or the plugin closed it, or has put another there
+                stream.flush()
+    finally:
+        os._exit(code)
 
 
 class Child:
