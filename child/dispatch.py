@@ -11,7 +11,7 @@ from ..ipc.channel.base import Channel, EndOfChannel
 from ..ipc.errors import PeerProtocolError, ServiceError
 from ..ipc.frames import MAX_INLINE, Call, Failed, FailureKind, Reply, decode_from_host, encode
 from ..ipc.interface import ArgumentsUnfit, Declared, ValueUnfit, declared_by
-from ..ipc.peer.base import fitting
+from ..ipc.peer.base import Encoded, Peer, fitting
 from ..ipc.peer.blocking import QUICK, BlockingPeer
 from ..ipc.peer.records import Answer, Answers, Incoming, Outgoing
 from ..ipc.peer.store import Store
@@ -47,7 +47,7 @@ class ChildSide:
         kind, name = type(error), class_name(error)  # isinstance would ask the error, too
         if issubclass(kind, ArgumentsUnfit):
             return "argument", "", text_of(error), ""
-        if issubclass(kind, (ValueUnfit, BufferError)):
+        if issubclass(kind, ValueUnfit):
             return "result", name, text_of(error), ""
         if incoming.cancelled and not issubclass(kind, Exception):
             return "cancelled", "", "as it was told to", ""
@@ -60,7 +60,18 @@ class ChildSide:
         print(f"{incoming.answer.declared.name} was notified and raised:\n{trace}", flush=True)
 
 
-class BlockingChild(BlockingPeer):
+class ChildPeer(Peer):
+    """What the peers of both kinds of children do alike."""
+
+    def _reply(self, incoming: Incoming, encoded: Encoded) -> None:
+        """See `Peer._reply`. `ValueUnfit`: the plugin keeps a view of an argument; a `BufferError` may be its own."""
+        try:
+            super()._reply(incoming, encoded)
+        except BufferError as error:
+            raise ValueUnfit(str(error)) from None
+
+
+class BlockingChild(ChildPeer, BlockingPeer):
     """The peer of a child that answers one call at a time.
 
     There is a short way for a call that comes alone and needs nothing but its method, as most do. What a call costs is

@@ -71,6 +71,11 @@ class Plug:
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
 
+    {word}def resize(self) -> None:
+        data = bytearray(8)
+        with memoryview(data):
+            data.append(0)
+
     {word}def add(self, number: int) -> int:
         return number + 1
 """
@@ -94,6 +99,17 @@ async def test_an_error_that_cannot_be_read_is_an_error_of_its_call_only(tmp_pat
             await host.call("group")
         await host.call("imports")
         assert await host.call("add", 1) == 2
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("on_loop", [False, True], ids=["blocking", "on_loop"])
+async def test_a_buffer_error_of_the_plugin_is_its_own(tmp_path: Path, on_loop: bool) -> None:
+    """It is told as any other error, with its traceback, and not as a result that cannot be sent."""
+    plugin = write_plugin(tmp_path, SOURCE.replace("{word}", "async " if on_loop else ""))
+    async with launch(plugin, early_init=("asyncio",) if on_loop else ()) as host:
+        with pytest.raises(RemoteError, match="'resize' raised BufferError: Existing exports") as caught:
+            await host.call("resize")
+    assert "data.append(0)" in caught.value.remote_traceback
 
 
 def test_what_is_told_of_an_error_that_no_traceback_can_be_made_of() -> None:
