@@ -44,6 +44,9 @@ log = logging.getLogger("belljar.testing")
 
 UNSEALED = "the plugin is a thread of this process and can do all that it can do"
 
+_FAILED = 1 << 8
+"""What wait(2) would say of a child that exited with code 1."""
+
 STUCK = 1.0
 """Seconds that the thread has to end after its host has hung up."""
 
@@ -135,7 +138,10 @@ class MemoryHost(ProcessHost):
         with anyio.CancelScope(shield=True) as self._watching:
             await anyio.wait_readable(self._done)
             self._thread.join()
-        self._exited = Exited(None if self._why else 0 if self._failure is None else 1, 0.0, 0)
+        if self._failure is not None and self.protection is not None:  # of a launch, it is the cause of the LaunchError
+            log.error("%s: the plugin's thread failed", self.process.name, exc_info=self._failure)
+        status = 0 if self._failure is None else _FAILED
+        self._exited = Exited(None if self._why else status, 0.0, 0)
         self._end_came.set()
 
     async def _await_ready(self) -> Ready:
