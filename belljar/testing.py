@@ -31,6 +31,7 @@ from .host.process_host import ProcessHost
 from .host.state import State
 from .ipc.channel.base import EndOfChannel
 from .ipc.channel.in_memory import MemoryChannel, memory_pair
+from .ipc.errors import printable
 from .ipc.messages import Ready, decode_from_child
 from .ipc.payload import read_sealed
 from .ipc.stage import Stage
@@ -101,7 +102,7 @@ class MemoryHost(ProcessHost):
         self._move(State.LAUNCHED, Stage.LOAD)
         tasks.start_soon(self._watch_thread)
         ready = await self._await_ready()
-        self.methods = ready.methods
+        self.methods = tuple(map(printable, ready.methods))
         self.protection = _no_protection()
         self._conversation.start(self._channel, self._services.targets, tasks.start_soon, ready)
         self.timeline[Stage.LOAD.label] = (time.perf_counter() - began) * 1000

@@ -67,7 +67,9 @@ class HostSide:
         # Words of the child, on their way into the log: no line breaks, and nothing that a terminal would obey.
         imports = [f"import {printable(name)}" for name in answer.refused]
         self._refused = (*imports, *files)
-        self._refused_words = ", ".join(filter(None, (some_of(imports), some_of(files))))  # however many imports it says
+        self._refused_words = ", ".join(
+            filter(None, (some_of(imports), some_of(files)))
+        )  # however many imports it says
         if self._may_log("calls were refused something"):
             log.warning("%s: after the seal, %r was refused %s", self._name, call.declared.name, self._refused_words)
 
