@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 from ..ipc.channel.base import Channel, EndOfChannel
@@ -55,9 +56,10 @@ class ChildSide:
         return "declared" if name in incoming.answer.declared.raises else "exception", name, text, trace
 
     def lost(self, incoming: Incoming, error: BaseException) -> None:
-        """Say on stderr what a notification raised: the host logs it."""
+        """Say on stdout what a notification raised: the host logs it."""
         _, trace = describe(error, without_files=self._refused.is_watching)
-        print(f"{incoming.answer.declared.name} was notified and raised:\n{trace}", flush=True)
+        with suppress(Exception):  # the plugin may have closed it, or put something else in its place
+            print(f"{incoming.answer.declared.name} was notified and raised:\n{trace}", flush=True)
 
 
 class ChildPeer(Peer):

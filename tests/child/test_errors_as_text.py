@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
+from belljar import notify
 from belljar.child.errors_as_text import describe
 from belljar.ipc.errors import RemoteError
 
@@ -14,6 +16,9 @@ from ..helpers import launch, write_plugin
 SOURCE = """
 import contextlib
 import importlib
+import sys
+
+from belljar import notify
 
 
 class Loud(str):
@@ -71,6 +76,11 @@ class Plug:
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
 
+    @notify
+    {word}def note(self) -> None:
+        sys.stdout.close()
+        raise LookupError
+
     {word}def resize(self) -> None:
         data = bytearray(8)
         with memoryview(data):
@@ -79,6 +89,14 @@ class Plug:
     {word}def add(self, number: int) -> int:
         return number + 1
 """
+
+
+class Notified(Protocol):
+    """The part of the plugin that answers nothing."""
+
+    @notify
+    async def note(self) -> None: ...
+
 
 ERRORS = ["SyntaxError", "Leaves", "Shouts", "Unnamed", "Masked", "Renamed"]
 
@@ -98,6 +116,18 @@ async def test_an_error_that_cannot_be_read_is_an_error_of_its_call_only(tmp_pat
         with pytest.raises(RemoteError, match="ArithmeticError: not to be split" if on_loop else "Whole: whole"):
             await host.call("group")
         await host.call("imports")
+        assert await host.call("add", 1) == 2
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("on_loop", [False, True], ids=["blocking", "on_loop"])
+async def test_a_notification_that_fails_where_nothing_can_be_printed_ends_nothing(
+    tmp_path: Path, on_loop: bool
+) -> None:
+    """The plugin has closed its own stdout; calls are answered as before."""
+    plugin = write_plugin(tmp_path, SOURCE.replace("{word}", "async " if on_loop else ""))
+    async with launch(plugin, early_init=("asyncio",) if on_loop else ()) as host:
+        await host.proxy(Notified).note()
         assert await host.call("add", 1) == 2
 
 
