@@ -9,6 +9,7 @@ import pytest
 
 from belljar import notify
 from belljar.child.errors_as_text import describe
+from belljar.host.errors import LaunchError
 from belljar.ipc.errors import RemoteError
 
 from ..helpers import launch, write_plugin
@@ -146,3 +147,24 @@ def test_what_is_told_of_an_error_that_no_traceback_can_be_made_of() -> None:
     """Its text, and a line in place of the traceback that names the class."""
     error = SyntaxError("odd", ("template", 1, "x", "text"))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     assert describe(error, without_files=False) == (str(error), "SyntaxError: (its traceback cannot be read)\n")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("raised", "reason"),
+    [
+        ("Leaves()", r"Leaves: \(its text cannot be read\)"),
+        ("Shouts()", "Shouts: shouted"),
+        ("Unnamed('why')", "Unnamed"),
+        ("Masked('why')", "Masked"),
+        ("OSError('odd', 'number')", "OSError: .*number"),
+        ("OSError(10**6, 'large')", "OSError: .*large"),
+    ],
+)
+async def test_an_odd_error_of_the_import_is_a_launch_error_that_names_it(
+    tmp_path: Path, raised: str, reason: str
+) -> None:
+    """The child itself reports it, so that the stage and the class are known."""
+    plugin = write_plugin(tmp_path, f"{SOURCE.replace('{word}', '')}\n\nraise {raised}\n")
+    with pytest.raises(LaunchError, match=f"^stage 9 .*{reason}"):
+        await launch(plugin).__aenter__()
