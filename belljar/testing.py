@@ -31,6 +31,7 @@ from .host.process_host import ProcessHost
 from .host.state import State
 from .ipc.channel.base import EndOfChannel
 from .ipc.channel.in_memory import MemoryChannel, memory_pair
+from .ipc.errors import printable
 from .ipc.messages import Ready, decode_from_child
 from .ipc.payload import read_sealed
 from .ipc.stage import Stage
@@ -43,6 +44,9 @@ from .sandbox.protection.report import LayerStatus
 log = logging.getLogger("belljar.testing")
 
 UNSEALED = "the plugin is a thread of this process and can do all that it can do"
+
+_FAILED = 1 << 8
+"""What wait(2) would say of a child that exited with code 1."""
 
 STUCK = 1.0
 """Seconds that the thread has to end after its host has hung up."""
@@ -98,7 +102,7 @@ class MemoryHost(ProcessHost):
         self._move(State.LAUNCHED, Stage.LOAD)
         tasks.start_soon(self._watch_thread)
         ready = await self._await_ready()
-        self.methods = ready.methods
+        self.methods = tuple(map(printable, ready.methods))
         self.protection = _no_protection()
         self._conversation.start(self._channel, self._services.targets, tasks.start_soon, ready)
         self.timeline[Stage.LOAD.label] = (time.perf_counter() - began) * 1000
@@ -135,7 +139,10 @@ class MemoryHost(ProcessHost):
         with anyio.CancelScope(shield=True) as self._watching:
             await anyio.wait_readable(self._done)
             self._thread.join()
-        self._exited = Exited(None if self._why else 0 if self._failure is None else 1, 0.0, 0)
+        if self._failure is not None and self.protection is not None:  # of a launch, it is the cause of the LaunchError
+            log.error("%s: the plugin's thread failed", self.process.name, exc_info=self._failure)
+        status = 0 if self._failure is None else _FAILED
+        self._exited = Exited(None if self._why else status, 0.0, 0)
         self._end_came.set()
 
     async def _await_ready(self) -> Ready:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import inspect
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 from ..ipc.channel.base import Channel, EndOfChannel
 from ..ipc.errors import PeerProtocolError, ServiceError
 from ..ipc.frames import MAX_INLINE, Call, Failed, FailureKind, Reply, decode_from_host, encode
 from ..ipc.interface import ArgumentsUnfit, Declared, ValueUnfit, declared_by
-from ..ipc.peer.base import fitting
+from ..ipc.peer.base import Encoded, Peer, fitting
 from ..ipc.peer.blocking import QUICK, BlockingPeer
 from ..ipc.peer.records import Answer, Answers, Incoming, Outgoing
 from ..ipc.peer.store import Store
-from .errors_as_text import describe
+from .errors_as_text import class_name, describe, text_of
 from .refused import RefusedImports
 from .services import Services
 
@@ -44,23 +45,35 @@ class ChildSide:
 
     def told(self, incoming: Incoming, error: BaseException) -> tuple[FailureKind, str, str, str]:
         """All that the plugin raises is told to the host, as text."""
-        if isinstance(error, ArgumentsUnfit):
-            return "argument", "", str(error), ""
-        if isinstance(error, (ValueUnfit, BufferError)):
-            return "result", type(error).__name__, str(error), ""
-        if incoming.cancelled and not isinstance(error, Exception):
+        kind, name = type(error), class_name(error)  # isinstance would ask the error, too
+        if issubclass(kind, ArgumentsUnfit):
+            return "argument", "", text_of(error), ""
+        if issubclass(kind, ValueUnfit):
+            return "result", name, text_of(error), ""
+        if incoming.cancelled and not issubclass(kind, Exception):
             return "cancelled", "", "as it was told to", ""
         text, trace = describe(error, without_files=self._refused.is_watching)
-        name = type(error).__name__
         return "declared" if name in incoming.answer.declared.raises else "exception", name, text, trace
 
     def lost(self, incoming: Incoming, error: BaseException) -> None:
-        """Say on stderr what a notification raised: the host logs it."""
+        """Say on stdout what a notification raised: the host logs it."""
         _, trace = describe(error, without_files=self._refused.is_watching)
-        print(f"{incoming.answer.declared.name} was notified and raised:\n{trace}", flush=True)
+        with suppress(Exception):  # the plugin may have closed it, or put something else in its place
+            print(f"{incoming.answer.declared.name} was notified and raised:\n{trace}", flush=True)
 
 
-class BlockingChild(BlockingPeer):
+class ChildPeer(Peer):
+    """What the peers of both kinds of children do alike."""
+
+    def _reply(self, incoming: Incoming, encoded: Encoded) -> None:
+        """See `Peer._reply`. `ValueUnfit`: the plugin keeps a view of an argument; a `BufferError` may be its own."""
+        try:
+            super()._reply(incoming, encoded)
+        except BufferError as error:
+            raise ValueUnfit(str(error)) from None
+
+
+class BlockingChild(ChildPeer, BlockingPeer):
     """The peer of a child that answers one call at a time.
 
     There is a short way for a call that comes alone and needs nothing but its method, as most do. What a call costs is

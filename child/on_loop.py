@@ -21,7 +21,7 @@ from ..ipc.peer.outbox import CannotSend
 from ..ipc.peer.records import Answers, Incoming, Outgoing
 from ..ipc.peer.side import Side
 from ..ipc.peer.store import Store
-from .dispatch import ChildSide
+from .dispatch import ChildPeer, ChildSide
 from .refused import RefusedImports
 from .services import Services
 
@@ -29,7 +29,7 @@ PATIENCE = 3600.0
 """Seconds that the host may take to end a service call that was given up. Nothing follows from it."""
 
 
-class ChildOnLoop(AsyncPeer):
+class ChildOnLoop(ChildPeer, AsyncPeer):
     """The peer of a child with an event loop; make it where that loop runs. ``serve`` is its whole life."""
 
     def __init__(self, channel: Channel, side: Side, store: Store, answers: Answers) -> None:
@@ -114,6 +114,10 @@ class ChildOnLoop(AsyncPeer):
             await super()._run(incoming)
         except (SystemExit, KeyboardInterrupt, Cancelled):
             return  # that is its answer, as in a child without loop, and no end of the loop
+        except BaseException as error:
+            if self._answering.get(incoming.call_id) is incoming:  # a group of the plugin's that cannot be split
+                self._fail(incoming, error)
+            raise
         finally:
             self._under_way.discard(incoming)
             if self.idle is not None:

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+from ..ipc.messages import shorten
+
 _MOST = 64
 _LONGEST = 128
 
@@ -30,7 +32,7 @@ class RefusedImports:
     ) -> ModuleSpec | None:
         """Remember *fullname*."""
         if len(self._names) < _MOST and len(fullname) <= _LONGEST:
-            self._names[fullname] = None
+            self._names[shorten(str.__str__(fullname), _LONGEST)] = None  # any text can be asked for, no UTF-8 either
         return None
 
     def take(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
 
@@ -53,6 +53,7 @@ from . import warm
 from .bundle import BundleImporter, load_attribute
 from .dispatch import NO_LOOP, BlockingChild, make_peer, plugin_answers
 from .early_init import EarlyInit
+from .errors_as_text import class_name, describe, text_of
 from .link import HostGone, Link
 from .log_records import LogRecords, set_levels
 from .refused import RefusedImports
@@ -61,6 +62,9 @@ from .step import CHANNEL_ZMQ, StepError, handed, scene
 
 if TYPE_CHECKING:
     from .on_loop import ChildOnLoop
+
+MAX_ERRNO = 4095
+"""The largest number of an error that a kernel can return, and that a `StageFailed` may have."""
 
 P = TypeVar("P", bound="BlockingChild | ChildOnLoop")
 
@@ -121,18 +125,27 @@ def run(birth: Birth, control_fd: int, half: ChildHalf) -> NoReturn:
         child.report(error)
     except (HostGone, EndOfChannel):
         code = 0
+    except BaseException as error:  # noqa: BLE001 - nobody else would say why the child ends
+        _print_last(error, without_files=child.refused.is_watching)
     finally:
         _leave(code)
 
 
+def _print_last(error: BaseException, *, without_files: bool) -> None:
+    """Write the traceback of *error* to stderr itself: the plugin may have replaced or closed `sys.stderr`."""
+    _, trace = describe(error, without_files=without_files)
+    with suppress(OSError):
+        os.write(2, shorten(trace, 8192).encode())
+
+
 def _leave(code: int) -> NoReturn:
     """Exit without the interpreter's own end: a zygote's objects live in this process too and must not act."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):  # the host no longer reads, or the plugin closed it
-            continue
-    os._exit(code)
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):  # the host no longer reads, or the plugin closed it, or has put another there
+                stream.flush()
+    finally:
+        os._exit(code)
 
 
 class Child:
@@ -196,7 +209,7 @@ class Child:
         except StepFailed as error:
             raise StageError(stage, error.errno, str(error)) from error
         except OSError as error:
-            raise StageError(stage, error.errno or 0, _sentence(error)) from error
+            raise StageError(stage, _errno(error), _sentence(error)) from error
         except MemoryError as error:
             raise StageError(stage, errno.ENOMEM, _sentence(error)) from error
         except BaseException as error:
@@ -316,8 +329,21 @@ def refuse_directories() -> None:
             raise SandboxError(f"early init left the directory {path} open as fd {name}; close it before the seal")
 
 
+def _errno(error: OSError) -> int:
+    """Return the number of *error*, 0 if it has none that a kernel could have said: a plugin may raise one, too."""
+    number: object = error.errno
+    return number if type(number) is int and 0 <= number <= MAX_ERRNO else 0
+
+
 def _sentence(error: BaseException) -> str:
     """Return what went wrong, with the early-init step or the plugin's line where there is one."""
+    try:
+        return _in_words(error)
+    except BaseException:  # noqa: BLE001 - the error is foreign code, see errors_as_text
+        return f"{class_name(error)}: {text_of(error)}"
+
+
+def _in_words(error: BaseException) -> str:
     notes = "".join(f"{note}: " for note in getattr(error, "__notes__", ()))
     if isinstance(error, SystemExit):
         return f"{notes}it called exit({error.code!r})"

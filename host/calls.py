@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -26,7 +27,13 @@ from ..ipc.peer.records import Incoming, Outgoing
 log = logging.getLogger("belljar.host")
 
 MAX_LOGGED = 100
-"""Failures of services that are logged for one child, which can have as many as it likes."""
+"""Records of one kind that are logged for one child, which can cause as many as it likes.
+
+There are two kinds: services that failed, and calls in which the seal refused something.
+"""
+
+SHOWN = 4
+"""Imports, and files, that the seal refused and that one sentence names."""
 
 
 class HostSide:
@@ -47,18 +54,31 @@ class HostSide:
         self._name = name
         self._refusals = refusals
         self.proxy = make_proxy
-        self._failures = 0
+        self._logged: Counter[str] = Counter()
         self._refused: tuple[str, ...] = ()
+        self._refused_words = ""
 
     def answered(self, call: Outgoing, answer: Reply | Failed) -> None:
         """Log what the seal refused during the call, even if a library hid it."""
-        refused = self._refusals()
-        if answer.refused:
-            # Words of the child, on their way into the log: no line breaks, and nothing that a terminal would obey.
-            refused = (*(f"import {printable(name)}" for name in answer.refused), *refused)
-        self._refused = refused
-        if refused:
-            log.warning("%s: after the seal, %r was refused %s", self._name, call.declared.name, ", ".join(refused))
+        files = self._refusals()
+        if not (files or answer.refused):
+            self._refused = ()
+            return
+        # Words of the child, on their way into the log: no line breaks, and nothing that a terminal would obey.
+        imports = [f"import {printable(name)}" for name in answer.refused]
+        self._refused = (*imports, *files)
+        self._refused_words = ", ".join(
+            filter(None, (some_of(imports), some_of(files)))
+        )  # however many imports it says
+        if self._may_log("calls were refused something"):
+            log.warning("%s: after the seal, %r was refused %s", self._name, call.declared.name, self._refused_words)
+
+    def _may_log(self, what: str) -> bool:
+        """Return whether one more record of the kind *what* may be logged; say so once if none may any more."""
+        self._logged[what] += 1
+        if self._logged[what] == MAX_LOGGED + 1:
+            log.error("%s: %s too often; what else there is of it is not logged", self._name, what)
+        return self._logged[what] <= MAX_LOGGED
 
     def heard(self, call: Outgoing, failed: Failed) -> CallError | Exception:
         """Return the error that the caller gets.
@@ -78,7 +98,7 @@ class HostSide:
         kind = printable(failed.error)
         text = f"{method!r} raised {kind}: {said}"
         if self._refused:
-            text += f" (the seal refused {', '.join(self._refused)}: preload it or warm it up, if that is why)"
+            text += f" (the seal refused {self._refused_words}: preload it or warm it up, if that is why)"
         trace = printable(failed.traceback, keep="\n\t")
         remote = RemoteError(text, remote_type=kind, remote_traceback=trace, refused=self._refused)
         wanted = call.declared.raises.get(failed.error) if is_declared else None
@@ -108,15 +128,18 @@ class HostSide:
         """Log the error, unless there were too many: each has a traceback. One that was cancelled has not failed."""
         if not isinstance(error, Exception):
             return
-        self._failures += 1
-        if self._failures <= MAX_LOGGED:
+        if self._may_log("services failed"):
             log.error("%s: the service %s failed", self._name, incoming.answer.declared.name, exc_info=error)
-        elif self._failures == MAX_LOGGED + 1:
-            log.error("%s: services failed too often; what else fails is not logged", self._name)
 
     def refused(self) -> tuple[str, ...]:
         """Nothing is refused to a host."""
         return ()
+
+
+def some_of(refused: Sequence[str]) -> str:
+    """Return the first names of what the seal *refused*, and how many more there are; nothing if there are none."""
+    more = f" and {len(refused) - SHOWN} more" if len(refused) > SHOWN else ""
+    return ", ".join(refused[:SHOWN]) + more
 
 
 class Untyped(Declared):

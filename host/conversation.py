@@ -206,8 +206,11 @@ def seconds(timeout: float | Default | None, process: Process) -> float | None:
 def chunks(method: str, calls: Iterable[tuple[Any, ...]], size: int) -> Iterator[tuple[tuple[Any, ...], ...]]:
     """Yield the *calls* of *method* in tuples of *size*; the last may be smaller.
 
-    `ArgumentError` if one of them is no tuple: a list or a text would be taken for several arguments.
+    `ArgumentError` if one of them is no tuple: a list or a text would be taken for several arguments. `ValueError` if
+    *size* is below 1.
     """
+    if size < 1:
+        raise ValueError(f"could not call {method!r}: expected a chunksize of 1 or more, got {size}")
     rest = iter(calls)
     while chunk := tuple(itertools.islice(rest, size)):
         for call in chunk:

@@ -48,7 +48,7 @@ class ChildLog:
     def __init__(self, process_name: str) -> None:
         self.pid = 0
         self._process_name = process_name
-        self._own = logging.getLogger(f"{ROOT}.{process_name}")
+        self._own = logging.getLogger(logger_of(process_name))
         self._began = time.time()
         self._allowance = Allowance(2 * LOG_BURST, LOG_RATE)
         self._dropped = 0
@@ -122,10 +122,19 @@ class ChildLog:
             record.created, record.msecs = when, float(int(when % 1 * 1000))
 
 
+def logger_of(process_name: str) -> str:
+    """Return the name of the logger of all that children of a process type say.
+
+    A dot in *process_name* is escaped, so that this is no logger below that of another process type, whose children
+    could speak by it.
+    """
+    return f"{ROOT}.{process_name.replace('%', '%25').replace('.', '%2E')}"
+
+
 def initial_level(process_name: str, level: str) -> int:
     """Return the number of *level*, which for ``host`` is what the application has set for the child's words."""
     if level == "host":
-        return min(logging.getLogger(f"{ROOT}.{process_name}").getEffectiveLevel(), 100)
+        return min(logging.getLogger(logger_of(process_name)).getEffectiveLevel(), 100)
     return level_number(level)
 
 

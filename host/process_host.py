@@ -23,6 +23,7 @@ import anyio.abc
 
 from ..ipc import datagram, pidfds
 from ..ipc.channel.base import EndOfChannel
+from ..ipc.errors import printable
 from ..ipc.memory.buffer import SharedBuffer
 from ..ipc.peer.records import PeerUse
 from ..ipc.stage import Stage
@@ -47,9 +48,6 @@ T = TypeVar("T")
 C = TypeVar("C", bound=Conversation)
 
 
-HANG_UP_GRACE = 1.0
-"""Seconds that a child has to end after it closed the control channel, as all do that end."""
-
 GRACE = 2.0
 """Seconds that a child has to end after `ProcessHost.shutdown` asked it to."""
 
@@ -68,6 +66,7 @@ class ProcessHost:
             namespace); nobody but the waiter can use it.
         child_pid: The child's pid here, as the kernel's credentials gave it; None before the hello.
         claimed_pid: The pid that the child claimed in its hello; for logs, never used.
+        methods: Names of the plugin's public methods, 64 at most, in the child's words, `printable`; none before ready.
         protection: What is enforced, as read from outside in stage 8; None before.
         timeline: Milliseconds of each stage by name; early-init steps have entries of their own.
         early_init: How each early-init step went and what it left, by name; not those that a zygote has done before.
@@ -213,7 +212,7 @@ class ProcessHost:
         self._move(State.SEALED, Stage.LOAD)
         await launching.load(self._services.names, self._services.descriptions)
         ready = await launching.await_ready(self.took_refusals)
-        self.methods = ready.methods
+        self.methods = tuple(map(printable, ready.methods))
         self._conversation.start(launching.channel(), self._services.targets, tasks.start_soon, ready)
         self._move(State.READY, Stage.READY)
 

@@ -58,6 +58,7 @@ from ..sandbox.seccomp.compile import bind_pid, compile_policy, is_compiled
 from ..sandbox.steps import StepFailed
 from ..sandbox.user import closed_to, resolve_user
 from .bundle import make_bundle
+from .calls import some_of
 from .choose import below_floor, choose, rights_of
 from .config.granted_paths import check_granted_paths, real_paths
 from .config.place import Place
@@ -73,8 +74,6 @@ if TYPE_CHECKING:
     from ..ipc.channel.zmq_ends import Meeting
 
 log = logging.getLogger("belljar.host")
-
-_SHOWN = 4  # refused calls that one error names
 
 
 class Launching:
@@ -433,7 +432,6 @@ def failed(message: StageFailed, calls: tuple[str, ...] = ()) -> LaunchError:
     if message.refused:
         said.append(f"after the seal it could not import {', '.join(message.refused)}; preload it, or add it to files")
     if calls:
-        more = f" and {len(calls) - _SHOWN} more" if len(calls) > _SHOWN else ""
-        said.append(f"the seal refused {', '.join(calls[:_SHOWN])}{more}")
+        said.append(f"the seal refused {some_of(calls)}")
     parts = [message.text, *(f"({part})" for part in (remedy, "; ".join(said)) if part)]
     return LaunchError(Stage(message.stage), message.errno, printable(" ".join(parts)))

@@ -214,6 +214,16 @@ async def test_a_plugin_that_cannot_be_made_is_a_launch_error() -> None:
     assert isinstance(caught.value.__cause__, ValueError)
 
 
+async def test_a_thread_that_fails_ends_like_a_child_that_does(caplog: pytest.LogCaptureFixture) -> None:
+    """With an exit code, and what failed stands in the log with its traceback; nothing was ended by a signal."""
+    async with MemoryHost(Works) as host:
+        host._channel.send(b"no frame")
+        ended = await host.wait()
+    assert (ended.exit_code, ended.signal, ended.reason) == (1, None, "it exited with code 1")
+    assert "works: the plugin's thread failed" in caplog.text
+    assert "PeerProtocolError: the host sent" in caplog.text
+
+
 async def test_a_plugin_that_does_not_end_is_named_and_left(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -136,6 +136,10 @@ class Plain:
                 importlib.import_module(f"nowhere_to_be_found_{number:0100}")
         return b"x" * size
 
+    def misses_all(self) -> NoReturn:
+        self.imports_in_vain(0)
+        raise LookupError("nothing is there")
+
     def hang(self) -> None:
         threading.Event().wait()
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 import anyio
 import pytest
 
+from belljar.host.calls import MAX_LOGGED
 from belljar.host.errors import ChildEnded
 from belljar.ipc.errors import ArgumentError, CallTimeout, PeerProtocolError, RemoteError, ResultError, UnknownMethod
 from belljar.ipc.messages import MAX_INLINE
@@ -190,6 +191,22 @@ async def test_refused_imports_are_named(caplog: pytest.LogCaptureFixture) -> No
         with caplog.at_level(logging.WARNING, "belljar.host"):
             assert await host.call("hidden_import") == "hidden"
         assert "after the seal, 'hidden_import' was refused import wave" in caplog.text
+
+
+async def test_a_child_cannot_fill_the_log_with_what_the_seal_refused(caplog: pytest.LogCaptureFixture) -> None:
+    """A record has the first names and a count, so many calls have one, and one line says that no more will."""
+    async with launch() as host:
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "belljar.host"):
+            with pytest.raises(RemoteError, match=r"0003 and 60 more, openat .*: preload it") as caught:
+                await host.call("misses_all")
+            assert sum(what.startswith("import ") for what in caught.value.refused) == 64
+            for _ in range(MAX_LOGGED + 50):
+                await host.call("imports_in_vain", 0)
+    assert len(caplog.records) == MAX_LOGGED + 1
+    assert "0003 and 60 more, openat /" in caplog.messages[0]
+    assert max(map(len, caplog.messages)) < 1000
+    assert "plain: calls were refused something too often" in caplog.messages[-1]
 
 
 async def test_refused_files_are_named() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from belljar.child.log_records import MAX_KEPT
 from belljar.host.errors import ConfigError, LaunchError
-from belljar.host.log_records import ChildLog
+from belljar.host.log_records import ChildLog, initial_level
 from belljar.host.sync_host import SyncHost
 from belljar.ipc.allowance import LEAST, LOG_BURST
 from belljar.ipc.frames import Log
@@ -82,6 +82,18 @@ def test_names_of_a_child_make_no_loggers(records: Records) -> None:
         log.take(Log(f"n{number}.deep", logging.WARNING, "yes", 0.0))
     assert len(logging.Logger.manager.loggerDict) == known
     assert [record.name for record in records.seen] == [f"{NAME}.n{number}.deep" for number in range(1000)]
+
+
+def test_a_process_with_a_dot_in_its_name_is_not_below_another(records: Records) -> None:
+    """No child can speak by the logger of another process type, of which each may have a level of its own."""
+    logging.getLogger("belljar.child.dotted.parser").setLevel(logging.CRITICAL)
+    records.seen.clear()
+    ChildLog("dotted.parser").take(Log("", logging.WARNING, "from one process type", 0.0))
+    ChildLog("dotted").take(Log("parser", logging.CRITICAL, "from another", 0.0))
+    names = [record.name for record in records.seen]
+    assert names == ["belljar.child.dotted%2Eparser", "belljar.child.dotted.parser"]
+    assert ChildLog("dotted%2Eparser")._own.name == "belljar.child.dotted%252Eparser"
+    assert initial_level("dotted.parser", "host") < logging.CRITICAL
 
 
 def test_a_filter_that_fails_ends_nothing(records: Records, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from typing import Any
 
 import anyio
 import pytest
@@ -154,3 +155,14 @@ async def test_a_launch_that_cannot_even_be_asked_for(backend: str, monkeypatch:
         with pytest.raises(LaunchError, match="Too many open files") as caught:
             await launch(backend=backend).__aenter__()
         assert (caught.value.stage, caught.value.errno) == (Stage.LAUNCH, errno.EMFILE)
+
+
+@pytest.mark.parametrize("fields", [{}, {"early_init": ("asyncio",)}], ids=["blocking", "on_loop"])
+async def test_a_child_that_ends_for_an_error_of_its_own_says_which(fields: dict[str, Any]) -> None:
+    """What the host sent is nothing that it can act on: the traceback stands on stderr, and its last line in Ended."""
+    async with launch(channel="socket", **fields) as host:
+        host._conversation.ready_peer("add").channel.send(b"no frame")
+        ended = await host.wait()
+    assert ended.exit_code == 1
+    assert ended.stderr[0].startswith("Traceback (most recent call last)")
+    assert "PeerProtocolError: the host sent" in ended.stderr[-1]

@@ -86,6 +86,11 @@ async def test_the_first_error_of_a_chunk_is_raised_in_its_place() -> None:
             await anext(host.map("double", [(1,)], returns=str))
         with pytest.raises(ArgumentError, match=r"a tuple of arguments for each call, such as \(x,\), and got int"):
             await anext(host.map("double", cast(Any, [1])))
+        for none in (0, -1):  # would be no results, without a word
+            with pytest.raises(
+                ValueError, match=f"could not call 'double': expected a chunksize of 1 or more, got {none}"
+            ):
+                await anext(host.map("double", [(1,)], chunksize=none))
         assert await host.call("double", 4) == 8
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from belljar.sandbox.backends.namespaces import HostSide
 from belljar.sandbox.layers import Layer
 from belljar.sandbox.policy import Limits, Policy
 from belljar.sandbox.user import User
+from belljar.testing import MemoryHost
 
 from ..helpers import launch, nothing_left, on_both, only_over_socket, preloaded, write_plugin
 
@@ -210,3 +212,17 @@ async def test_a_host_launches_once() -> None:
         pass
     with pytest.raises(RuntimeError, match="launches once"):
         await host.__aenter__()
+
+
+async def test_names_of_methods_are_shown_and_not_obeyed(tmp_path: Path) -> None:
+    """They are words of the child: what a terminal would obey is escaped, with a real child and in memory."""
+    source = """
+        class Plug:
+            def add(self) -> int: ...
+
+        setattr(Plug, "\\x1b[31mred", Plug.add)
+    """
+    plugin = write_plugin(tmp_path, source, name=f"red_{os.urandom(4).hex()}")
+    for host in (launch(plugin), MemoryHost(Process(plugin=plugin))):
+        async with host:
+            assert host.methods == (r"\x1b[31mred", "add")

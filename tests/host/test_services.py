@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from types import new_class
 from typing import Any, Protocol
 
 import anyio
@@ -240,6 +241,15 @@ def test_a_type_that_anything_fits_is_none(kind: Any) -> None:
     Loose.take.__annotations__["anything"] = kind
     with pytest.raises(TypeError, match=r"Loose\.take: give the parameter 'anything' a type"):
         Services({Loose: Loose()})
+
+
+def test_an_offer_that_no_message_holds_is_refused_at_once() -> None:
+    """More services than a child can be told of, or a longer name, is an error of the application, and no launch."""
+    many = {new_class(f"Shelf{number}", (Shelf, Protocol)): object() for number in range(65)}
+    with pytest.raises(TypeError, match="65 services are offered, and a child can have at most 64"):
+        Services(many)
+    with pytest.raises(TypeError, match=r"the name of LongLong.* has 132 characters, and may have at most 128"):
+        Services({new_class("Long" * 33, (Shelf, Protocol)): object()})
 
 
 @pytest.mark.parametrize(
