@@ -89,9 +89,10 @@ class ChildOnLoop(ChildPeer, AsyncPeer):
             raise Cancelled
 
     def _is_over(self, error: BaseException) -> None:
-        if isinstance(error, CannotSend):  # else the host would not know why the child ended
-            print(f"the channel to the host failed: {error}", flush=True)
         self._over.set()
+        if isinstance(error, CannotSend):  # else the host would not know why the child ended
+            with suppress(Exception):  # the plugin may have closed it, or put something else in its place
+                print(f"the channel to the host failed: {error}", flush=True)
 
     def _take_shutdown(self, frame: Shutdown, received: Datagram) -> None:
         self._is_shut = True

@@ -67,9 +67,7 @@ class HostSide:
         # Words of the child, on their way into the log: no line breaks, and nothing that a terminal would obey.
         imports = [f"import {printable(name)}" for name in answer.refused]
         self._refused = (*imports, *files)
-        self._refused_words = ", ".join(
-            filter(None, (some_of(imports), some_of(files)))
-        )  # however many imports it says
+        self._refused_words = ", ".join(filter(None, (some_of(imports), some_of(files))))
         if self._may_log("calls were refused something"):
             log.warning("%s: after the seal, %r was refused %s", self._name, call.declared.name, self._refused_words)
 
@@ -104,7 +102,10 @@ class HostSide:
         wanted = call.declared.raises.get(failed.error) if is_declared else None
         if wanted is None:
             return remote
-        error = wanted(said)
+        try:
+            error = wanted(said)
+        except Exception:  # noqa: BLE001 - the application's own class, which may refuse what the child says
+            return remote
         error.__cause__ = remote
         return error
 

@@ -24,7 +24,7 @@ from belljar.host.services import Services
 from belljar.ipc.channel.base import EndOfChannel
 from belljar.ipc.channel.over_socket import SocketChannel
 from belljar.ipc.datagram import Datagram, control_pair
-from belljar.ipc.errors import CallTimeout, PeerProtocolError
+from belljar.ipc.errors import CallTimeout, PeerProtocolError, RemoteError
 from belljar.ipc.frames import (
     Call,
     Cancel,
@@ -39,7 +39,7 @@ from belljar.ipc.frames import (
     decode_from_child,
     encode,
 )
-from belljar.ipc.interface import declared
+from belljar.ipc.interface import declared, raises
 from belljar.ipc.interface.buffers import BufferLike
 from belljar.ipc.interface.errors import ArgumentsUnfit
 from belljar.ipc.memory.buffer import SharedBuffer
@@ -410,6 +410,33 @@ def test_sealed_memory_may_come_as_any_buffer() -> None:
         with pytest.raises(PeerProtocolError, match="no buffer"):
             inbound.sealed(2)
         inbound.close()
+
+
+class NoNumber(Exception):
+    def __init__(self, text: str) -> None:
+        super().__init__(int(text))
+
+
+class Parsing(Protocol):
+    @raises(NoNumber)
+    def parse(self, text: str) -> int: ...
+
+
+@pytest.mark.anyio
+async def test_a_declared_error_that_refuses_the_childs_text() -> None:
+    """The caller gets what it would get of an error that was not declared, and not what its own class raised."""
+    async with facing() as child, anyio.create_task_group() as tasks:
+        raised: list[str] = []
+
+        async def parses() -> None:
+            with pytest.raises((NoNumber, RemoteError)) as caught:
+                await child.peer.call(0, declared(Parsing)["parse"], ("one",), 1)
+            raised.append(repr(caught.value))
+
+        for text in ("5", "five"):
+            tasks.start_soon(parses)
+            child.says(Failed((await child.answered(Call)).call_id, "declared", "NoNumber", text, ""))
+    assert raised == ["NoNumber(5)", "RemoteError(\"'parse' raised NoNumber: five\")"]
 
 
 @pytest.mark.anyio
