@@ -142,11 +142,10 @@ def test_a_stream_that_is_collected_waits_for_nobody(pair: tuple[SyncHost, OwnDe
     plainly: Plainly = host.proxy(Plainly)
     before = plainly.closed()
     dropped: list[Any] = [plainly.count(10**9), host.map("half", ((number,) for number in range(10**9)))]
-    for each in dropped:
-        next(each)
+    assert [*map(next, dropped)]
     dropped.append(dropped)
     with host._calls.shared._guard:
-        del each, dropped
+        del dropped
         collector = threading.Thread(target=gc.collect)
         collector.start()
         collector.join(4 * SOON)

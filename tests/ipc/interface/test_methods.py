@@ -407,9 +407,9 @@ def test_a_large_result_without_a_type_is_text_or_bytes() -> None:
         object,
         Any | None,
         object | None,
-        NewType("Named", Any),
+        NewType("Named", Any),  # pyright: ignore[reportGeneralTypeIssues]
         Annotated[Any, msgspec.Meta(description="anything")],
-        Annotated[Any, msgspec.Meta(description="anything")] | None,
+        Annotated[Any, msgspec.Meta(description="anything")] | None,  # pyright: ignore[reportOperatorIssue]
     ],
     ids=str,
 )
@@ -464,7 +464,7 @@ class BySource(Source[int]):
 
 
 class Inherits(Generic[T]):
-    def keep(self: K, value: T) -> T:
+    def keep(self: K, value: T) -> T:  # pyright: ignore[reportInvalidTypeVarUse]
         return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -117,6 +118,9 @@ REVEALED = {number: line.rpartition("# is ")[2] for number, line in enumerate(LI
 ROOT = Path(__file__).parents[3]
 
 
+CACHE = str(ROOT / ".mypy_cache") if os.access(ROOT, os.W_OK) else os.devnull
+
+
 def mypy(program: Path) -> list[tuple[int, str]]:
     command = [
         "mypy",
@@ -127,7 +131,7 @@ def mypy(program: Path) -> list[tuple[int, str]]:
         program.name,
     ]
     done = subprocess.run(
-        [sys.executable, "-m", *command, f"--cache-dir={ROOT / '.mypy_cache'}", "--config-file="],
+        [sys.executable, "-m", *command, f"--cache-dir={CACHE}", "--config-file="],
         cwd=program.parent, capture_output=True, text=True, check=False,
     )  # fmt: skip
     found = re.findall(rf"{program.name}:(\d+): (?:error|note): (.*)", done.stdout)

@@ -425,14 +425,14 @@ class Parsing(Protocol):
 @pytest.mark.anyio
 async def test_a_declared_error_that_refuses_the_childs_text() -> None:
     """The caller gets what it would get of an error that was not declared, and not what its own class raised."""
+    raised: list[str] = []
+
+    async def parses() -> None:
+        with pytest.raises((NoNumber, RemoteError)) as caught:
+            await child.peer.call(0, declared(Parsing)["parse"], ("one",), 1)
+        raised.append(repr(caught.value))
+
     async with facing() as child, anyio.create_task_group() as tasks:
-        raised: list[str] = []
-
-        async def parses() -> None:
-            with pytest.raises((NoNumber, RemoteError)) as caught:
-                await child.peer.call(0, declared(Parsing)["parse"], ("one",), 1)
-            raised.append(repr(caught.value))
-
         for text in ("5", "five"):
             tasks.start_soon(parses)
             child.says(Failed((await child.answered(Call)).call_id, "declared", "NoNumber", text, ""))
