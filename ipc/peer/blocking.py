@@ -455,7 +455,8 @@ class BlockingPeer(Peer):
             raise self.ended
         runs = self._running[-1] if self._running and self._executes() else None
         end = None if timeout is None else time.monotonic() + timeout
-        iterators = {position: _iterator(method, position, arguments) for position in method.uploads_of(arguments)}
+        uploads = method.uploads_of(arguments) if method.uploads else ()
+        iterators = {position: _iterator(method, position, arguments) for position in uploads}
         encoded = self._encoded(method, arguments, many=many)
         while True:
             with self._sending:  # calls are sent in the order of their numbers
