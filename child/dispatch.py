@@ -143,6 +143,8 @@ class BlockingChild(ChildPeer, BlockingPeer):
         finally:
             self._running.pop()
             answer.took = time.perf_counter() - began
+        if self._abandoned:  # as in `_run`
+            self._give_up_abandoned()
         if len(payload) > MAX_INLINE or self._out or self.store.may_release:
             self._reply_with(incoming, payload)
             return

@@ -245,6 +245,8 @@ class BlockingPeer(Peer):
         began = time.perf_counter()
         try:
             encoded = self._answer(incoming)
+            if self._abandoned:  # before the answer: a stream that the method dropped is over for who hears that
+                self._give_up_abandoned()
             if encoded is not None:
                 self._reply(incoming, encoded)
             elif incoming.answer.declared.kind == "notify":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from functools import partial
 from typing import Any, Protocol
@@ -26,6 +26,7 @@ from belljar.host.config.process_type import Process
 from belljar.host.conversation import Conversation
 from belljar.host.ended import Ended
 from belljar.host.log_records import ChildLog
+from belljar.host.pump import Pump
 from belljar.host.services import Services
 from belljar.ipc.channel.base import EndOfChannel
 from belljar.ipc.channel.over_socket import SocketChannel
@@ -316,42 +317,52 @@ class Owner:
 class Side:
     """One side: its peer, what it offers, and a proxy of the other's `Works` to be awaited."""
 
-    def __init__(self, peer: Peer, works: Plain, other: Any, owner: Owner | None = None) -> None:
+    def __init__(
+        self, peer: Peer, works: Plain, other: Any, owner: Owner | None = None, pump: Pump | None = None
+    ) -> None:
         self.peer = peer
         self.works = works
         self.other = other
         self.owner = owner
+        self.pump = pump
 
 
 class InThreads:
     """The other side's `Works`, each call in a thread of its own, to be awaited."""
 
-    def __init__(self, peer: BlockingPeer, timeout: float | None = None) -> None:
-        self._peer = peer
-        self._timeout = timeout
+    def __init__(self, peer: BlockingPeer, pump: Pump) -> None:
+        self._peer, self._pump = peer, pump
+        self._timeout: float | None = None
 
     def __getattr__(self, name: str) -> Any:
         method = declared(Works)[name]
         if method.kind == "stream":
-            return lambda *arguments: ItemsInThreads(self._peer.call(0, method, arguments))
+            return lambda *arguments: ItemsInThreads(self._peer.call(0, method, arguments), self._in_thread)
         if method.kind == "notify":
-            return lambda *arguments: _in_thread(partial(self._peer.notify, 0, method, arguments))
-        return lambda *arguments: _in_thread(partial(self._peer.call, 0, method, arguments, self._timeout))
+            return lambda *arguments: self._in_thread(partial(self._peer.notify, 0, method, arguments))
+        return lambda *arguments: self._in_thread(partial(self._peer.call, 0, method, arguments, self._timeout))
 
+    async def _in_thread(self, function: Callable[[], Any]) -> Any:
+        return await anyio.to_thread.run_sync(partial(self._touching, function), abandon_on_cancel=True)
 
-async def _in_thread(function: Callable[[], Any]) -> Any:
-    return await anyio.to_thread.run_sync(function, abandon_on_cancel=True)
+    def _touching(self, function: Callable[[], Any]) -> Any:
+        """As a `SyncHost` does."""
+        self._pump.touch()
+        try:
+            return function()
+        finally:
+            self._pump.touch()
 
 
 class ItemsInThreads(AsyncIterator[Any]):
     """A stream of a thread's, to be read with ``async for``."""
 
-    def __init__(self, items: Any) -> None:
-        self.items = items
+    def __init__(self, items: Any, in_thread: Callable[[Callable[[], Any]], Awaitable[Any]]) -> None:
+        self.items, self._in_thread = items, in_thread
 
     async def __anext__(self) -> Any:
         over = object()
-        item = await _in_thread(partial(next, self.items, over))
+        item = await self._in_thread(partial(next, self.items, over))
         if item is over:
             raise StopAsyncIteration
         return item
@@ -414,6 +425,8 @@ async def _part(left: Side, right: Side) -> None:
         elif isinstance(left.peer, SharedPeer):
             left.peer.shut_down()
     left.peer.end(EndOfChannel())
+    if left.pump is not None:
+        left.pump.join()
 
 
 def _of_loop(channel: SocketChannel, tasks: anyio.abc.TaskGroup, concurrent: bool, **fields: Any) -> Side:
@@ -428,9 +441,12 @@ def _of_loop(channel: SocketChannel, tasks: anyio.abc.TaskGroup, concurrent: boo
 def _of_threads(channel: SocketChannel) -> Side:
     works = Plain()
     side = HostSide("child", lambda: (), lambda interface, number: None)
-    peer = SharedPeer(channel, side, Store(64 << 20, arena_limit=64 << 20), Services({Works: works}).targets)
+    store, targets = Store(64 << 20, arena_limit=64 << 20), Services({Works: works}).targets
+    peer = SharedPeer(channel, side, store, targets, over=lambda error: pump.stop(), rouse=lambda: pump.rouse())
+    pump = Pump(peer, "pump")
+    pump.start()
     works.other = _Direct(peer)
-    return Side(peer, works, InThreads(peer))
+    return Side(peer, works, InThreads(peer, pump), pump=pump)
 
 
 async def _in_a_thread(channel: SocketChannel, tasks: anyio.abc.TaskGroup) -> Side:
