@@ -23,6 +23,9 @@ MAX_DEPTH = 50
 """Types within types that are compared."""
 
 _ATTACHED = ("buffer", "ndarray", "image", "fd", "interface", "adapted")
+_IN_ORDER = ("row", "tuple")
+"""Arrays on their way, each of whose places has a type of its own."""
+
 _FORBIDS = ("no other fields", "")
 _UPPER = ("lt", "le", "max_length")
 _LOWER = ("gt", "ge", "min_length")
@@ -60,6 +63,8 @@ class _Node(NamedTuple):
 
     def members(self) -> dict[str, Member]:
         """Return the fields by what identifies them on their way: their name, or their position."""
+        if self.type.kind == "tuple":
+            return {str(i): Member(str(i), part) for i, part in enumerate(self.type.parts)}
         in_order = self.type.kind == "row"
         return {str(i) if in_order else each.name: each for i, each in enumerate(self.type.members)}
 
@@ -69,7 +74,10 @@ class _Node(NamedTuple):
 
     def mark(self) -> tuple[str, str]:
         """Return what tells a value on its way from those of the other types of a union."""
-        return self.type.kind, dict(self.type.rules).get("tag", "")
+        kind, rules = self.type.kind, self.type.rules
+        if kind == "literal" and rules:
+            return kind, _kinds_of_literal(rules[0][1])[0]
+        return "array" if kind in _IN_ORDER else kind, dict(rules).get("tag", "")
 
 
 class _Place(NamedTuple):
@@ -172,6 +180,11 @@ class _Comparison:
                 yield _types_differ(place, giver, taker)
         elif "union" in kinds:
             yield from self._union(place, giver, taker)
+        elif kinds in (_IN_ORDER, _IN_ORDER[::-1]) and giver.mark() == taker.mark():
+            yield from self._fields(place, giver, taker)
+        elif kinds[0] in _IN_ORDER and kinds[1] == "array" and giver.mark() == taker.mark():
+            for name, each in giver.members().items() if taker.type.parts else ():
+                yield from self._value(place.within(f"[{name}]"), giver.at(each.type), taker.at(taker.type.parts[0]))
         elif not _fits(giver.type, taker.type):
             yield _types_differ(place, giver, taker)
         elif taker.type.kind == "interface":  # who is given an object calls it
@@ -208,7 +221,7 @@ class _Comparison:
                 if other.required and not one.always:
                     yield _contrast(str(field), (giver, "optional"), (taker, "required"))
                 yield from self._value(field, giver.at(one.type), taker.at(other.type))
-        if _FORBIDS in taker.type.rules:  # once: it may have hundreds
+        if taker.type.kind == "tuple" or _FORBIDS in taker.type.rules:  # once: it may have hundreds
             for one in (one for key, one in given.items() if key not in taken):
                 yield f"{place.within(f'.{one.name}')} is sent by {giver.side} and forbidden in {taker.side}"
 
@@ -216,7 +229,7 @@ class _Comparison:
 def _fits(giver: Type, taker: Type) -> bool:
     """Whether values of the type *giver* look like those of *taker*, as far as can be told without their parts."""
     if giver.kind == "literal" and taker.kind != "literal":
-        return all(_kind_of_literal(value) == taker.kind for _, value in giver.rules)
+        return all(taker.kind in _kinds_of_literal(value) for _, value in giver.rules)
     if (giver.kind, taker.kind) == ("int", "float"):
         return True
     if giver.kind != taker.kind or len(giver.parts) != len(taker.parts):
@@ -232,8 +245,8 @@ def _fits(giver: Type, taker: Type) -> bool:
     )
 
 
-def _kind_of_literal(value: str) -> str:
-    return "str" if value[:1] in "'\"" else "none" if value == "None" else "int"
+def _kinds_of_literal(value: str) -> tuple[str, ...]:
+    return ("str",) if value[:1] in "'\"" else ("int", "float")
 
 
 def _is_within(rule: str, given: str, taken: str) -> bool:

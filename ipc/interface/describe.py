@@ -169,11 +169,34 @@ class _Table:
         if hasattr(info, "fields"):
             return self._fields(info)
         if isinstance(info, (inspect_types.EnumType, inspect_types.LiteralType)):
-            return self._add(_literal(info))
+            return self._literal(info)
         kind = "bytes" if sort in _BYTES else "array" if sort in _ARRAYS else sort.__name__.removesuffix("Type").lower()
         parts = tuple(self._known_to_msgspec(each) for each in _parts(info))
+        if kind == "union":
+            return self._union(parts)
         name = "None" if kind == "none" else _ARRAYS.get(sort, "")
         return self._add(Type(kind, name, parts, rules=tuple(_limits(info))))
+
+    def _union(self, parts: Iterable[int]) -> int:
+        """Add a union; one within another is no more than its parts."""
+        flat: dict[int, None] = {}
+        for part in parts:
+            found = self.types[part]
+            flat.update(dict.fromkeys(found.parts if found is not None and found.kind == "union" else (part,)))
+        return self._add(Type("union", "", tuple(flat))) if len(flat) > 1 else next(iter(flat))
+
+    def _literal(self, info: Any) -> int:
+        """Add an enumeration or a literal by its values, which are what travels; those of each type apart."""
+        is_enum = isinstance(info, inspect_types.EnumType)
+        values: list[Any] = [each.value for each in info.cls] if is_enum else list(info.values)
+        parts = []
+        for kind in (str, int):
+            if texts := sorted(repr(each) for each in values if isinstance(each, kind)):
+                rules = tuple(("one of", _text(each)) for each in texts)
+                parts.append(self._add(Type("literal", _name(info.cls) if is_enum else "", rules=rules)))
+        if None in values:
+            parts.append(self._add(Type("none", "None")))
+        return self._union(parts)
 
     def _custom(self, kind: type) -> int:
         adapter = adapter_of(kind)  # of an Fd msgspec does not say of which kind
@@ -214,14 +237,6 @@ def _limits(info: Any) -> Iterable[tuple[str, str]]:
         value = getattr(info, name, None)
         if value is not None:
             yield name, _text(str(value))
-
-
-def _literal(info: Any) -> Type:
-    """Describe an enumeration by its values, which are what travels."""
-    is_enum = isinstance(info, inspect_types.EnumType)
-    values: list[Any] = [each.value for each in info.cls] if is_enum else list(info.values)
-    texts = sorted(repr(each) for each in values)
-    return Type("literal", _name(info.cls) if is_enum else "", rules=tuple(("one of", _text(each)) for each in texts))
 
 
 def _rules_of_annotation(kind: Any) -> Iterable[tuple[str, str]]:

@@ -56,6 +56,14 @@ class Row(msgspec.Struct, array_like=True):
     height: int = 0
 
 
+class TaggedRow(msgspec.Struct, array_like=True, tag="row"):
+    width: int
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
 class Pair(NamedTuple):
     width: int
     height: int
@@ -175,6 +183,17 @@ def test_what_is_declared_alike_fits(kind: Any) -> None:
         (Row, Row),
         (Literal["a"], str),
         (Color, Literal["red", "blue", "green"]),
+        (Literal["a"] | None, Literal["a", None]),
+        (Literal["a", None], Literal["a"] | None),
+        (Literal["a", 1, None], str | int | None),
+        (Literal["a", 1], Literal["a", "b"] | int),
+        (Level, float),
+        (Pair, tuple[int, int]),
+        (Pair, list[int]),
+        (tuple[int, int], Pair),
+        (tuple[int, int], Triple),
+        (tuple[int, str], list[int | str]),
+        (Pair | None, tuple[int, int] | None),
         (A, A | B),
         (A, Untagged),
         (int, Annotated[int, msgspec.Meta(ge=1)]),
@@ -208,6 +227,14 @@ def test_what_takes_more_fits_as_an_argument(wanted: Any, found: Any) -> None:
         (Omits, SizeAsDataclass, "argument 'argument.width' is optional in the interface and required in the plugin"),
         (Size, Row, "argument 'argument' is Size in the interface and Row in the plugin"),
         (tuple[int, int], tuple[int], "'argument' is tuple[int, int] in the interface and tuple[int] in the plugin"),
+        (Pair, tuple[int, str], "argument 'argument.1' is int in the interface and str in the plugin"),
+        (Pair, tuple[int], "argument 'argument.height' is sent by the interface and forbidden in the plugin"),
+        (tuple[int], Pair, "argument 'argument.height' is missing in the interface and required in the plugin"),
+        (tuple[int, str], list[int], "argument 'argument[1]' is str in the interface and int in the plugin"),
+        (list[int], tuple[int, int], "argument 'argument' is list[int] in the interface and tuple[int, int] in"),
+        (TaggedRow, tuple[int], "argument 'argument' is TaggedRow in the interface and tuple[int] in the plugin"),
+        (Literal["a", None], Literal["a", 1], "Literal['a'] | None in the interface and Literal['a'] | Literal[1] in"),
+        (Literal["a", 1], str, "argument 'argument' is Literal['a'] | Literal[1] in the interface and str in the"),
         (Triple, Pair, "argument 'argument.depth' is sent by the interface and forbidden in the plugin"),
         (Annotated[str, msgspec.Meta(pattern="1")], Annotated[str, msgspec.Meta(pattern="1.0")], "str (pattern 1) in"),
         (Node, OtherNode, "argument 'argument.value' is int in the interface and str in the plugin"),
