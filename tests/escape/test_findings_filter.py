@@ -58,6 +58,7 @@ def verdict(host: ProcessHost, operation: Operation) -> Verdict:
     return host.protection.operation(operation).verdict
 
 
+@pytest.mark.alone
 async def test_a_child_cannot_keep_others_from_sending_fds() -> None:
     """However many fds a child leaves on their way, its zygote, its host and its siblings live on."""
     for backend in FORKED:
@@ -205,6 +206,7 @@ async def test_a_plugin_that_hangs_up_while_it_is_loaded_is_killed(tmp_path: Pat
         await launch(plugin).__aenter__()
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(os.geteuid() == 0, reason="root does not heed RLIMIT_NPROC, so that a bomb would know no end")
 async def test_a_fork_bomb_ends_with_its_child() -> None:
     """What forks as fast as it is killed is stopped first, so that the zygote can serve its other children again."""
