@@ -92,7 +92,7 @@ def make_bundle(process: Process) -> Bundle:
     """
     data = _zip_of(process)
     return Bundle(
-        make_sealed(data, "belljar-bundle"), module=process.module, attribute=process.attribute, size=len(data)
+        make_sealed(data, name="belljar-bundle"), module=process.module, attribute=process.attribute, size=len(data)
     )
 
 

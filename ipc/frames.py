@@ -30,6 +30,7 @@ FRAME_SPACE = 96
 CallId = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 Target = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 StreamNumber = Annotated[int, msgspec.Meta(ge=0, le=64)]
+Upload = Annotated[int, msgspec.Meta(ge=1, le=64)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
 
 FailureKind: TypeAlias = Literal[
@@ -55,14 +56,25 @@ class Sealed(_Frame, frozen=True, tag="sealed"):
     length: Natural
 
 
+class Within(_Frame, frozen=True, tag="within"):
+    """A range of a sealed memfd that holds several parts, and is itself the part with this number."""
+
+    part: Natural
+    offset: Natural
+    length: Natural
+
+
 class Handle(_Frame, frozen=True, tag="fd"):
     """An fd of a declared kind: the next one of the datagram."""
 
     kind: Name
 
 
-Part: TypeAlias = Piece | Sealed | Handle | Inline
-Parts = Annotated[tuple[Part, ...], msgspec.Meta(max_length=64)]
+Part: TypeAlias = Piece | Sealed | Within | Handle | Inline
+MAX_PARTS = 64
+"""Attachments of one message, beside the memfds that hold several of them."""
+
+Parts = Annotated[tuple[Part, ...], msgspec.Meta(max_length=MAX_PARTS + MAX_FDS)]
 
 
 class Call(_Frame, frozen=True, tag="call"):
@@ -72,7 +84,7 @@ class Call(_Frame, frozen=True, tag="call"):
     is an array of such arrays, and the answer an array of results. ``timeout`` is in milliseconds, for the callee's
     information. ``credit`` is the number of items that the caller takes before it grants more. ``within`` is the
     callee's own call that waits for whoever makes this one; a callee that does one thing at a time answers it
-    meanwhile.
+    meanwhile. ``uploads`` are the streams that the caller will send.
     """
 
     call_id: CallId
@@ -84,6 +96,7 @@ class Call(_Frame, frozen=True, tag="call"):
     credit: Natural = 0
     within: Natural = 0
     many: bool = False
+    uploads: Annotated[tuple[Upload, ...], msgspec.Meta(max_length=64)] = ()
 
 
 class Notify(_Frame, frozen=True, tag="notify"):
@@ -232,6 +245,8 @@ def weight(frame: Frame) -> int:
         size += 4 * (len(frame.error) + len(frame.text) + len(frame.traceback))
     if isinstance(frame, (Call, Notify)):
         size += 4 * len(frame.method)
+    if isinstance(frame, Call):
+        size += len(frame.uploads)
     if isinstance(frame, (End, Release, Log, LogLevels)):
         size = len(_encoder.encode(frame))
     return size
@@ -272,6 +287,7 @@ __all__ = [
     "MAX_FDS",
     "MAX_FRAMES",
     "MAX_INLINE",
+    "MAX_PARTS",
     "Call",
     "Cancel",
     "ChildFrame",
@@ -292,6 +308,7 @@ __all__ = [
     "Sealed",
     "Share",
     "Shutdown",
+    "Within",
     "decode_from_child",
     "decode_from_host",
     "encode",

@@ -19,6 +19,10 @@ _MFD_NOEXEC_SEAL = 0x8  # Linux 6.3
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 
 
+ALIGNMENT = 64
+"""Bytes: no array needs more."""
+
+
 def new_memfd(name: str) -> int:
     """Return a new memfd that can be sealed, and not executed where the kernel knows of that; the caller owns it.
 
@@ -33,18 +37,30 @@ def new_memfd(name: str) -> int:
         return os.memfd_create(name, flags)
 
 
-def make_sealed(data: bytes | memoryview, name: str = "belljar-payload") -> int:
-    """Return a new sealed memfd that holds *data*; the caller owns the fd. `OSError` as from memfd_create(2)."""
+def make_sealed(*parts: bytes | memoryview, name: str = "belljar-payload") -> int:
+    """Return a new sealed memfd that holds *parts*, each from the next multiple of `ALIGNMENT` on.
+
+    The caller owns the fd. `OSError` as from memfd_create(2).
+    """
     fd = new_memfd(name)
     try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(fd, rest) :]
+        start = 0
+        for part in parts:
+            rest, at = memoryview(part), start
+            while rest:
+                written = os.pwrite(fd, rest, at)
+                rest, at = rest[written:], at + written
+            start = aligned(at)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def aligned(offset: int) -> int:
+    """Return the next offset at which a part of a payload may lie."""
+    return -(-offset // ALIGNMENT) * ALIGNMENT
 
 
 def check_sealed(fd: int, limit: int) -> int:

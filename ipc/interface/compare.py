@@ -22,7 +22,9 @@ MAX_LOOKED_AT = 500_000
 MAX_DEPTH = 50
 """Types within types that are compared."""
 
-_ATTACHED = ("buffer", "ndarray", "image", "fd", "interface", "adapted")
+_BESIDE = ("buffer", "ndarray", "image", "fd", "interface", "adapted", "upload")
+"""What does not stand in a payload, so that both sides must know of it."""
+
 _IN_ORDER = ("row", "tuple")
 """Arrays on their way, each of whose places has a type of its own."""
 
@@ -176,7 +178,7 @@ class _Comparison:
     def _types(self, place: _Place, giver: _Node, taker: _Node) -> Iterator[str]:
         kinds = (giver.type.kind, taker.type.kind)
         if "any" in kinds:
-            if any(kind in _ATTACHED for kind in kinds):
+            if any(kind in _BESIDE for kind in kinds):
                 yield _types_differ(place, giver, taker)
         elif "union" in kinds:
             yield from self._union(place, giver, taker)

@@ -30,7 +30,7 @@ UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError, MemoryError
 
 encode_plain = msgspec.msgpack.Encoder().encode
 
-_attached: ContextVar[Attached] = ContextVar("attached")
+_attached: ContextVar[Attached | None] = ContextVar("attached")
 
 
 class Shape:
@@ -93,7 +93,20 @@ def shape(kind: Any) -> Shape:
 @lru_cache(maxsize=512)
 def info_of(kind: Any) -> Any:
     """Return what msgspec says of *kind*. `TypeError` if it does not support it."""
-    return inspect_types.type_info(kind)
+    try:
+        return inspect_types.type_info(kind)
+    except TypeError as error:
+        if _mixes_bytes(kind):
+            raise TypeError(f"{error}; within other values write Buffer, and not BufferLike") from None
+        raise
+
+
+def _mixes_bytes(kind: Any) -> bool:
+    """Whether there is a union of a class of ours and bytes somewhere in an annotation."""
+    members = typing.get_args(kind)
+    is_union = typing.get_origin(kind) in (typing.Union, types.UnionType)
+    mixes = is_union and bytes in members and any(adapter_of(each) for each in members)
+    return mixes or any(map(_mixes_bytes, members))
 
 
 def encode_nested(value: object, attaching: Attaching | None) -> bytes:
@@ -113,8 +126,6 @@ def encode_nested(value: object, attaching: Attaching | None) -> bytes:
 def decode_nested(decode: Callable[[Any], Any], payload: bytes | memoryview, attached: Attached | None) -> Any:
     """Return what *decode* makes of *payload*; its decoder has `decode_other` as its ``dec_hook``."""
     _check_size(payload)
-    if attached is None:
-        raise ValueUnfit("nothing was attached")
     token = _attached.set(attached)
     try:
         return decode(payload)
@@ -127,8 +138,13 @@ def decode_other(kind: Any, value: Any) -> Any:
     adapter = adapter_of(kind)
     if adapter is None:
         return value
+    attached = _attached.get()
+    if type(value) is bytes and adapter.name == "buffer":
+        raise ValueError(f"bytes stand where a {kind.__name__} is declared; within other values give Buffer(data)")
+    if attached is None:
+        raise ValueError("nothing was attached")
     try:
-        return adapter.decode(msgspec.convert(value, adapter.wire), kind, _attached.get())
+        return adapter.decode(msgspec.convert(value, adapter.wire), kind, attached)
     except ValueUnfit as error:
         raise ValueError(str(error)) from None
 

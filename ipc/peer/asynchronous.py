@@ -378,10 +378,11 @@ class AsyncPeer(AsyncSending):
             raise NotSent from self.ended
         chain = _answered.get()
         runs = next((incoming for peer, incoming in reversed(chain) if peer is self), None) if chain else None
-        call, frame = self._begin(target, method, encoded, timeout, runs, many=many)
+        uploads = method.uploads_of(arguments) if method.uploads else ()
+        call, frame = self._begin(target, method, encoded, timeout, runs, many=many, uploads=uploads)
         call.chain = chain
         self._post_call(call, frame)
-        for position in method.uploads_of(arguments) if method.uploads else ():
+        for position in uploads:
             call.uploads = [*call.uploads, self._loop.spawn(self._upload, call, position, arguments[position])]
         if timeout is not None and method.kind != "stream":
             self._set_deadline(call, time.monotonic() + timeout if end is None else end)
@@ -436,11 +437,11 @@ class AsyncPeer(AsyncSending):
                 async for item in each:
                     await self._write(writer, codec, item, call.call_id, position + 1)
         except Exception as error:  # noqa: BLE001 - the edge of foreign code: the caller gets it, see _outcome
-            text = self._upload_failed(call, error)
+            text = self._upload_failed(call, position, error)
         except BaseExceptionGroup as group:
             failed, rest = apart(group)
             if failed is not None:
-                self._upload_failed(call, failed)
+                self._upload_failed(call, position, failed)
             raise rest from group.__cause__
         self._post(End(call.call_id, position + 1, text))
 
@@ -533,7 +534,7 @@ class AsyncPeer(AsyncSending):
             results = [await _result(function(*each)) for each in arguments]
             await self._await_queue()
             return self._encode(method.result.encode_many, results, ValueUnfit, plain=method.plain)
-        if incoming.readers:
+        if method.uploads:
             arguments = self._with_uploads(incoming, arguments)
         result = await _result(function(*arguments))
         if method.kind == "call":
@@ -549,7 +550,7 @@ class AsyncPeer(AsyncSending):
 
     def _with_uploads(self, incoming: Incoming, arguments: Sequence[Any]) -> tuple[Any, ...]:
         given = list(arguments)
-        for position in incoming.answer.declared.uploads_of(arguments):
+        for position in incoming.uploads_of(arguments):
             given[position] = ItemsIn(self, incoming, position, incoming.readers[position])
         return tuple(given)
 

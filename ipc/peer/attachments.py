@@ -7,13 +7,15 @@ are closed on every path.
 from __future__ import annotations
 
 import os
+from bisect import bisect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..datagram import MAX_FDS, Datagram, close_all
 from ..errors import PeerProtocolError
-from ..frames import Handle, Part, Piece, Sealed
+from ..frames import MAX_PARTS, Handle, Part, Piece, Sealed, Within
 from ..memory.buffer import Buffer, SealedBuffer, SharedBuffer
+from ..payload import aligned, make_sealed
 from .store import CHUNK, Store
 
 if TYPE_CHECKING:
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
 
 MAX_SMALL = 4096
 """Bytes of a buffer that travels in the message itself."""
-
-MAX_PARTS = 64
 
 MAX_WAITING = 320
 """Fds that may have come and were not looked at yet: a window of items that found no room in an arena, and some."""
@@ -37,7 +37,7 @@ class Outbound:
 
     The fds in ``made`` are its own, all others the caller's. ``pieces`` are taken back by `discard`, unless they were
     lent, and the objects in ``exported`` are offered no more. With *gradually*, large buffers are left in ``copies``,
-    to be copied by and by before the message is sent.
+    to be copied by and by before the message is sent. ``homeless`` are those for which no arena has room, until `pack`.
     """
 
     __slots__ = (
@@ -45,8 +45,10 @@ class Outbound:
         "exported",
         "fds",
         "gradually",
+        "homeless",
         "inline",
         "made",
+        "numbers",
         "parts",
         "pieces",
         "register",
@@ -68,7 +70,9 @@ class Outbound:
         self.gradually = gradually
         self.parts: list[Part] = []
         self.fds: list[int] = []
+        self.numbers: list[int] = []  # of the parts to which the fds belong
         self.made: list[int] = []
+        self.homeless: list[tuple[int, memoryview]] = []
         self.pieces: list[Piece] = []
         self.copies: list[tuple[Piece, memoryview]] = []
         self.exported: list[int] = []
@@ -82,13 +86,34 @@ class Outbound:
         if self.gradually and data.nbytes > CHUNK and (piece := self.store.begin(data.nbytes)) is not None:
             self.copies.append((piece, data))
             return self._add_piece(piece)
-        part, fd = self.store.place(data)
-        if isinstance(part, Piece):
-            return self._add_piece(part)
-        assert fd is not None
-        self.made.append(fd)
-        self._add_fd(fd)
-        return self._add(part)
+        if (piece := self.store.put(data)) is not None:
+            return self._add_piece(piece)
+        self.homeless.append((len(self.parts), data))
+        return self._add(Sealed(data.nbytes))
+
+    def pack(self) -> None:
+        """Seal what found no room in an arena: in one memfd, or where that would be over the limit in several."""
+        self.store.memfds += len(self.homeless)
+        while self.homeless:
+            end, count = 0, 0
+            for _, data in self.homeless:
+                if count and aligned(end) + data.nbytes > self.store.limit:
+                    break
+                end, count = aligned(end) + data.nbytes, count + 1
+            together, self.homeless = self.homeless[:count], self.homeless[count:]
+            self._seal(together, end)
+
+    def _seal(self, together: list[tuple[int, memoryview]], length: int) -> None:
+        carrier = together[0][0]
+        if len(together) > 1:
+            carrier = len(self.parts)
+            self.parts.append(Sealed(length))
+            offset = 0
+            for number, data in together:
+                self.parts[number] = Within(carrier, offset, data.nbytes)
+                offset = aligned(offset + data.nbytes)
+        self.made.append(make_sealed(*(data for _, data in together)))
+        self._add_fd(carrier, self.made[-1])
 
     def shared(self, buffer: SharedBuffer) -> int:
         """Attach *buffer*: by handing it over, if it was reserved here, and else by a copy; return its number."""
@@ -124,12 +149,15 @@ class Outbound:
     def _add_duplicate(self, fd: int) -> None:
         """Attach a duplicate of *fd*: until it is sent, its owner may close it or be forgotten."""
         self.made.append(os.dup(fd))
-        self._add_fd(self.made[-1])
+        self._add_fd(len(self.parts), self.made[-1])
 
-    def _add_fd(self, fd: int) -> None:
+    def _add_fd(self, number: int, fd: int) -> None:
+        """Let *fd* belong to the part *number*. They are sent in the order of their parts."""
         if len(self.fds) == MAX_FDS:
             raise TooMuch(f"it needs more than {MAX_FDS} fds")
-        self.fds.append(fd)
+        place = bisect(self.numbers, number)
+        self.numbers.insert(place, number)
+        self.fds.insert(place, fd)
 
     def sent(self) -> None:
         """Close what was made for the message. Idempotent."""
@@ -164,6 +192,7 @@ class Inbound:
 
     __slots__ = (
         "buffers",
+        "carriers",
         "fds",
         "fetched",
         "held",
@@ -210,6 +239,7 @@ class Inbound:
         self.held: list[Piece] = []
         self.buffers: list[Buffer] = []
         self.fetched: dict[int, memoryview] = {}
+        self.carriers: dict[int, tuple[memoryview, int]] = {}
         self.whole: Piece | None = None
         self.sealed_bytes = 0
 
@@ -228,6 +258,8 @@ class Inbound:
     def payload(self) -> bytes | memoryview:
         """Return the payload that is too large for the message: the first part."""
         part = self._take(0)
+        if isinstance(part, Within):
+            return self._within(part)
         if not isinstance(part, (Piece, Sealed)):
             raise PeerProtocolError("a message has no payload, and no part that could be one")
         if (fetched := self._fetched(0, part)) is not None:
@@ -240,8 +272,8 @@ class Inbound:
     def buffer(self, number: int) -> Buffer:
         """Return the buffer *number*; each can be taken once. `PeerProtocolError` if it is none."""
         part = self._take(number)
-        if isinstance(part, bytes):
-            return Buffer(memoryview(part))
+        if isinstance(part, (bytes, Within)):
+            return Buffer(memoryview(part) if isinstance(part, bytes) else self._within(part))
         if not isinstance(part, (Piece, Sealed)):
             raise PeerProtocolError(f"part {number} of a message is no buffer")
         if (fetched := self._fetched(number, part)) is not None:
@@ -257,11 +289,26 @@ class Inbound:
                 self.held.append(part)
                 self.buffers.append(shared)
             return shared
-        if isinstance(part, bytes):
-            return SharedBuffer.of(memoryview(part))
+        if isinstance(part, (bytes, Within)):
+            return SharedBuffer.of(memoryview(part) if isinstance(part, bytes) else self._within(part))
         if not isinstance(part, Sealed):
             raise PeerProtocolError(f"part {number} of a message is no buffer")
         return SharedBuffer.of(memoryview(self.store.read(part, self._fd(number, part), lent=self.lent)))
+
+    def _within(self, part: Within) -> memoryview:
+        """Return a range of the copy of a memfd that holds several; all ranges have no more bytes than that."""
+        if part.part not in self.carriers:
+            carrier = self._take(part.part)
+            if not isinstance(carrier, Sealed):
+                raise PeerProtocolError(f"part {part.part} of a message is no memory for others")
+            data = self.store.read(carrier, self._fd(part.part, carrier), lent=self.lent)
+            self.carriers[part.part] = memoryview(data), 0
+        whole, taken = self.carriers[part.part]
+        stop = part.offset + part.length
+        if not part.length or stop > len(whole) or taken + part.length > len(whole):
+            raise PeerProtocolError(f"bytes {part.offset} to {stop} are no part of {len(whole)} that several share")
+        self.carriers[part.part] = whole, taken + part.length
+        return whole[part.offset : stop]
 
     def _lending(self, buffer: Buffer) -> Buffer:
         if self.held and not self.store.copies:
@@ -347,6 +394,7 @@ class Inbound:
         self.store.sealed_bytes -= self.sealed_bytes
         self.sealed_bytes = 0
         self.fetched.clear()
+        self.carriers.clear()
         for piece in self.named:
             self.store.forget(piece)
         self.named.clear()

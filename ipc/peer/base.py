@@ -132,6 +132,10 @@ class Peer(Streaming, Sharing):
             close(inbound)
             self._post(Failed(frame.call_id, "argument", "", "it is a stream; call it by an interface that says so"))
             return
+        if frame.uploads and not {position + 1 for position in answer.declared.uploads}.issuperset(frame.uploads):
+            close(inbound)
+            self._post(Failed(frame.call_id, "argument", "", "it takes no stream where the caller has one"))
+            return
         if inbound is None:
             inbound = self._unattached(answer)
         elif inbound.is_too_much():
@@ -141,7 +145,7 @@ class Peer(Streaming, Sharing):
         incoming = Incoming(frame, answer, inbound)
         if frame.within and (outer := self._calls.get(frame.within)) is not None:
             incoming.depth = outer.depth + 1
-        if answer.declared.uploads:
+        if frame.uploads:
             self._expect_uploads(incoming)
         self._answering[frame.call_id] = incoming
         self._start(incoming)
@@ -303,8 +307,9 @@ class Peer(Streaming, Sharing):
         runs: Incoming | None,
         *,
         many: int = 0,
+        uploads: Sequence[int] = (),
     ) -> tuple[Outgoing, Call]:
-        """Return a new call and its frame; *runs* is the call that asks for it."""
+        """Return a new call and its frame; *runs* is the call that asks for it, *uploads* are arguments by position."""
         payload, outbound = encoded
         if runs is not None and runs.depth >= MAX_DEPTH:
             if outbound is not None:
@@ -320,11 +325,13 @@ class Peer(Streaming, Sharing):
         if method.kind == "stream":
             credit = window_of(method)
             call.reader = Reader(credit)
-        if method.uploads:
-            call.writers = {position: Writer() for position in method.uploads}
+        streams: tuple[int, ...] = ()
+        if uploads:
+            call.writers = {position: Writer() for position in uploads}
             call.uploads = []
-        within = 0 if runs is None else runs.call_id
-        frame = Call(call.call_id, target, method.name, payload, parts, milliseconds(timeout), credit, within, many > 0)
+            streams = tuple(position + 1 for position in uploads)
+        within, limit = 0 if runs is None else runs.call_id, milliseconds(timeout)
+        frame = Call(call.call_id, target, method.name, payload, parts, limit, credit, within, many > 0, streams)
         self._newest_call = call.call_id
         self._calls[call.call_id] = call
         return call, frame
@@ -364,9 +371,11 @@ class Peer(Streaming, Sharing):
             if call.reader is not None:
                 call.reader.close()
 
-    def _upload_failed(self, call: Outgoing, error: Exception) -> str:
+    def _upload_failed(self, call: Outgoing, position: int, error: Exception) -> str:
         """The iterator that is an argument of *call* raised *error*, or its item cannot be sent; return the text."""
-        call.broken = call.broken or (ArgumentsUnfit(str(error)) if isinstance(error, ValueUnfit) else error)
+        if isinstance(error, ValueUnfit):
+            error = ArgumentsUnfit(f"an item of argument {call.declared.parameters[position].name!r}: {error}")
+        call.broken = call.broken or error
         return shorten(f"{type(error).__name__}: {error}", 1024)
 
     def _timed_out(self, call: Outgoing) -> CallTimeout:
@@ -414,8 +423,10 @@ class Peer(Streaming, Sharing):
         try:
             if plain:
                 outbound.buffer(memoryview(payload))
+                outbound.pack()
                 return None, outbound
             payload = encoder(value, outbound)
+            outbound.pack()
             if len(payload) + outbound.inline > MAX_INLINE:
                 raise unfit(f"what stands beside its attachments has {len(payload)} bytes, which is too much")
         except (TooMuch, TooLarge, OSError) as error:

@@ -268,7 +268,7 @@ class BlockingPeer(Peer):
         if frame.many:
             results = [function(*each) for each in arguments]
             return self._encode(method.result.encode_many, results, ValueUnfit, plain=method.plain)
-        if incoming.readers:
+        if method.uploads:
             arguments = self._with_uploads(incoming, arguments)
         result = function(*arguments)
         if method.kind == "call":
@@ -279,7 +279,7 @@ class BlockingPeer(Peer):
 
     def _with_uploads(self, incoming: Incoming, arguments: Sequence[Any]) -> tuple[Any, ...]:
         given = list(arguments)
-        for position in incoming.answer.declared.uploads_of(arguments):
+        for position in incoming.uploads_of(arguments):
             given[position] = ItemsIn(self, incoming, position, incoming.readers[position])
         return tuple(given)
 
@@ -348,7 +348,7 @@ class BlockingPeer(Peer):
             over = self._send_items(producer)
         except Exception as error:  # noqa: BLE001 - the edge of foreign code: the call fails with it, see _outcome
             call = self._calls.get(producer.call_id)
-            text = "" if call is None else self._upload_failed(call, error)
+            text = "" if call is None else self._upload_failed(call, producer.stream - 1, error)
             over = True
         if over:
             self._post(End(producer.call_id, producer.stream, text))
@@ -463,7 +463,8 @@ class BlockingPeer(Peer):
         while True:
             with self._sending:  # calls are sent in the order of their numbers
                 if self._has_place():
-                    call, frame = self._begin(target, method, encoded, timeout, runs, many=len(arguments) * many)
+                    count = len(arguments) * many
+                    call, frame = self._begin(target, method, encoded, timeout, runs, many=count, uploads=uploads)
                     call.deadline = end
                     self._post_call(call, frame)
                     break

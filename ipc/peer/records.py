@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -190,6 +190,15 @@ class Incoming:
         """The caller's number of it."""
         if answer.declared.kind == "stream":
             self.writer = Writer(frame.credit)
+
+    def uploads_of(self, arguments: Sequence[Any]) -> tuple[int, ...]:
+        """Return which of *arguments* are streams, by position. `ArgumentsUnfit` if the caller does not send one."""
+        uploads = self.answer.declared.uploads_of(arguments)
+        for position in uploads:
+            if position not in self.readers:
+                name = self.answer.declared.parameters[position].name
+                raise ArgumentsUnfit(f"argument {name!r} is a stream; call it by an interface that says so")
+        return uploads
 
     def close(self) -> None:
         """Release all that was attached, read or not. `BufferError`: somebody keeps a view of an argument."""

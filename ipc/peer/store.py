@@ -22,7 +22,7 @@ from ..memory.arena import Arena, Side, Use
 from ..memory.buffer import Buffer, SharedBuffer
 from ..memory.outstanding import Outstanding
 from ..memory.recycle import Recycler
-from ..payload import make_sealed, read_sealed
+from ..payload import read_sealed
 
 FIRST_SIZE = 16 << 20
 """Bytes of the first arena; only what is used of it takes memory."""
@@ -105,14 +105,12 @@ class Store:
 
     # What this side writes.
 
-    def place(self, data: memoryview[Any]) -> tuple[Piece | Sealed, int | None]:
-        """Store *data*; return where, with a new fd if that is a memfd, which is the caller's."""
+    def put(self, data: memoryview[Any]) -> Piece | None:
+        """Copy *data* into an arena; return where, or None if none has room for it. `TooLarge`."""
         piece = self.begin(data.nbytes)
         if piece is not None:
             self.fill(piece, data, 0, data.nbytes)
-            return piece, None
-        self.memfds += 1
-        return Sealed(data.nbytes), make_sealed(data)
+        return piece
 
     def begin(self, length: int) -> Piece | None:
         """Return a piece that is to be filled; None if no arena has room for it. `TooLarge`."""

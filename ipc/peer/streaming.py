@@ -35,7 +35,7 @@ class Streaming(Tables):
         self._takers |= {Items: self._take_items, Credit: self._take_credit, End: self._take_end}
 
     def _expect_uploads(self, incoming: Incoming) -> None:
-        uploads = incoming.answer.declared.uploads
+        uploads = {number - 1 for number in incoming.frame.uploads}
         open_now = len(uploads) + sum(len(each.readers) for each in self._answering.values())
         window = max(MIN_WINDOW, min(window_of(incoming.answer.declared), MAX_EXPECTED // open_now))
         incoming.readers = {position: Reader(window) for position in uploads}
@@ -82,12 +82,12 @@ class Streaming(Tables):
         if frame.stream:
             call = self._calls.get(frame.call_id) or self._given_up.get(frame.call_id)
             writer = call.writers.get(frame.stream - 1) if call is not None else None
-            gone = frame.call_id <= self._newest_call
+            gone = call is None and frame.call_id <= self._newest_call
         else:
             incoming = self._answering.get(frame.call_id)
             streams = incoming is not None and incoming.answer.declared.kind == "stream"
             writer = incoming.writer if incoming is not None and streams else None
-            gone = frame.call_id <= self._last_call
+            gone = incoming is None and frame.call_id <= self._last_call
         if writer is None:
             if gone:
                 return
@@ -115,7 +115,8 @@ class Streaming(Tables):
             return decode_item(codec.decode, entry)
         except ValueUnfit as error:
             if stream:  # of the caller's, and so one of its arguments
-                raise ArgumentsUnfit(str(error)) from None
+                name = self._answering[call_id].answer.declared.parameters[stream - 1].name
+                raise ArgumentsUnfit(f"an item of argument {name!r}: {error}") from None
             raise
         except PeerProtocolError as error:
             self._broken(error)

@@ -98,7 +98,7 @@ class ExecutedHost:
         """Ask the guard for the process."""
         from . import client
 
-        birth = make_sealed(msgspec.json.encode(launch.birth), "belljar-birth")
+        birth = make_sealed(msgspec.json.encode(launch.birth), name="belljar-birth")
         try:
             fds = {1: launch.stdout, 2: launch.stderr, CONTROL_FD: launch.control.fileno(), BIRTH_FD: birth}
             argv = [*command.prefix, *self.program(), "exec", str(CONTROL_FD), str(BIRTH_FD)]

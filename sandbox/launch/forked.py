@@ -65,7 +65,7 @@ class ForkedHost:
         body = {"view": view, "share_network": self.isolated and shares_network(policy)}
         # Sealed memory that the zygote passes on unread: what it reads stays in its memory, of which every later child
         # gets a copy, and a birth holds the environment, perhaps with secrets.
-        birth = make_sealed(msgspec.json.encode(launch.birth), "belljar-birth")
+        birth = make_sealed(msgspec.json.encode(launch.birth), name="belljar-birth")
         fds = [launch.report.fileno(), launch.control.fileno(), launch.stdout, launch.stderr, birth]
         try:
             self._ask(launch, body, fds)

@@ -114,7 +114,19 @@ def call(number: int, method: str, *arguments: Any, parts: Any = (), **fields: A
     """Return the frame of a call of `Everything`, which is target 1 of a host and 0 of a child."""
     target = fields.pop("target", 1)
     payload = msgspec.msgpack.encode(arguments)
-    return ["call", number, target, method, payload, list(parts), None, fields.get("credit", 0), 0, False]
+    return [
+        "call",
+        number,
+        target,
+        method,
+        payload,
+        list(parts),
+        None,
+        fields.get("credit", 0),
+        0,
+        False,
+        fields.get("uploads", []),
+    ]
 
 
 def act(name: str) -> int:
@@ -146,7 +158,7 @@ def conversations(target: int, generation: int) -> list[Any]:
         [say(ask(1, "many", [["a", 0], ["b", 1]], parts=[b"x", piece])), act("turn"), act("trim")],
         [say(ask(1, "numbers", 300, credit=20)), act("turn"), say(["credit", 1, 0, 200]), act("turn"), say(["cancel", 1])],
         [say(ask(1, "buffers", 9, credit=4)), act("turn"), say(["release", 1, [0]]), say(["credit", 1, 0, 9])],
-        [say(ask(1, "total", None)), act("turn"), say(["items", 1, 1, [two, two], []]), say(["end", 1, 1, ""]), act("turn")],
+        [say(ask(1, "total", None, uploads=[1])), act("turn"), say(["items", 1, 1, [two, two], []]), say(["end", 1, 1, ""]), act("turn")],
         [say(ask(1, "doubled", None, credit=9)), act("turn"), say(["items", 1, 1, [b"\x00"], [piece]]), say(["end", 1, 1, "no"])],
         [say(["notify", target, "note", b"\x91\xa1x", []], ["notify", target, "keep", b"\x91\x00", [b"xyz"]]), act("turn")],
         [say(ask(1, "watched", 5)), act("turn"), say(["reply", 1, two, [], []]), act("turn"), say(ask(2, "fail", "it"))],

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import anyio
 import pytest
 
-from belljar import ArgumentError, ProcessHost, RemoteError, raises
+from belljar import ArgumentError, InterfaceMismatch, ProcessHost, RemoteError, raises
 
 from ..helpers import launch, write_plugin
 
@@ -153,6 +153,25 @@ async def test_a_stream_that_is_called_by_name(engine: str, tmp_path: Path) -> N
 
 
 @on_both_engines
+async def test_an_upload_that_is_called_by_name(engine: str, tmp_path: Path) -> None:
+    """So does who gives no stream where one is read; and who gives one where none is, by an interface that fits not."""
+
+    async def numbers() -> AsyncGenerator[int]:
+        yield 1
+        yield 2
+
+    class Untyped(Protocol):
+        async def total(self, items): ...  # type: ignore[no-untyped-def]
+
+    async with streaming(tmp_path, engine) as host:
+        with pytest.raises(ArgumentError, match="argument 'items' is a stream; call it by an interface that says so"):
+            await host.call("total", None)
+        with pytest.raises(InterfaceMismatch, match="argument 'items' is Any in the interface and upload"):
+            host.proxy(Untyped)
+        assert await host.proxy(Streams).total(numbers()) == 3
+
+
+@on_both_engines
 async def test_each_answer_may_be_waited_for(tmp_path: Path, engine: str) -> None:
     """Whoever sends items and gets others back may wait for those, however many went before, and then send more."""
     async with streaming(tmp_path, engine) as host:
@@ -215,7 +234,7 @@ async def test_an_error_of_an_upload_is_the_callers_own(tmp_path: Path, engine: 
                 await method(broken())
         with pytest.raises(KeyError, match="mine"):
             assert [item async for item in plugin.echo(broken())] == []
-        with pytest.raises(ArgumentError, match="could not call 'total': Expected `int`, got `str`"):
+        with pytest.raises(ArgumentError, match="'total': an item of argument 'items': Expected `int`, got `str`"):
             await plugin.total(unfit())
         if engine == "loop":
             with pytest.raises(KeyError, match="mine"):

@@ -17,7 +17,7 @@ import msgspec.inspect as inspect_types
 from belljar.ipc import datagram, frames, messages
 from belljar.ipc.interface import describe
 from belljar.ipc.interface.describe import Description, Member, Type
-from belljar.ipc.peer import attachments, records
+from belljar.ipc.peer import records
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
 _TABLE = re.compile(r"(?<=<!-- table )(\S+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
@@ -33,7 +33,7 @@ LIMITS = [
     ("fds of a datagram", datagram.MAX_FDS),
     ("frames of a datagram", frames.MAX_FRAMES),
     ("bytes of payload, inline parts included, in one frame", messages.MAX_INLINE),
-    ("parts of a frame", attachments.MAX_PARTS),
+    ("parts of a frame", frames.MAX_PARTS),
     ("calls of one side that are not answered yet", records.MAX_UNDER_WAY),
     ("calls within each other", records.MAX_DEPTH),
     ("items of an upload that belljar takes before they are read", records.WINDOW),
@@ -77,6 +77,7 @@ FRAME_EXAMPLES: list[tuple[str, frames.Frame]] = [
     ("read(Fd), with the fd", frames.Call(3, 0, "read", b"\x91\0", (frames.Handle("file-read"),))),
     ("one argument list of 100 kB in a memfd", frames.Call(4, 0, "join", None, (frames.Sealed(100_000),))),
     ("frames(), and the caller takes 256", frames.Call(5, 0, "frames", b"\x90", credit=256)),
+    ("total(numbers), and its first argument follows", frames.Call(7, 0, "total", b"\x91\xc0", uploads=(1,))),
     ("add(1, 1) and add(2, 2) as one", frames.Call(6, 0, "add", b"\x92\x92\x01\x01\x92\x02\x02", many=True)),
     ("hint('x')", frames.Notify(0, "hint", b"\x91\xa1x")),
     ("5 is the result of call 1", frames.Reply(1, b"\x05")),

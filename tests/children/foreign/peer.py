@@ -109,6 +109,7 @@ class Peer:
         credit: int = 0,
         within: int = 0,
         many: bool = False,
+        uploads: list[int] | None = None,
     ) -> None:
         """Begin to answer."""
         call = Call(self, call_id, parts, fds, credit)

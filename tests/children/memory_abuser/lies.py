@@ -10,7 +10,7 @@ from typing import cast
 from belljar.child import services
 from belljar.ipc import datagram
 from belljar.ipc.channel.over_socket import SocketChannel
-from belljar.ipc.frames import Attached, Frame, Handle, Part, Piece, Release, Reply, Sealed, Unshare, encode
+from belljar.ipc.frames import Attached, Frame, Handle, Part, Piece, Release, Reply, Sealed, Unshare, Within, encode
 from belljar.ipc.payload import make_sealed
 from belljar.ipc.peer.blocking import BlockingPeer
 
@@ -100,5 +100,10 @@ LIES: dict[str, Callable[[], object]] = {
     "a memfd that can be written": lambda: told(Sealed(100), fd=unsealed(100, fcntl.F_SEAL_SHRINK)),
     "a file instead of a memfd": lambda: told(Sealed(100), fd=2),
     "an fd instead of a buffer": lambda: told(Handle("memfd-sealed"), fd=make_sealed(b"x")),
+    "a part of memory that is not there": lambda: told(Within(1, 0, 10)),
+    "a part of itself": lambda: told(Within(0, 0, 10)),
+    "a part of a piece": lambda: told(Within(1, 0, 10), piece(0, 64)),
+    "a part of no bytes": lambda: told(Within(1, 0, 0), Sealed(100), fd=make_sealed(b"x" * 100)),
+    "a part past its memory": lambda: told(Within(1, 91, 10), Sealed(100), fd=make_sealed(b"x" * 100)),
     "an attachment that is not there": lambda: told(piece(0, 64), payload=b"\x05"),
 }

@@ -254,6 +254,8 @@ def test_what_takes_more_fits_as_an_argument(wanted: Any, found: Any) -> None:
         (Progress, MoreProgress, "argument 'argument': MoreProgress.total is missing in the interface"),
         (Progress, TextProgress, "argument 'part' is float in the interface and str in the plugin"),
         (AsyncIterator[bytes], AsyncIterator[str], "argument 'argument[]' is bytes in the interface and str"),
+        (AsyncIterator[bytes], Any, "argument 'argument' is upload[bytes] in the interface and Any in the plugin"),
+        (Any, AsyncIterator[bytes], "argument 'argument' is Any in the interface and upload[bytes] in the plugin"),
         (AsyncIterator[bytes], bytes, "argument 'argument' is upload[bytes] in the interface and bytes in the plugin"),
     ],
     ids=str,
@@ -262,7 +264,11 @@ def test_the_first_difference_is_named(wanted: Any, found: Any, text: str) -> No
     """A parameter that would not take what the interface lets a caller give is named, with both types."""
     assert text in first_difference(argument(wanted), argument(found))
     assert first_difference(argument(wanted), argument(found)).startswith("I.call: ")
-    if not text.startswith("argument 'argument[]' is bytes") and wanted not in (AsyncIterator[bytes], *LENT):
+    if (
+        not text.startswith("argument 'argument[]' is bytes")
+        and AsyncIterator[bytes] not in (wanted, found)
+        and wanted not in LENT
+    ):
         assert first_difference(result(found), result(wanted)) != ""
 
 

@@ -36,6 +36,7 @@ from belljar.ipc.frames import (
     Reply,
     Sealed,
     Unshare,
+    Within,
     decode_from_host,
     encode,
 )
@@ -218,6 +219,8 @@ async def fails(peer: AsyncPeer, name: str, *arguments: Any) -> None:
         ([Items(2, 0, (NIL,))], "no stream 0"),
         ([End(1, 0)], "ends with the answer"),
         ([Credit(2, 1, 1)], "no stream 1"),
+        ([Credit(1, 1, 1)], "no stream 1"),
+        ([Call(1, 1, "wait", b"\x90"), Credit(1, 0, 1)], "no stream 0"),
         ([Failed(2, "exception")], "which is not under way"),
     ],
     ids=repr,
@@ -255,10 +258,23 @@ async def test_credit_without_end() -> None:
 
 
 @pytest.mark.anyio
+async def test_an_upload_where_none_is_taken() -> None:
+    """A call with a stream that its method does not read is answered, and so is one without a stream that it reads."""
+    async with facing() as child:
+        child.says(Call(1, 1, "add", b"\x92\x01\x02", uploads=(1,)))
+        failed = await child.answered(Failed)
+        assert (failed.kind, failed.text) == ("argument", "it takes no stream where the caller has one")
+        child.says(Call(2, 1, "total", b"\x91\xc0"))
+        failed = await child.answered(Failed)
+        text = "argument 'items' is a stream; call it by an interface that says so"
+        assert (failed.kind, failed.text) == ("argument", text)
+
+
+@pytest.mark.anyio
 async def test_an_upload_without_credit() -> None:
     """The items of an argument are counted as those of a result are."""
     async with facing() as child:
-        child.says(Call(1, 1, "ignore", b"\x91\xc0"))
+        child.says(Call(1, 1, "ignore", b"\x91\xc0", uploads=(1,)))
         assert await child.answered(Credit) == Credit(1, 1, WINDOW)
         child.says(Items(1, 1, (b"\x01",) * WINDOW))
         await child.turns()
@@ -337,7 +353,8 @@ streams = st.integers(0, 2)
 payloads = st.sampled_from([NIL, b"\x90", b"\x91\x03", b"\x92\x01\x02", b"\x91\xc0", b"\x91\xa1x", b"\xc1", b""])
 methods = st.sampled_from([*METHODS, "missing", "__class__"])
 parts = st.lists(
-    st.sampled_from([Piece(1, 0, 10), Piece(9, 0, 2**40), Sealed(10), Handle("file"), b"x" * 10]), max_size=2
+    st.sampled_from([Piece(1, 0, 10), Piece(9, 0, 2**40), Sealed(10), Within(0, 2, 5), Handle("file"), b"x" * 10]),
+    max_size=2,
 ).map(tuple)
 hostile_frames: st.SearchStrategy[Frame] = st.one_of(
     st.builds(
@@ -350,6 +367,7 @@ hostile_frames: st.SearchStrategy[Frame] = st.one_of(
         credit=st.integers(0, 10),
         within=st.integers(0, 3),
         many=st.booleans(),
+        uploads=st.sampled_from([(), (), (1,), (2,), (1, 1)]),
     ),
     st.builds(Notify, st.integers(0, 2), methods, st.none() | payloads, parts),
     st.builds(Reply, ids, st.none() | payloads, parts),

@@ -62,7 +62,7 @@ ONE_UPLOAD = b"\x91\xc0"
 async def test_a_piece_that_is_none_is_refused_as_it_comes() -> None:
     """Before anybody looks for it: one that a method never reads would else raise where nothing catches that."""
     async with facing() as child:
-        child.says(Call(1, 1, "total", ONE_UPLOAD))
+        child.says(Call(1, 1, "total", ONE_UPLOAD, uploads=(1,)))
         await child.answered(Credit)
         item = Items(1, 1, (b"\x01",), (Piece(77, 0, 100),))
         child.says(Items(1, 1, (b"\xa1x",)), item, item, item)  # the first fails the method, which reads no more
@@ -76,7 +76,7 @@ async def test_fds_that_nobody_looks_at_are_counted(method: str) -> None:
     async with facing() as child:
         before, number = len(open_fds()), 0
         if method == "ignore":
-            child.says(Call(1, 1, method, ONE_UPLOAD))
+            child.says(Call(1, 1, method, ONE_UPLOAD, uploads=(1,)))
             await child.answered(Credit)
         while not child.broke:
             number += 1
@@ -371,7 +371,7 @@ async def test_one_memfd_for_many_calls() -> None:
 async def test_many_uploads_have_small_windows() -> None:
     """What all of them together may have on their way, and nobody reads, is little more than what a few may have."""
     async with facing() as child:
-        child.says(*[Call(number, 1, "ignore", ONE_UPLOAD) for number in range(1, MAX_UNDER_WAY + 1)])
+        child.says(*[Call(number, 1, "ignore", ONE_UPLOAD, uploads=(1,)) for number in range(1, MAX_UNDER_WAY + 1)])
         await child.turns()
         windows = [frame.count for frame in child.hears() if isinstance(frame, Credit)]
         assert len(windows) == MAX_UNDER_WAY
@@ -443,7 +443,7 @@ async def test_a_declared_error_that_refuses_the_childs_text() -> None:
 async def test_an_upload_of_a_call_that_is_cancelled_is_not_complete() -> None:
     """A service that reads it to its end cannot take what came for all there was."""
     async with facing() as child:
-        child.says(Call(1, 1, "total", ONE_UPLOAD))
+        child.says(Call(1, 1, "total", ONE_UPLOAD, uploads=(1,)))
         await child.answered(Credit)
         child.says(Items(1, 1, (b"\x01",)), Cancel(1))
         assert await child.answered(Failed)

@@ -343,7 +343,7 @@ def test_calls_that_nobody_answers_any_more() -> None:
         child.says(Call(1, 1, "hold", NO_ARGUMENTS))
         for number in range(2, 40):
             child.says(Call(number, 1, "hold", NO_ARGUMENTS, FILES), fds=[2] * 4)
-        child.says(Call(40, 1, "total", ONE_UPLOAD))
+        child.says(Call(40, 1, "total", ONE_UPLOAD, uploads=(1,)))
         for _ in range(8):
             child.says(Items(40, 1, (b"\x01",), FILES), fds=[2] * 4)
         with thread(child.peer.pump):
