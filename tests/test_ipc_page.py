@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from belljar import Process
+from belljar.ipc.peer.blocking import QUICK
 
 PAGE = (Path(__file__).parents[1] / "docs" / "ipc.md").read_text(encoding="utf-8")
 CODE = re.compile(r"`(\w+/[\w/]+)\.py` `([\w.]+)`")
@@ -47,3 +48,8 @@ def test_steps_are_numbered_without_a_gap() -> None:
     """The life of a call is told in order."""
     numbers = [int(number) for number in re.findall(r"^\| (\d+) \| (?:host|child) \|", PAGE, re.MULTILINE)]
     assert numbers == [*range(1, len(numbers) + 1)]
+
+
+def test_the_page_says_what_is_quick() -> None:
+    """The microseconds of a quick call are those of the code."""
+    assert f"at most {QUICK * 1e6:.0f} µs (`ipc/peer/blocking.py` `QUICK`)" in PAGE

@@ -7,30 +7,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from textwrap import dedent
 
 PAGE = Path(__file__).parents[1] / "docs" / "sync.md"
 
-PLUGIN = """
-    from collections.abc import Iterator
-
-    class Counter:
-        def double(self, number: int) -> int:
-            return 2 * number
-
-        def count(self, limit: int) -> Iterator[int]:
-            yield from range(limit)
-
-        def total(self, numbers: Iterator[int]) -> int:
-            return sum(numbers)
-"""
-
 
 def test_the_example_counts(tmp_path: Path) -> None:
-    """The host of the page works as it stands there."""
-    (block,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    (tmp_path / "host.py").write_text(block)
-    (tmp_path / "counter.py").write_text(dedent(PLUGIN))
+    """The plugin and the host of the page work together as they stand there."""
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    for name, block in zip(("counter.py", "host.py"), blocks, strict=True):
+        (tmp_path / name).write_text(block)
     tmp_path.chmod(0o755)
     argv = [sys.executable, "host.py"]
     run_as = {"PATH": os.environ["PATH"]}
