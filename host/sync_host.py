@@ -29,7 +29,7 @@ from ..ipc.memory.buffer import SharedBuffer
 from ..ipc.peer.records import EXPLAINED, Outgoing, PeerUse
 from ..ipc.peer.shared import SharedPeer, check_plain
 from .calls import untyped
-from .config.process_type import Process
+from .config.process_type import Process, expect_process
 from .conversation import DEFAULT, Default, chunks, seconds
 from .ended import Ended
 from .handed_over import HandedOver
@@ -60,6 +60,7 @@ class SyncHost:
     """
 
     def __init__(self, process: Process, *, services: Mapping[type, object] | None = None) -> None:
+        expect_process(process)
         for answers in Services(services or {}).targets.values():
             check_plain(answers)
         self._process = process
