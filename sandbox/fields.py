@@ -16,6 +16,8 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias, Union,
 
 import msgspec
 
+from ..ipc.errors import printable
+
 Bytes: TypeAlias = Annotated[
     int, msgspec.Meta(description="a number of bytes such as 64 << 20 (text such as '64MiB' is for TOML)")
 ]
@@ -32,7 +34,6 @@ _WORDS: Final[dict[Any, str]] = {
     dict: "a dict",
     NoneType: "None",
 }
-
 
 _REPR: Final = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 80
@@ -126,5 +127,4 @@ def shown(value: object) -> str:
         return f"{type(value).__name__}.{value.name}"
     if callable(value) and name:
         return f"the function {name}, which is not called"
-    text = _REPR.repr(value)
-    return text if text.isprintable() else ascii(text)
+    return printable(_REPR.repr(value))

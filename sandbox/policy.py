@@ -21,13 +21,17 @@ import msgspec
 
 from .danger import DEVICES, EXECUTABLE_MEMORY, Danger
 from .errors import PolicyError
-from .fields import Bytes, misfit
+from .fields import misfit
 from .policy_check import check_names, check_rules
 from .quantities import format_size, parse_duration, parse_size
 
 P = TypeVar("P", bound="Policy")
 Family = Literal["unix", "inet", "inet6", "netlink"]
 CovertChannel = Literal["keys", "locks", "vsock", "sysv-ipc", "posix-queues"]
+Size = Annotated[
+    int,
+    msgspec.Meta(description="a number of bytes such as 64 << 20 (with_limits and TOML take text such as '64MiB')"),
+]
 WholeSeconds = Annotated[int, msgspec.Meta(description="a whole number of seconds such as 30")]
 
 # Part of every hash. Raise it whenever a field is added or the meaning of one changes.
@@ -56,11 +60,11 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             travel, count too.
     """
 
-    memory: Bytes | None = None
+    memory: Size | None = None
     cpu: WholeSeconds | None = None
     open_files: int | None = None
     processes: int | None = None
-    file_size: Bytes | None = None
+    file_size: Size | None = None
 
     def __post_init__(self) -> None:
         _check_types(self, "policy.limits")

@@ -113,8 +113,9 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             if isinstance(listed := getattr(self, key), list):
                 msgspec.structs.force_setattr(self, key, tuple(listed))
         if (wrong := misfit(self)) is not None:
-            given = self.name or self.plugin
-            raise Place(f"process {given}" if type(given) is str else "process").at(*wrong.keys).error(wrong.text)
+            has_name = {type(self.name), type(self.plugin)} == {str}
+            source = f"process {self.name or self.attribute.lower()}" if has_name else "process"
+            raise Place(source).at(*wrong.keys).error(wrong.text)
         if not self.name:
             msgspec.structs.force_setattr(self, "name", self.attribute.lower())
 

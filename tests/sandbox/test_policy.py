@@ -349,8 +349,8 @@ WRONG_TYPES: list[tuple[type[Policy] | type[Limits], dict[str, Any], str]] = [
     (
         Limits,
         {"memory": "1GiB"},
-        "policy.limits.memory: expected a number of bytes such as 64 << 20 (text such as '64MiB' is for TOML) or None, "
-        "got '1GiB'",
+        "policy.limits.memory: expected a number of bytes such as 64 << 20 "
+        "(with_limits and TOML take text such as '64MiB') or None, got '1GiB'",
     ),
     (Limits, {"cpu": 1.5}, "policy.limits.cpu: expected a whole number of seconds such as 30 or None, got 1.5"),
     (Limits, {"processes": True}, "policy.limits.processes: expected a whole number or None, got True"),

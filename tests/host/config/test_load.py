@@ -413,8 +413,8 @@ def test_each_field_of_a_process_is_checked() -> None:
 
 
 def test_a_process_has_the_name_that_it_would_have_in_its_error() -> None:
-    """The error of a process type without a name has its plugin's; where that is none, the error says so."""
-    with pytest.raises(ConfigError, match=r"^process a\.py:Able: env: "):
+    """The error of a process type without a name has that of its class, if there is one."""
+    with pytest.raises(ConfigError, match=r"^process able: env: "):
         Process(plugin="a.py:Able", env=())  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     with pytest.raises(ConfigError, match=r"^process: plugin: expected a str such as .*, got the class Policy$"):
         Process(plugin=Policy)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
