@@ -1,6 +1,7 @@
 """belljar: parts of an application in sealed child processes that the host has verified.
 
-The public names, each imported when it is first used: a child loads this file too and must stay small.
+The public names, each imported when it is first used: a child loads this file too and must stay small. Those whose
+home is in `host` or `testing` are the application's: no sealed child can import them.
 """
 
 from __future__ import annotations

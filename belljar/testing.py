@@ -11,17 +11,20 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
+from types import ModuleType
 
 import anyio
 import anyio.abc
 
 from .child import in_memory
-from .child.bundle import BundleImporter, load_attribute
+from .child.bundle import BundleImporter, attribute_of, load_attribute
 from .child.services import Services
 from .host.bundle import make_bundle
 from .host.config.process_type import Process
@@ -64,8 +67,8 @@ class MemoryHost(ProcessHost):
 
     Args:
         plugin: The plugin's class, which is called in the thread; or an object; or a `Process`, whose file is then
-            imported into this process. One with asynchronous methods gets an event loop; a `Process` must say so, by
-            the step ``asyncio``, as ever.
+            imported into this process, unless it has been already. One with asynchronous methods gets an event loop; a
+            `Process` must say so, by the step ``asyncio``, as ever.
         services: As for `ProcessHost`.
         process: Where *plugin* is none: its ``name``, ``call_timeout``, ``cancel_grace``, ``unresponsive``,
             ``max_payload`` and ``shared_memory`` hold.
@@ -194,14 +197,27 @@ _importing = threading.Lock()
 
 @functools.cache
 def _imported(plugin: str, files: tuple[str, ...]) -> Callable[[], object]:
-    """Return the class of *plugin*, imported once a process like any module, from a bundle as in a child."""
+    """Return the class of *plugin*, imported once a process like any module, from a bundle as in a child.
+
+    If the test has imported the very file itself, that module is the plugin's.
+    """
     process = Process(plugin=plugin, files=files)
-    with make_bundle(process) as bundle:
-        importer = BundleImporter(read_sealed(os.dup(bundle.fd), 1 << 30))
-    factory = load_attribute(importer, process.module, process.attribute)
+    loaded = sys.modules.get(process.module)
+    if loaded is not None and _is_of(loaded, process.path):
+        factory = attribute_of(loaded, process.attribute)
+    else:
+        with make_bundle(process) as bundle:
+            importer = BundleImporter(read_sealed(os.dup(bundle.fd), 1 << 30))
+        factory = load_attribute(importer, process.module, process.attribute)
     if not callable(factory):
         raise TypeError(f"{process.module}.py: {process.attribute} is not a class")
     return factory
+
+
+def _is_of(module: ModuleType, path: Path) -> bool:
+    """Whether *module* was imported from the plugin's file or package folder *path*."""
+    file = path / "__init__.py" if path.is_dir() else path
+    return module.__file__ is not None and os.path.exists(module.__file__) and file.samefile(module.__file__)
 
 
 def _no_protection() -> Protection:

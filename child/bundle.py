@@ -114,10 +114,15 @@ def load_attribute(importer: BundleImporter, module_name: str, attribute: str) -
     module = module_from_spec(spec)
     sys.modules[module_name] = module
     importer.exec_module(module)
+    return attribute_of(module, attribute)
+
+
+def attribute_of(module: ModuleType, attribute: str) -> object:
+    """Return the *attribute* of a plugin's *module*; AttributeError with the classes that it has."""
     try:
         return getattr(module, attribute)
     except AttributeError:
         names = [name for name, value in vars(module).items() if isinstance(value, type) and name[:1] != "_"]
         raise AttributeError(
-            f"{module_name}.py has no class {attribute!r}; it has {', '.join(names) or 'none'}"
+            f"{module.__name__}.py has no class {attribute!r}; it has {', '.join(names) or 'none'}"
         ) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -32,6 +32,8 @@ MAX_LOGGED = 100
 There are two kinds: services that failed, and calls in which the seal refused something.
 """
 
+_HOST_ONLY = ("belljar.host", "belljar.testing")
+
 SHOWN = 4
 """Imports, and files, that the seal refused and that one sentence names."""
 
@@ -56,6 +58,7 @@ class HostSide:
         self.proxy = make_proxy
         self._logged: Counter[str] = Counter()
         self._refused: tuple[str, ...] = ()
+        self._imports: tuple[str, ...] = ()
         self._refused_words = ""
 
     def answered(self, call: Outgoing, answer: Reply | Failed) -> None:
@@ -64,6 +67,7 @@ class HostSide:
         if not (files or answer.refused):
             self._refused = ()
             return
+        self._imports = answer.refused
         # Words of the child, on their way into the log: no line breaks, and nothing that a terminal would obey.
         imports = [f"import {printable(name)}" for name in answer.refused]
         self._refused = (*imports, *files)
@@ -96,7 +100,8 @@ class HostSide:
         kind = printable(failed.error)
         text = f"{method!r} raised {kind}: {said}"
         if self._refused:
-            text += f" (the seal refused {self._refused_words}: preload it or warm it up, if that is why)"
+            remedy = host_only(self._imports) or "preload it or warm it up, if that is why"
+            text += f" (the seal refused {self._refused_words}: {remedy})"
         trace = printable(failed.traceback, keep="\n\t")
         remote = RemoteError(text, remote_type=kind, remote_traceback=trace, refused=self._refused)
         wanted = call.declared.raises.get(failed.error) if is_declared else None
@@ -141,6 +146,15 @@ def some_of(refused: Sequence[str]) -> str:
     """Return the first names of what the seal *refused*, and how many more there are; nothing if there are none."""
     more = f" and {len(refused) - SHOWN} more" if len(refused) > SHOWN else ""
     return ", ".join(refused[:SHOWN]) + more
+
+
+def host_only(imports: Iterable[str]) -> str:
+    """Return what to do about those of the *imports* that no child may have; nothing if there are none."""
+    for name in imports:
+        home = ".".join(name.split(".")[:2])  # the rest is the child's words
+        if home in _HOST_ONLY:
+            return f"no child has {home}: import it in the host's modules only, or under `if TYPE_CHECKING`"
+    return ""
 
 
 class Untyped(Declared):

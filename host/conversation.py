@@ -72,6 +72,9 @@ class Conversation:
         self._peer: AsyncPeer | None = None
         self._description = b""
 
+    def __repr__(self) -> str:
+        return repr(self._owner)  # which a proxy shows
+
     def start(self, channel: Channel, targets: Mapping[int, Answers], start_soon: Start, ready: Ready) -> None:
         """The child is *ready*; calls flow over *channel*. *targets* are what it may call.
 

@@ -29,7 +29,7 @@ from ..ipc.peer.records import PeerUse
 from ..ipc.stage import Stage
 from ..sandbox.launch.wire import Exited, Failed, Launched, receive_report
 from ..sandbox.protection import Protection
-from .config.process_type import Process
+from .config.process_type import Process, expect_process
 from .conversation import DEFAULT, Conversation, Default
 from .denials import Denials
 from .ended import Ended, ended_from
@@ -74,6 +74,7 @@ class ProcessHost:
     """
 
     def __init__(self, process: Process, *, services: Mapping[type, object] | None = None) -> None:
+        expect_process(process)
         self.process = process
         self.launched_pid: int | None = None
         self.child_pid: int | None = None

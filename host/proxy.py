@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+import typing
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from functools import lru_cache
+from typing import Any, Protocol, cast
 
 from ..ipc.errors import ArgumentError, UnknownMethod
 from ..ipc.interface import ArgumentsUnfit, Declared, declared
+from ..ipc.interface.generics import hints_of
 from ..ipc.peer.asynchronous import AsyncPeer
 
 
 class Checker(Protocol):
-    """What knows the plugin."""
+    """What knows the plugin; its repr is that of the host."""
 
     def check(self, interface: type) -> None:
         """Raise `InterfaceMismatch` if the plugin does not fit *interface*, as far as it is known by now."""
@@ -49,14 +53,37 @@ class Methods:
     def __dir__(self) -> Iterable[str]:
         return list(self._methods)
 
+    def __repr__(self) -> str:
+        what = f"object {self._target}" if self._target else "the plugin"
+        return f"<{self._interface.__name__}, {what} of {self._checker!r}>"
+
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = self._methods.get(name)
         if method is None:
             raise no_method(self._interface, name)
         if self._target == 0:
             self._checker.check(self._interface)
-        made = self.__dict__[name] = self._make(method)
+        made = self.__dict__[name] = _described(self._make(method), self._interface, name)
         return made
+
+
+def _described(made: Any, interface: type, name: str) -> Callable[..., Any]:
+    """Give the function *made* the name, signature and text of the method, for `help`; a call takes no longer."""
+    made.__name__, made.__qualname__ = name, f"{interface.__name__}.{name}"
+    made.__signature__, made.__doc__ = _signature(interface, name)
+    return cast("Callable[..., Any]", made)
+
+
+@lru_cache(maxsize=256)
+def _signature(interface: type, name: str) -> tuple[inspect.Signature, str | None]:
+    """Return signature, without ``self`` and with types instead of their names, and text of a method as declared."""
+    kind = typing.get_origin(interface) or interface
+    function = inspect.getattr_static(kind, name).__get__(interface, kind)
+    hints = hints_of(name, function)
+    signature = inspect.signature(function)
+    parameters = [each.replace(annotation=hints.get(each.name, each.empty)) for each in signature.parameters.values()]
+    returned = hints.get("return", signature.empty)
+    return signature.replace(parameters=parameters, return_annotation=returned), function.__doc__
 
 
 class Proxy(Methods):

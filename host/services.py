@@ -21,6 +21,7 @@ from ..ipc.interface import check_closed, declared
 from ..ipc.interface.describe import MAX_DESCRIPTION
 from ..ipc.interface.fitting import pack
 from ..ipc.peer.records import Answers, answers_of
+from ..sandbox.fields import shown
 
 MOST = 64
 """Services of one child: as many as `belljar.ipc.messages.Load` holds."""
@@ -38,6 +39,7 @@ class Services:
     """
 
     def __init__(self, offered: Mapping[type, object]) -> None:
+        _check_mapping(offered)
         for interface in offered:
             check_closed(interface)
         self.names = tuple(interface.__name__ for interface in offered)
@@ -50,6 +52,13 @@ class Services:
         self.targets: dict[int, Answers] = {
             number: answers_of(interface, behind) for number, (interface, behind) in enumerate(offered.items(), 1)
         }
+
+
+def _check_mapping(offered: object) -> None:
+    """Raise `TypeError` for an object that is offered without its interface."""
+    if not isinstance(offered, Mapping):
+        expected = "a dict of interfaces and the objects that answer, such as {Records: FolderOfRecords()}"
+        raise TypeError(f"services: expected {expected}, got {shown(offered)}")
 
 
 def _check_names(names: Sequence[str]) -> None:

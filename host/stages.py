@@ -58,7 +58,7 @@ from ..sandbox.seccomp.compile import bind_pid, compile_policy, is_compiled
 from ..sandbox.steps import StepFailed
 from ..sandbox.user import closed_to, resolve_user
 from .bundle import make_bundle
-from .calls import some_of
+from .calls import host_only, some_of
 from .choose import below_floor, choose, rights_of
 from .config.granted_paths import check_granted_paths, real_paths
 from .config.place import Place
@@ -430,7 +430,8 @@ def failed(message: StageFailed, calls: tuple[str, ...] = ()) -> LaunchError:
     remedy = hint(step, message.errno) if message.errno else ""
     said: list[str] = []
     if message.refused:
-        said.append(f"after the seal it could not import {', '.join(message.refused)}; preload it, or add it to files")
+        advice = host_only(message.refused) or "preload it, or add it to files"
+        said.append(f"after the seal it could not import {', '.join(message.refused)}; {advice}")
     if calls:
         said.append(f"the seal refused {some_of(calls)}")
     parts = [message.text, *(f"({part})" for part in (remedy, "; ".join(said)) if part)]

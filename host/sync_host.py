@@ -28,14 +28,18 @@ from ..ipc.interface import Declared
 from ..ipc.memory.buffer import SharedBuffer
 from ..ipc.peer.records import EXPLAINED, Outgoing, PeerUse
 from ..ipc.peer.shared import SharedPeer, check_plain
+from ..sandbox.protection import Protection
 from .calls import untyped
-from .config.process_type import Process
+from .config.process_type import Process, expect_process
 from .conversation import DEFAULT, Default, chunks, seconds
 from .ended import Ended
 from .handed_over import HandedOver
+from .plan.at_seal import AtSeal
+from .plan.compare import StepReport
 from .process_host import ProcessHost
 from .proxy import Methods, bind
 from .services import Services
+from .state import State
 from .sync_stream import SyncStream
 
 T = TypeVar("T")
@@ -60,6 +64,7 @@ class SyncHost:
     """
 
     def __init__(self, process: Process, *, services: Mapping[type, object] | None = None) -> None:
+        expect_process(process)
         for answers in Services(services or {}).targets.values():
             check_plain(answers)
         self._process = process
@@ -74,7 +79,8 @@ class SyncHost:
         self._ended: Future[Ended] = Future()
 
     def __repr__(self) -> str:
-        return f"<SyncHost of {self._host!r}>"
+        pid = None if self._host is None else self._host.child_pid
+        return f"<SyncHost {self._process.name} {self.state.name.lower()} child_pid={pid}>"
 
     def __enter__(self) -> Self:
         return self.start()
@@ -105,10 +111,62 @@ class SyncHost:
 
     @property
     def host(self) -> ProcessHost:
-        """The host that launches the child, for what it knows: ``protection``, ``state``, ``timeline`` and so on."""
+        """The host that launches the child. RuntimeError before the launch, as from all below that it knows."""
         if self._host is None:
             raise RuntimeError(self._why_not)
         return self._host
+
+    @property
+    def state(self) -> State:
+        """The state of the child; it never goes back. In a fork that of a child that is not there: ENDED."""
+        if self._host is None:
+            return State.ENDED if self._why_not == FORKED else State.CREATED
+        return self._host.state
+
+    @property
+    def process(self) -> Process:
+        """The process type; from the launch on, with absolute paths and the backend that was chosen."""
+        return self._process if self._host is None else self._host.process
+
+    @property
+    def protection(self) -> Protection | None:
+        """What is enforced on the child, as read from outside in stage 8; None before."""
+        return self.host.protection
+
+    @property
+    def timeline(self) -> dict[str, float]:
+        """Milliseconds of each stage by name."""
+        return self.host.timeline
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Names of the plugin's public methods, in the child's words. See `ProcessHost`."""
+        return self.host.methods
+
+    @property
+    def early_init(self) -> Mapping[str, StepReport]:
+        """How each early-init step went and what it left, by name. See `ProcessHost`."""
+        return self.host.early_init
+
+    @property
+    def at_seal(self) -> AtSeal | None:
+        """What early init has left at the seal. See `ProcessHost.at_seal`."""
+        return self.host.at_seal
+
+    @property
+    def child_pid(self) -> int | None:
+        """The child's pid here, as the kernel's credentials gave it; None before the hello."""
+        return self.host.child_pid
+
+    @property
+    def launched_pid(self) -> int | None:
+        """The pid to wait for, as its waiter sees it; nobody but the waiter can use it."""
+        return self.host.launched_pid
+
+    @property
+    def claimed_pid(self) -> int | None:
+        """The pid that the child claimed in its hello; for logs, never used."""
+        return self.host.claimed_pid
 
     def _supervise(self, launched: Future[HandedOver]) -> None:
         """Run the event loop, in a thread of its own."""

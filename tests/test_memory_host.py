@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import re
@@ -294,3 +295,27 @@ async def test_a_process_type_is_imported_from_its_file(tmp_path: Path) -> None:
     for count in (1, 2):
         async with MemoryHost(process) as host:
             assert await host.call("number", returns=int) == count
+
+
+@pytest.mark.parametrize("is_package", [False, True])
+async def test_a_module_that_the_test_has_imported_is_the_plugin_s(
+    is_package: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it comes from the very file; one of another file keeps its name, and the error says so."""
+    name = f"in_memory_{os.urandom(4).hex()}"
+    (tmp_path / name).mkdir()
+    plugin = write_plugin(tmp_path, "class Plug:\n    def answer(self) -> int: return 42", name=name)
+    if is_package:
+        Path(plugin.removesuffix(":Plug")).rename(tmp_path / name / "__init__.py")
+        plugin = f"{tmp_path / name}:Plug"
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module(name)
+    module.Plug.answer = lambda self: 43
+    async with MemoryHost(Process(plugin=plugin)) as host:
+        assert await host.call("answer", returns=int) == 43
+    with pytest.raises(LaunchError, match=f"{name}.py has no class 'Plum'; it has Plug"):
+        await MemoryHost(Process(plugin=plugin.replace(":Plug", ":Plum"))).__aenter__()
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(LaunchError, match=f"the module name '{name}' is taken by a loaded module"):
+        await MemoryHost(Process(plugin=write_plugin(other, "class Plug: ...", name=name))).__aenter__()

@@ -12,11 +12,12 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
 from ...sandbox.errors import PolicyError, SandboxError
+from ...sandbox.fields import Bytes, Seconds, misfit, shown
 from ...sandbox.policy import Policy
 from ...sandbox.user import resolve_user
 from ..plan.find import CHANNEL_ZMQ, Planned, find_steps, with_loop
@@ -39,9 +40,18 @@ UNRESPONSIVE: tuple[str, ...] = ("kill", "warn")
 
 MAX_PAYLOAD = 1 << 40
 
+_STEP = "Step('fonts', options={'files': ('a.ttf',)})"
+Entry: TypeAlias = Annotated[str | Step, msgspec.Meta(description=f"a step's name, or a Step such as {_STEP}")]
+Entries: TypeAlias = Annotated[
+    tuple[Entry, ...], msgspec.Meta(description=f"a tuple of names and Steps such as ('asyncio', {_STEP})")
+]
+
 
 class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One process type. Paths are relative to whatever folder `resolve` is given.
+
+    A value of the wrong type is a `ConfigError` at once; all else is checked by `resolve` and at a launch. A list will
+    do where a tuple is meant.
 
     Attributes:
         plugin: ``path/file.py:Class`` or ``path/package_folder:Class``.
@@ -75,30 +85,37 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             fit takes a slower way. 0: all of them do.
     """
 
-    plugin: str
+    plugin: Annotated[str, msgspec.Meta(description="a str such as 'thumbnailer.py:Thumbnailer'")]
     name: str = ""
     load: Load = "after-seal"
     backend: str = "namespaces"
     prefer: tuple[str, ...] | None = None
     require: tuple[str, ...] | None = None
     run_as: str = ""
-    policy: Policy = Policy.compute()
+    policy: Annotated[Policy, msgspec.Meta(description="a Policy such as Policy.media()")] = Policy.compute()
     preload: tuple[str, ...] = ()
-    early_init: tuple[str | Step, ...] = ()
+    early_init: Entries = ()
     force_plan: bool = False
     channel: ChannelKind = "socket"
-    launch_timeout: float = 10.0
-    step_timeout: float = 10.0
+    launch_timeout: Seconds = 10.0
+    step_timeout: Seconds = 10.0
     files: tuple[str, ...] = ()
     env: dict[str, str] = {}
-    call_timeout: float | None = 30.0
-    cancel_grace: float = 1.0
+    call_timeout: Seconds | None = 30.0
+    cancel_grace: Seconds = 1.0
     unresponsive: Unresponsive = "kill"
     log_level: LogLevel = "host"
-    max_payload: int = 64 << 20
-    shared_memory: int = 256 << 20
+    max_payload: Bytes = 64 << 20
+    shared_memory: Bytes = 256 << 20
 
     def __post_init__(self) -> None:
+        for key in ("prefer", "require", "preload", "early_init", "files"):
+            if isinstance(listed := getattr(self, key), list):
+                msgspec.structs.force_setattr(self, key, tuple(listed))
+        if (wrong := misfit(self)) is not None:
+            has_name = {type(self.name), type(self.plugin)} == {str}
+            source = f"process {self.name or self.attribute.lower()}" if has_name else "process"
+            raise Place(source).at(*wrong.keys).error(wrong.text)
         if not self.name:
             msgspec.structs.force_setattr(self, "name", self.attribute.lower())
 
@@ -126,6 +143,13 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             ConfigError: Something named here does not exist, cannot be used, or contradicts something else.
         """
         return check(self, base or Path(), Place(f"process {self.name}"))
+
+
+def expect_process(process: object) -> None:
+    """Raise `TypeError` unless *process* is a process type: for what is handed to a host."""
+    if not isinstance(process, Process):
+        expected = "a Process such as Process(plugin='thumbnailer.py:Thumbnailer') or load_config(file).process(name)"
+        raise TypeError(f"expected {expected}, got {shown(process)}")
 
 
 def check(process: Process, base: Path, place: Place) -> Process:

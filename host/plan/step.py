@@ -8,6 +8,8 @@ import msgspec
 
 from ...ipc.messages import Option
 from ...sandbox.declaration import Declaration
+from ...sandbox.fields import misfit
+from ..config.place import Place
 
 
 class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,6 +28,13 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str = ""
     options: dict[str, Option] = {}
     declared: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        if (
+            wrong := misfit(self, inside=False)
+        ) is not None:  # options have a check of their own, once the step is known
+            source = f"step {self.step}" if type(self.step) is str else "step"
+            raise Place(source).at(*wrong.keys).error(wrong.text)
 
     @classmethod
     def from_table(cls, table: dict[str, Any]) -> Step:

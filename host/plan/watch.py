@@ -15,9 +15,10 @@ from ...ipc.messages import Phase, StepBegan, StepEnded
 from ...ipc.stage import Stage
 from ..errors import LaunchError
 from .at_seal import AtSeal, Seen, at_seal, look
-from .compare import StepReport
+from .compare import StepReport, observed
 from .find import Planned
 from .plan import Plan
+from .written import declaring
 
 if TYPE_CHECKING:
     from ..config.process_type import Process
@@ -61,8 +62,10 @@ class StepWatch:
         if report.failure:
             log.warning("%s: the optional step %s failed: %s", self.process.name, step.name, report.failure)
         if report.undeclared is not None:
-            text = "%s: the step %s left what it does not declare: %s"
-            log.warning(text, self.process.name, step.name, printable(report.undeclared.sentence))
+            leaves = observed(report.left, step.declaration.leaves)
+            text = "%s: the step %s left what it does not declare: %s; declare it: %s"
+            said = report.undeclared.sentence, declaring(step, leaves)
+            log.warning(text, self.process.name, step.name, *map(printable, said))
 
     def _begin(self, step: Planned, phase: Phase) -> None:
         """Believe a beginning, once, and in its time.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from belljar.host.config.process_type import plan_of
+from belljar.host.config.load import load_config
+from belljar.host.config.process_type import Process, plan_of
 from belljar.host.errors import ConfigError, LaunchError, PlanError
 from belljar.host.plan.step import Step
 from belljar.host.plan.watch import StepWatch
@@ -149,6 +151,8 @@ async def test_what_a_step_leaves_undeclared_is_reported(caplog: pytest.LogCaptu
         assert (found["fds"], found["environment"], found["signals"]) == (["memfd"], ["UNDECLARED"], ["SIGUSR1"])
         assert sum(report.left.threads.values()) == 1
     assert "the step early.py:leaver left what it does not declare: threads" in caplog.text
+    remedy = r"declare it: leaves = \{ threads = \[.* in its entry of early_init; in Python, Step\(\.\.\., declared="
+    assert re.search(remedy, caplog.text)
     async with with_steps("honest_leaver", preload=("threading",)) as host:
         assert host.early_init["early.py:honest_leaver"].undeclared is None
 
@@ -180,6 +184,27 @@ async def test_a_directory_may_stay_open_only_with_its_token() -> None:
         assert verdicts[Operation.STAT].verdict is not Verdict.ENFORCED
     async with with_steps("keeps_directory", backend="none", policy=policy) as host:
         assert await host.call("through_directory", step, "hostname", returns=str) == "opened"
+
+
+def test_a_module_that_starts_a_thread_is_told_to_declare_it(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    """The warning has the entry to write in the place of ``preload``, in TOML and in Python, which ends it."""
+
+    def launch_seen(resolved: Process) -> None:
+        watch = StepWatch(resolved, plan_of(resolved), {})
+        watch.take(StepBegan(0))
+        watch.take(StepEnded(0, 1.0, Left({"python": 1})))
+
+    named = process(preload=("threading",)).resolve()
+    launch_seen(named)
+    said = r".*; declare it: (.*) in early_init, in the place of preload; in Python, (.*)"
+    found = re.fullmatch(said, caplog.messages.pop())
+    assert found is not None
+    (tmp_path / "belljar.toml").write_text(f'[process.a]\nplugin = "{named.plugin}"\nearly_init = [{found[1]}]\n')
+    in_toml = load_config(tmp_path / "belljar.toml").process("a").early_init
+    assert in_toml == process(early_init=(eval(found[2], {"Step": Step}),)).resolve().early_init
+    caplog.clear()
+    launch_seen(process(early_init=in_toml).resolve())
+    assert not caplog.messages
 
 
 def watch_of(*steps: str) -> StepWatch:

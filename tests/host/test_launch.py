@@ -179,6 +179,23 @@ async def test_a_traceback_through_a_library_is_no_refusal(tmp_path: Path) -> No
     assert "json/decoder.py" in caught.value.remote_traceback
 
 
+@pytest.mark.parametrize("name", ["ChildEnded", "MemoryHost"])
+async def test_what_only_a_host_has_is_not_to_be_preloaded(name: str, tmp_path: Path) -> None:
+    """A plugin that imports a name of the host's is told that no child has it, at its launch and in a call."""
+    home = {"ChildEnded": "belljar.host", "MemoryHost": "belljar.testing"}[name]
+    remedy = f"{home}.*no child has {home}: import it in the host's modules only, or under `if TYPE_CHECKING`"
+    await refused(Stage.LOAD, remedy, write_plugin(tmp_path, f"from belljar import {name}"))
+    source = f"""
+        class Plug:
+            def late(self):
+                from belljar import {name}
+    """
+    async with launch(write_plugin(tmp_path, source, name="later")) as host:
+        with pytest.raises(RemoteError, match=remedy) as caught:
+            await host.call("late")
+        assert "preload" not in str(caught.value)
+
+
 async def test_a_missing_feature_is_refused_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     """A backend that does not work here is an error at stage 1, and never a weaker backend."""
     monkeypatch.setenv("BELLJAR_FAKE_MISSING", "userns")

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, cast
+import inspect
+from collections.abc import AsyncIterator
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import pytest
 
+from belljar import SyncHost, notify
+from belljar.host.proxy import Proxy
 from belljar.ipc.errors import ArgumentError, InterfaceMismatch, ResultError, UnknownMethod
 from belljar.ipc.interface import declared
 
 from ..children.plain import Size
 from ..helpers import launch
+
+T = TypeVar("T")
 
 
 class Interface(Protocol):
@@ -78,6 +84,36 @@ def test_only_public_methods_are_there() -> None:
             getattr(proxy, name)
         assert not hasattr(proxy, name)
     assert "swap" in dir(proxy)
+
+
+class Shown(Generic[T]):
+    """Generic, with methods of each kind."""
+
+    def plain(self, first: T, *, second: str = "x") -> list[T]:
+        """Say something."""
+        raise NotImplementedError
+
+    @notify
+    def hint(self, size: Size) -> None: ...
+
+    def count(self, limit: int) -> AsyncIterator[T]:
+        raise NotImplementedError
+
+
+def test_a_proxy_shows_what_was_declared() -> None:
+    """Its repr names interface and host; its methods have the name, signature and text of the interface's."""
+    host = launch()
+    proxy = host.proxy(Shown[int])
+    assert repr(proxy) == f"<Shown, the plugin of {host!r}>"
+    assert repr(SyncHost(host.process).proxy(Interface)) == (
+        "<Interface, the plugin of <SyncHost plain created child_pid=None>>"
+    )
+    assert repr(Proxy(cast(Any, host), Interface, 3, None)) == f"<Interface, object 3 of {host!r}>"
+    shown = str(inspect.signature(proxy.plain)), proxy.plain.__doc__, proxy.plain.__name__, proxy.plain.__qualname__
+    assert shown == ("(first: int, *, second: str = 'x') -> list[int]", "Say something.", "plain", "Shown.plain")
+    assert inspect.iscoroutinefunction(proxy.plain)
+    assert inspect.signature(proxy.hint).parameters["size"].annotation is Size
+    assert inspect.signature(proxy.count).return_annotation == AsyncIterator[int]
 
 
 def test_an_interface_without_methods_is_an_error() -> None:

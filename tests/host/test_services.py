@@ -15,6 +15,7 @@ from belljar.host.calls import MAX_LOGGED
 from belljar.host.errors import ChildEnded
 from belljar.host.process_host import ProcessHost
 from belljar.host.services import Services
+from belljar.host.sync_host import SyncHost
 from belljar.ipc.errors import CallTimeout, PeerProtocolError, RemoteError, ServiceRefused
 from belljar.ipc.frames import FailureKind
 from belljar.ipc.peer.records import MAX_DEPTH, MAX_UNDER_WAY
@@ -263,6 +264,21 @@ def test_an_offer_that_cannot_be_held_is_refused_at_once(offered: dict[type, obj
     """A parameter without a type, or an object without a method, is an error of the application."""
     with pytest.raises(TypeError, match=reason):
         Services(offered)
+
+
+@pytest.mark.parametrize("host", [ProcessHost, SyncHost])
+def test_what_is_no_offer_is_refused_at_once(host: Any) -> None:
+    """An object that is offered without its interface is an error that shows what is expected."""
+    words = r"services: expected a dict of interfaces and the objects that answer, such as \{.*\}, got <.*Taker object"
+    with pytest.raises(TypeError, match=words):
+        host(process("served:Plug"), services=Taker())
+
+
+@pytest.mark.parametrize("host", [ProcessHost, SyncHost])
+def test_a_host_takes_a_process_type(host: Any) -> None:
+    """What is no process type is refused at once, with what to write."""
+    with pytest.raises(TypeError, match=r"expected a Process such as .*, got 'served\.py:Plug'"):
+        host("served.py:Plug")
 
 
 HOSTILE: list[tuple[int, str, bytes, FailureKind]] = [

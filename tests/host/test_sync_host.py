@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from belljar import ArgumentError, CallTimeout, LaunchError, RemoteError, SyncHost
+from belljar import ArgumentError, CallTimeout, LaunchError, RemoteError, State, SyncHost
 from belljar.host.errors import ChildEnded
 from belljar.ipc.errors import UnknownMethod
 from belljar.ipc.peer.outbox import MAX_QUEUED, CannotSend
@@ -96,6 +96,36 @@ def test_all_kinds_of_methods(pair: tuple[SyncHost, OwnDesk]) -> None:
     assert (plainly.hint("quietly"), plainly.hints()) == (None, ["quietly"])
     assert list(host.map("half", ((number,) for number in range(300)), chunksize=64)) == [n // 2 for n in range(300)]
     assert (plainly.through(21), plainly.all_of_desk(), desk.notes) == (42, "name 0,name 1,name 2 3", ["all"])
+
+
+ELSEWHERE = {"child_log", "converse_by", "hung_up", "took_refusals", "shutdown", "wait"}
+"""Of a `ProcessHost`: for what works within, and the end of a child, for which a `SyncHost` has ``close``."""
+
+
+def test_what_a_host_knows(pair: tuple[SyncHost, OwnDesk]) -> None:
+    """All that a `ProcessHost` knows of its child a `SyncHost` knows too."""
+    host, _ = pair
+    public = {name for name in {*dir(host.host), *vars(host.host)} if not name.startswith("_")}
+    assert public - ELSEWHERE <= set(dir(host))
+    known = ("state", "process", "protection", "timeline", "methods", "early_init", "at_seal")
+    for name in (*known, "child_pid", "launched_pid", "claimed_pid"):
+        assert getattr(host, name) == getattr(host.host, name)
+    assert host.protection is not None
+    assert host.protection.backend == "none"
+    assert ("half" in host.methods, host.state) == (True, State.READY)
+    assert repr(host) == f"<SyncHost plainly ready child_pid={host.child_pid}>"
+
+
+def test_what_a_host_knows_before_its_launch() -> None:
+    """Its state and its process type; of the rest it says what to do first."""
+    host, _ = sync_host()
+    assert (host.state, host.process.name, repr(host)) == (
+        State.CREATED,
+        "plainly",
+        "<SyncHost plainly created child_pid=None>",
+    )
+    with pytest.raises(RuntimeError, match="the child is not ready; enter the host with 'with', or call start"):
+        host.protection  # noqa: B018
 
 
 def test_errors(pair: tuple[SyncHost, OwnDesk]) -> None:

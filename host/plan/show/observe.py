@@ -6,7 +6,6 @@ nobody sees: a sealed child has no /proc to look at.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from ..at_seal import AtSeal
 from ..compare import StepReport, observed, unseen
 from ..find import Planned, preload_entry
 from ..step import Step
+from ..written import toml_of
 from .rows import leaves_words
 
 
@@ -76,7 +76,7 @@ class Observation(NamedTuple):
         names = [name for name in modules if name in changed]
         names += [step.name for step in self.process.early_init if isinstance(step, Step)]
         entries = [f"    {_entry(by_name[name], changed.get(name), base)}," for name in names]
-        preload = [f"preload = {_toml(kept)}"] if modules else []
+        preload = [f"preload = {toml_of(kept)}"] if modules else []
         return "\n".join([*preload, "early_init = [", *entries, "]"])
 
     def as_json(self, base: Path) -> dict[str, Any]:
@@ -124,16 +124,4 @@ def _entry(step: Planned, leaves: Mapping[str, Any] | None, base: Path) -> str:
     if step.name != step.declared.name:
         table["name"] = step.name
     table |= entry.options | entry.declared | ({"leaves": leaves} if leaves is not None else {})
-    return _toml(table if len(table) > 1 else table["step"])
-
-
-def _toml(value: Any) -> str:
-    """Write a value of TOML on one line. JSON's strings are TOML's, but all that is not printable is escaped here."""
-    if isinstance(value, Mapping):
-        return f"{{ {', '.join(f'{key} = {_toml(each)}' for key, each in value.items())} }}"
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_toml, value))}]"
-    if isinstance(value, float):
-        return repr(value)
-    text = json.dumps(value, ensure_ascii=False)
-    return "".join(char if char.isprintable() else f"\\U{ord(char):08x}" for char in text)
+    return toml_of(table if len(table) > 1 else table["step"])
