@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+EXTRAS = ("trio", "zmq", "x11", "demo", "graphics")
 PACKAGES = ("child", "host", "ipc", "sandbox")
 BUILD = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
 IMPORT = """
@@ -20,6 +25,32 @@ sys.path.insert(0, sys.argv[1])
 import belljar.child.stages, belljar.host
 print(belljar.child.stages.__file__, belljar.host.__file__, sep="\\n")
 """
+
+
+def _imported(path: Path) -> set[str]:
+    """Return the top-level names of what a module imports, also within its functions."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {each.name for each in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            found.add(node.module)
+    return {name.partition(".")[0] for name in found}
+
+
+def test_what_is_imported_is_declared() -> None:
+    """What a module of ours imports comes with Python or is asked for by name, and not by what something else brings.
+
+    But for what a step warms up: whoever names a library there has it.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [each for name in EXTRAS for each in project["optional-dependencies"][name]]
+    declared = {re.split(r"[^\w.-]", each)[0].lower() for each in (*project["dependencies"], *extras)}
+    known = metadata.packages_distributions()
+    for name in PACKAGES:
+        for path in {*(ROOT / name).rglob("*.py")} - {*(ROOT / "child" / "steps" / "_warm").iterdir()}:
+            for module in _imported(path) - sys.stdlib_module_names - {"belljar"}:
+                assert declared & {each.lower() for each in known[module]}, f"{path}: {module}"
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +80,9 @@ def test_the_wheel_holds_nothing_else(wheel: Path) -> None:
     """Tests, examples and benchmarks stay out of the wheel, and nothing in it is installed beside belljar."""
     with zipfile.ZipFile(wheel) as archive:
         tops = {name.split("/")[0] for name in archive.namelist()}
-        metadata = archive.read(next(n for n in archive.namelist() if n.endswith("METADATA"))).decode()
+        said = archive.read(next(n for n in archive.namelist() if n.endswith("METADATA"))).decode()
     assert {top for top in tops if not top.endswith(".dist-info")} == {"belljar"}
-    assert "License-Expression: MPL-2.0" in metadata
+    assert "License-Expression: MPL-2.0" in said
 
 
 def test_an_installed_wheel_starts_a_child(wheel: Path, tmp_path: Path) -> None:

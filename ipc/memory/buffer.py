@@ -68,7 +68,8 @@ class Buffer:
         self.release()
 
     def __del__(self) -> None:
-        self.release()
+        if hasattr(self, "_released"):  # else it was never made
+            self.release()
 
     def __repr__(self) -> str:
         state = "released" if self._view is None else f"{self._view.nbytes} bytes"
