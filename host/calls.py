@@ -89,7 +89,9 @@ class HostSide:
         """
         method, is_declared = call.declared.name, failed.kind == "declared"
         said = printable(failed.text, keep="\n\t" if is_declared else "")
-        if failed.kind in ("unknown-method", "not-offered"):
+        if failed.kind == "not-offered":
+            return UnknownMethod(f"could not call {method!r}: {said}")
+        if failed.kind == "unknown-method":
             return UnknownMethod(f"the plugin has no method {method!r}; {said}")
         if failed.kind == "argument":
             return ArgumentError(f"could not call {method!r}: {said}")
@@ -128,14 +130,14 @@ class HostSide:
         if not isinstance(error, Exception):
             return "cancelled", "", "the host ended it", ""
         self.lost(incoming, error)
-        return "failed", "", f"{declared.name} failed in the host", ""
+        return "failed", "", f"{incoming.answer.title} failed in the host", ""
 
     def lost(self, incoming: Incoming, error: BaseException) -> None:
         """Log the error, unless there were too many: each has a traceback. One that was cancelled has not failed."""
         if not isinstance(error, Exception):
             return
         if self._may_log("services failed"):
-            log.error("%s: the service %s failed", self._name, incoming.answer.declared.name, exc_info=error)
+            log.error("%s: %s failed in the host", self._name, incoming.answer.title, exc_info=error)
 
     def refused(self) -> tuple[str, ...]:
         """Nothing is refused to a host."""

@@ -98,6 +98,8 @@ class RemoteError(CallError):
         self.remote_type = remote_type
         self.remote_traceback = remote_traceback
         self.refused = refused
+        if remote_traceback:  # shown below our own, PEP 678
+            self.add_note(f"In the child:\n{remote_traceback}")
 
 
 class ServiceRefused(BelljarError):

@@ -39,7 +39,7 @@ from .sharing import Sharing
 from .side import Side
 from .store import Store, TooLarge
 from .streaming import Streaming
-from .tables import close
+from .tables import FIRST_OBJECT, close
 
 Encoded: TypeAlias = tuple[bytes | None, Outbound | None]
 """A payload, None if it is the first attachment, and the attachments, if there are any."""
@@ -153,6 +153,8 @@ class Peer(Streaming, Sharing):
     def _not_there(self, target: int) -> tuple[FailureKind, str]:
         answers = self._targets.get(target)
         if answers is None:
+            if target >= FIRST_OBJECT:
+                return "not-offered", "it was passed by reference, and so could be called until that call was answered"
             return "not-offered", f"nothing is offered as {target}"
         return "unknown-method", shorten(f"it has {', '.join(answers) or 'no public methods'}", 4096)
 

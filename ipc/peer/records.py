@@ -155,14 +155,15 @@ class Outgoing:
 
 
 class Answer:
-    """A method that this side answers, and how long it took lately, in seconds.
+    """A method that this side answers, what people call it, and how long it took lately, in seconds.
 
     A *plain* one is called and has a result, and nothing of it needs an attachment: `decode` and `encode` are all that
     it takes.
     """
 
-    def __init__(self, declared: Declared, function: Callable[..., Any]) -> None:
+    def __init__(self, declared: Declared, function: Callable[..., Any], title: str = "") -> None:
         self.declared = declared
+        self.title = title or declared.name
         self.function = function
         self.took = 1.0
         self.is_plain = declared.is_simple
@@ -234,5 +235,5 @@ def answers_of(interface: type, behind: object) -> dict[str, Answer]:
         function = getattr(behind, name, None)
         if not callable(function):
             raise TypeError(f"{type(behind).__name__} has no method {name!r}, which {interface.__name__} declares")
-        found[name] = Answer(method, function)
+        found[name] = Answer(method, function, f"{interface.__name__}.{name}")
     return found

@@ -22,6 +22,9 @@ from .records import Answers, Incoming, Outgoing, PeerUse, answers_of
 from .side import Side
 from .store import Store
 
+FIRST_OBJECT = 1024
+"""The first number of what is passed by reference; below are what is offered."""
+
 MAX_LAST = 1024
 """Datagrams that are read of one that has ended."""
 
@@ -44,7 +47,7 @@ class Tables(ABC):
         self.ended: BaseException | None = None
         self.idle: Callable[[], None] | None = None
         self._targets: dict[int, Answers] = dict(offers)
-        self._target_numbers = itertools.count(1024)
+        self._target_numbers = itertools.count(FIRST_OBJECT)
         self._call_numbers = itertools.count(1)
         self._newest_call = 0
         self._last_call = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, cast
 
@@ -126,6 +127,7 @@ async def test_what_the_plugin_raises() -> None:
     assert error.remote_type == "ValueError"
     assert 'raise ValueError("the plugin\'s own words")' in error.remote_traceback
     assert "<bundle>/plain.py" in error.remote_traceback
+    assert error.remote_traceback in "".join(traceback.format_exception(error))
     assert "dispatch.py" not in error.remote_traceback
     assert error.refused == ()
     assert error.__cause__ is None

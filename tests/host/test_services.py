@@ -122,7 +122,7 @@ async def test_what_a_service_raises_stays_with_the_host(caplog: pytest.LogCaptu
     """The plugin learns that a service failed, or the words of a refusal; the log has the traceback."""
     async with served(Memory()) as host:
         assert await host.call("why_not", "secret", returns=str) == "the secret is not for you"
-        assert await host.call("why_not", "nothing", returns=str) == "read failed in the host"
+        assert await host.call("why_not", "nothing", returns=str) == "Shelf.read failed in the host"
         assert "KeyError: 'nothing'" in caplog.text
         assert await host.call("copy", "first", "second", returns=int) == 7
 

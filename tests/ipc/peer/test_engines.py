@@ -121,7 +121,7 @@ async def test_errors_arrive_as_far_as_they_were_declared(engines: str) -> None:
             await left.other.fail("another", "why")
         assert "raise Broken(text) if" in remote.value.remote_traceback
         assert await left.other.hear("declared", "why") == "Broken: why"
-        assert await left.other.hear("another", "a secret") == "ServiceError: fail failed in the host"
+        assert await left.other.hear("another", "a secret") == "ServiceError: Works.fail failed in the host"
 
 
 @on_all_engines
@@ -306,7 +306,7 @@ async def test_a_callback_lives_as_long_as_its_call(engines: str) -> None:
         assert steps == [0, 1, 2, 3, 4]
         await left.other.keep(Steps())
         assert left.peer._targets == before
-        assert "ServiceError: nothing is offered" in await left.other.use_kept()
+        assert "ServiceError: it was passed by reference" in await left.other.use_kept()
 
 
 @on_all_engines

@@ -270,7 +270,7 @@ async def test_a_cancelled_service_that_fails_in_its_cleanup(
         child.says(Cancel(1))
         assert await child.answered(Failed) == Failed(1, "cancelled", "", "the host ended it")
         await child.turns()
-    assert "the service wait failed" in caplog.text
+    assert "Offer.wait failed in the host" in caplog.text
     assert "ValueError: in the cleanup" in caplog.text
 
 
