@@ -18,7 +18,6 @@ from .shapes import UNDECODABLE, UNENCODABLE, decode_nested, decode_other, encod
 
 _PLACE = re.compile(r" - at `\$\[(\d+)\](.*)`")
 _PLACE_OF_MANY = re.compile(r" - at `\$\[\d+\]\[(\d+)\](.*)`")
-_UNENCODABLE = (*UNENCODABLE, ValueUnfit)
 _UNDECODABLE = (*UNDECODABLE, ValueUnfit)
 
 
@@ -84,8 +83,17 @@ class Arguments:
             if self._plain:
                 return encode_plain(bound)
             return self._encode(self._to_wire(bound, attaching), attaching)
-        except _UNENCODABLE as error:
-            raise ArgumentsUnfit(str(error)) from None
+        except UNENCODABLE as error:
+            raise ArgumentsUnfit(f"{self._place_of_unencodable(bound)}{error}") from None
+
+    def _place_of_unencodable(self, bound: tuple[Any, ...]) -> str:
+        """Return which of the arguments it is that cannot be encoded, if that can be told."""
+        for parameter, value in zip(self.parameters, bound, strict=False) if self._plain else ():
+            try:
+                encode_plain(value)
+            except UNENCODABLE:
+                return f"argument {parameter.name!r}: "
+        return ""
 
     def decode_arguments(self, payload: bytes | memoryview, attached: Attached | None = None) -> tuple[Any, ...]:
         """Return the arguments in *payload*, uploads as None; `ArgumentsUnfit` if they do not fit the method."""
@@ -109,7 +117,7 @@ class Arguments:
             if self._plain:
                 return encode_plain(calls)
             return self._encode([self._to_wire(bound, attaching) for bound in calls], attaching)
-        except _UNENCODABLE as error:
+        except UNENCODABLE as error:
             raise ArgumentsUnfit(str(error)) from None
 
     def decode_many(self, payload: bytes | memoryview, attached: Attached | None = None) -> list[tuple[Any, ...]]:

@@ -7,5 +7,5 @@ class ArgumentsUnfit(Exception):
     """The arguments of a call do not fit the method."""
 
 
-class ValueUnfit(Exception):
+class ValueUnfit(ValueError):
     """A result, an item of a stream or a piece of an upload does not fit its type, or cannot be encoded."""

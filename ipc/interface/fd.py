@@ -53,7 +53,7 @@ class Fd(Generic[K]):
     """
 
     def __init__(self, fd: int, kind: K) -> None:
-        """Take over *fd*. It is closed, and `ValueUnfit` raised, if it is not of the *kind*."""
+        """Take over *fd*. It is closed, and `ValueError` raised, if it is not of the *kind*."""
         self.kind = kind
         self._fd = fd
         try:

@@ -254,9 +254,9 @@ def test_uploads_leave_a_place_in_the_arguments() -> None:
 
 @pytest.mark.parametrize("arguments", [(2**64,), ("\ud800",), (object(),)])
 def test_what_cannot_be_encoded_is_unfit(arguments: tuple[Any, ...]) -> None:
-    """An argument or a value that msgpack cannot hold is the caller's error, as text."""
-    with pytest.raises(ArgumentsUnfit):
-        METHODS["untyped"][0].encode_arguments(arguments)
+    """An argument or a value that msgpack cannot hold is the caller's error, as text that names it."""
+    with pytest.raises(ArgumentsUnfit, match="argument 'second': "):
+        METHODS["untyped"][0].encode_arguments((1, *arguments))
     with pytest.raises(ValueUnfit):
         codec(Any).encode(arguments[0])
 
