@@ -208,6 +208,8 @@ class AsyncPeer(AsyncSending):
                     await self._fill(encoded)
                 call = self._send_call(target, method, encoded, arguments, timeout, end=end)
             try:
+                if not call.done and not call.is_quick:  # what is quick has tried
+                    self._try_luck()
                 if not call.done:
                     await self._loop.park(call)
                 elif time.monotonic() > self._turn_ends:
