@@ -216,8 +216,9 @@ def _imported(plugin: str, files: tuple[str, ...]) -> Callable[[], object]:
 
 def _is_of(module: ModuleType, path: Path) -> bool:
     """Whether *module* was imported from the plugin's file or package folder *path*."""
-    file = path / "__init__.py" if path.is_dir() else path
-    return module.__file__ is not None and os.path.exists(module.__file__) and file.samefile(module.__file__)
+    own = path / "__init__.py" if path.is_dir() else path
+    other = getattr(module, "__file__", None)
+    return other is not None and own.exists() and os.path.exists(other) and own.samefile(other)
 
 
 def _no_protection() -> Protection:

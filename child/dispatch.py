@@ -98,6 +98,7 @@ class BlockingChild(ChildPeer, BlockingPeer):
     def _receive_call(self) -> Incoming | None:
         """Wait for a datagram and act on it; if it is one plain call, return that instead, to be answered at once."""
         if not self._reading.acquire(False):
+            self._flush_before_following()
             self._follow(self._has_work, None)
             return None
         try:
@@ -111,7 +112,7 @@ class BlockingChild(ChildPeer, BlockingPeer):
                 if (
                     answer is not None
                     and answer.is_plain
-                    and not (frame.target or frame.many or frame.parts or received.fds)
+                    and not (frame.target or frame.many or frame.parts or frame.uploads or received.fds)
                     and frame.call_id > self._last_call
                     and not self._producing
                 ):

@@ -63,8 +63,11 @@ def aligned(offset: int) -> int:
     return -(-offset // ALIGNMENT) * ALIGNMENT
 
 
-def check_sealed(fd: int, limit: int) -> int:
-    """Return the size of the sealed memfd *fd* in bytes; `PeerProtocolError` if unsealed or over *limit*."""
+def check_sealed(fd: int, limit: int, length: int | None = None) -> int:
+    """Return the size of the sealed memfd *fd* in bytes.
+
+    `PeerProtocolError`: it is unsealed, empty, over *limit*, or not of *length*, where the sender said one.
+    """
     try:
         seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
     except OSError as error:
@@ -74,16 +77,18 @@ def check_sealed(fd: int, limit: int) -> int:
     size = os.fstat(fd).st_size
     if not 0 < size <= limit:
         raise PeerProtocolError(f"a payload of {size} bytes is outside of the limit of {limit}")
+    if size != length is not None:
+        raise PeerProtocolError(f"a payload of {size} bytes was said to have {length}")
     return size
 
 
-def read_sealed(fd: int, limit: int) -> bytes:
-    """Return the content of a sealed payload; *fd* is taken over and closed also on errors.
+def read_sealed(fd: int, limit: int, length: int | None = None) -> bytes:
+    """Return the content of a sealed payload; *fd* is taken over and closed also on errors. Raises as `check_sealed`.
 
     A copy, although the seals would allow a mapping: what is decoded from it may keep a view of it for ever.
     """
     try:
-        size = check_sealed(fd, limit)
+        size = check_sealed(fd, limit, length)
         data = os.pread(fd, size, 0)
         while len(data) < size:  # one read moves at most 2 GiB, see read(2)
             data += os.pread(fd, size - len(data), len(data))

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import anyio
@@ -317,5 +318,7 @@ async def test_a_module_that_the_test_has_imported_is_the_plugin_s(
         await MemoryHost(Process(plugin=plugin.replace(":Plug", ":Plum"))).__aenter__()
     other = tmp_path / "other"
     other.mkdir()
-    with pytest.raises(LaunchError, match=f"the module name '{name}' is taken by a loaded module"):
-        await MemoryHost(Process(plugin=write_plugin(other, "class Plug: ...", name=name))).__aenter__()
+    monkeypatch.setitem(sys.modules, "made_by_hand", ModuleType("made_by_hand"))
+    for taken in (name, "made_by_hand"):
+        with pytest.raises(LaunchError, match=f"the module name '{taken}' is taken by a loaded module"):
+            await MemoryHost(Process(plugin=write_plugin(other, "class Plug: ...", name=taken))).__aenter__()

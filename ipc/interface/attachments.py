@@ -6,7 +6,9 @@ whoever decodes asks an `Attached` for what belongs to a number that came from t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+from .errors import ValueUnfit
 
 if TYPE_CHECKING:
     from ..memory.buffer import Buffer, SealedBuffer, SharedBuffer
@@ -59,3 +61,33 @@ class Attached(Protocol):
     def proxy(self, interface: type, number: int) -> object:
         """Return an object whose methods call those of the object that the other side offers by this number."""
         ...
+
+
+class NothingAttached:
+    """What there is where nothing came: adapters that need no attachment do without. `ValueUnfit`."""
+
+    def buffer(self, number: int) -> Buffer:
+        """See `Attached`."""
+        return self._refuse()
+
+    def shared(self, number: int) -> SharedBuffer:
+        """See `Attached`."""
+        return self._refuse()
+
+    def sealed(self, number: int) -> SealedBuffer:
+        """See `Attached`."""
+        return self._refuse()
+
+    def fd(self, number: int, kind: str) -> Fd[Any]:
+        """See `Attached`."""
+        return self._refuse()
+
+    def proxy(self, interface: type, number: int) -> object:
+        """See `Attached`."""
+        return self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise ValueUnfit("nothing was attached")
+
+
+NOTHING_ATTACHED = NothingAttached()

@@ -242,6 +242,8 @@ def _fits(giver: Type, taker: Type) -> bool:
         return giver.name == taker.name
     said = dict(giver.rules)
     tags = ("tag_field", "tag")
+    if taker.kind == "row" and said.get("tag") != dict(taker.rules).get("tag"):  # it has a place among the others
+        return False
     return all(name in said or name not in tags for name, _ in taker.rules) and all(
         _is_within(name, said.get(name, value), value) for name, value in taker.rules
     )

@@ -13,7 +13,7 @@ import msgspec
 import msgspec.inspect as inspect_types
 
 from .adapters import adapter_of, adapter_of_value, is_shared
-from .attachments import Attached, Attaching
+from .attachments import NOTHING_ATTACHED, Attached, Attaching
 from .errors import ValueUnfit
 from .reference import decode_reference, is_interface
 
@@ -30,7 +30,7 @@ UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError, MemoryError
 
 encode_plain = msgspec.msgpack.Encoder().encode
 
-_attached: ContextVar[Attached | None] = ContextVar("attached")
+_attached: ContextVar[Attached] = ContextVar("attached")
 
 
 class Shape:
@@ -79,9 +79,7 @@ class Shape:
         """Return the value of what stood in the message. `ValueUnfit`."""
         if self.adapter is None or value is None:
             return value
-        if attached is None:
-            raise ValueUnfit("nothing was attached")
-        return self.adapter.decode(value, self.kind, attached)
+        return self.adapter.decode(value, self.kind, attached or NOTHING_ATTACHED)
 
 
 @lru_cache(maxsize=512)
@@ -126,7 +124,7 @@ def encode_nested(value: object, attaching: Attaching | None) -> bytes:
 def decode_nested(decode: Callable[[Any], Any], payload: bytes | memoryview, attached: Attached | None) -> Any:
     """Return what *decode* makes of *payload*; its decoder has `decode_other` as its ``dec_hook``."""
     _check_size(payload)
-    token = _attached.set(attached)
+    token = _attached.set(attached or NOTHING_ATTACHED)
     try:
         return decode(payload)
     finally:
@@ -138,13 +136,10 @@ def decode_other(kind: Any, value: Any) -> Any:
     adapter = adapter_of(kind)
     if adapter is None:
         return value
-    attached = _attached.get()
     if type(value) is bytes and adapter.name == "buffer":
         raise ValueError(f"bytes stand where a {kind.__name__} is declared; within other values give Buffer(data)")
-    if attached is None:
-        raise ValueError("nothing was attached")
     try:
-        return adapter.decode(msgspec.convert(value, adapter.wire), kind, attached)
+        return adapter.decode(msgspec.convert(value, adapter.wire), kind, _attached.get())
     except ValueUnfit as error:
         raise ValueError(str(error)) from None
 

@@ -15,7 +15,7 @@ from ..datagram import MAX_FDS, Datagram, close_all
 from ..errors import PeerProtocolError
 from ..frames import MAX_PARTS, Handle, Part, Piece, Sealed, Within
 from ..memory.buffer import Buffer, SealedBuffer, SharedBuffer
-from ..payload import aligned, make_sealed
+from ..payload import aligned, check_sealed, make_sealed
 from .store import CHUNK, Store
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Outbound:
 
     def buffer(self, data: memoryview) -> int:
         """Attach *data*; return its number. `TooMuch` if there is no room for one more."""
-        if data.nbytes <= MAX_SMALL and self.inline < 8 * MAX_SMALL:
+        if not data.nbytes or (data.nbytes <= MAX_SMALL and self.inline < 8 * MAX_SMALL):  # no memory has no bytes
             self.inline += data.nbytes + 5
             return self._add(bytes(data))
         if self.gradually and data.nbytes > CHUNK and (piece := self.store.begin(data.nbytes)) is not None:
@@ -184,6 +184,16 @@ class Outbound:
         self.store.free(pieces)
 
 
+class Carrier:
+    """A sealed memfd that holds several parts: its size, and how many bytes of it were not taken yet."""
+
+    __slots__ = ("fd", "left", "size")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.size = self.left = 0
+
+
 class Inbound:
     """The attachments of one message that has come. Owns its fds and pieces until they are taken or it is closed.
 
@@ -239,7 +249,7 @@ class Inbound:
         self.held: list[Piece] = []
         self.buffers: list[Buffer] = []
         self.fetched: dict[int, memoryview] = {}
-        self.carriers: dict[int, tuple[memoryview, int]] = {}
+        self.carriers: dict[int, Carrier] = {}
         self.whole: Piece | None = None
         self.sealed_bytes = 0
 
@@ -250,8 +260,10 @@ class Inbound:
         """
         if not self.fds or not self.store.copies:
             return False
-        sizes = [os.fstat(fd).st_size for number, fd in self.fds.items() if isinstance(self.parts[number], Sealed)]
-        self.sealed_bytes = sum(sizes)
+        for number, fd in self.fds.items():
+            part = self.parts[number]
+            if isinstance(part, Sealed):  # the size may still change, if it is not sealed
+                self.sealed_bytes += max(part.length, os.fstat(fd).st_size)
         self.store.sealed_bytes += self.sealed_bytes
         return self.sealed_bytes < self.store.sealed_bytes > MAX_FDS * self.store.limit
 
@@ -296,19 +308,21 @@ class Inbound:
         return SharedBuffer.of(memoryview(self.store.read(part, self._fd(number, part), lent=self.lent)))
 
     def _within(self, part: Within) -> memoryview:
-        """Return a range of the copy of a memfd that holds several; all ranges have no more bytes than that."""
-        if part.part not in self.carriers:
-            carrier = self._take(part.part)
-            if not isinstance(carrier, Sealed):
+        """Return a copy of a range of a memfd that holds several; all ranges have no more bytes than that."""
+        carrier = self.carriers.get(part.part)
+        if carrier is None:
+            sealed = self._take(part.part)
+            if not isinstance(sealed, Sealed):
                 raise PeerProtocolError(f"part {part.part} of a message is no memory for others")
-            data = self.store.read(carrier, self._fd(part.part, carrier), lent=self.lent)
-            self.carriers[part.part] = memoryview(data), 0
-        whole, taken = self.carriers[part.part]
+            fd = self._fd(part.part, sealed)
+            assert fd is not None
+            carrier = self.carriers[part.part] = Carrier(fd)
+            carrier.left = carrier.size = check_sealed(fd, self.store.limit, sealed.length)
         stop = part.offset + part.length
-        if not part.length or stop > len(whole) or taken + part.length > len(whole):
-            raise PeerProtocolError(f"bytes {part.offset} to {stop} are no part of {len(whole)} that several share")
-        self.carriers[part.part] = whole, taken + part.length
-        return whole[part.offset : stop]
+        if not part.length or stop > carrier.size or part.length > carrier.left:
+            raise PeerProtocolError(f"bytes {part.offset} to {stop} are no part of {carrier.size} that several share")
+        carrier.left -= part.length
+        return memoryview(os.pread(carrier.fd, part.length, part.offset))
 
     def _lending(self, buffer: Buffer) -> Buffer:
         if self.held and not self.store.copies:
@@ -394,7 +408,8 @@ class Inbound:
         self.store.sealed_bytes -= self.sealed_bytes
         self.sealed_bytes = 0
         self.fetched.clear()
-        self.carriers.clear()
+        while self.carriers:
+            os.close(self.carriers.popitem()[1].fd)
         for piece in self.named:
             self.store.forget(piece)
         self.named.clear()

@@ -7,6 +7,7 @@ them, or have been there: what crosses a cancellation on its way is ignored, all
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ import msgspec
 
 from ..channel.base import Channel
 from ..datagram import Datagram
-from ..errors import CallError, CallTimeout, PeerProtocolError
+from ..errors import CallError, CallTimeout, LocalProtocolError, PeerProtocolError
 from ..frames import (
     Call,
     Cancel,
@@ -45,6 +46,15 @@ Encoded: TypeAlias = tuple[bytes | None, Outbound | None]
 """A payload, None if it is the first attachment, and the attachments, if there are any."""
 
 
+PART_SPACE = 36
+"""Bytes that a part takes in a message, beside those of a buffer that stands there itself."""
+
+FREE_PARTS = 8
+"""As many parts have room in a datagram beside a payload of the most bytes."""
+
+UNSENDABLE = (OSError, LocalProtocolError)
+"""ETOOMANYREFS: this user has too many fds on their way, see unix(7). Or it is too large for a datagram."""
+
 LONGEST = 1e9
 """Seconds: what is longer is told as this, thirty years."""
 
@@ -65,6 +75,7 @@ class Peer(Streaming, Sharing):
             Cancel: self._take_cancel,
         }
         self._abandoned: deque[Outgoing] = deque()
+        self._moving = threading.Lock()  # a call is under way or given up, whatever two threads do with it
 
     # What comes in.
 
@@ -174,19 +185,19 @@ class Peer(Streaming, Sharing):
         inbound = None
         if type(frame) is Reply and (frame.parts or received.fds):
             inbound = self._inbound(frame.parts, received, lent=False)
-        call = self._calls.pop(frame.call_id, None)
-        if call is None:
-            close(inbound)
-            call = self._given_up.pop(frame.call_id, None)
-            if call is None:
-                raise PeerProtocolError(f"an answer came to call {frame.call_id}, which is not under way")
+        with self._moving:
+            call = self._calls.pop(frame.call_id, None)
+            if call is not None:
+                call.answer, call.inbound = frame, inbound
+            given_up = self._given_up.pop(frame.call_id, None) if call is None else None
+        if call is not None:
             self._finish(call)
+            self._settle(call)
             return
-        call.answer = frame
-        if inbound is not None:
-            call.inbound = inbound
-        self._finish(call)
-        self._settle(call)
+        close(inbound)
+        if given_up is None:
+            raise PeerProtocolError(f"an answer came to call {frame.call_id}, which is not under way")
+        self._finish(given_up)
 
     def _finish(self, call: Outgoing) -> None:
         """The other side is done with *call*: what was attached to it is ours again."""
@@ -255,10 +266,10 @@ class Peer(Streaming, Sharing):
             outbound.lend()
         try:
             self._post(frame, outbound)
-        except OSError as error:  # ETOOMANYREFS: this user has too many fds on their way, see unix(7)
+        except UNSENDABLE as error:
             if outbound is not None:
                 outbound.discard()
-            raise unfit(f"could not send it: {error.strerror}") from None
+            raise unfit(cannot_send(error)) from None
 
     def _reply_with(self, incoming: Incoming, payload: bytes) -> None:
         """Send a result that needs nothing attached but, if it is large, itself."""
@@ -281,6 +292,10 @@ class Peer(Streaming, Sharing):
 
     def _close_call(self, incoming: Incoming) -> None:
         self._answering.pop(incoming.call_id, None)
+        for reader in incoming.readers.values():
+            if not reader.ended:  # whoever has kept it would wait for ever
+                reader.ended, reader.failure = True, "the call is over"
+                self._wake(reader.waiter)
         if incoming.inbound is not None or incoming.readers:
             incoming.close()
 
@@ -342,15 +357,18 @@ class Peer(Streaming, Sharing):
         """Send a call that `_begin` made. `ArgumentsUnfit`: the kernel refuses to pass its fds."""
         try:
             self._post(frame, call.outbound)
-        except OSError as error:  # as in _reply
+        except UNSENDABLE as error:
             del self._calls[call.call_id]
             self._finish(call)
-            raise ArgumentsUnfit(f"could not send it: {error.strerror}") from None
+            raise ArgumentsUnfit(cannot_send(error)) from None
 
     def _give_up(self, call: Outgoing) -> None:
         """Nobody waits for *call* any more: ask the other side to end it, and ignore what comes of it meanwhile."""
-        if self._calls.pop(call.call_id, None) is not None:
-            self._given_up[call.call_id] = call
+        with self._moving:
+            is_under_way = self._calls.pop(call.call_id, None) is not None
+            if is_under_way:
+                self._given_up[call.call_id] = call
+        if is_under_way:
             for upload in call.uploads:
                 self._stop_upload(upload)
             if call.outbound is not None:  # its pieces are still read, but nobody here expects to be called
@@ -368,7 +386,10 @@ class Peer(Streaming, Sharing):
     def _give_up_abandoned(self) -> None:
         """Give up the streams that nobody holds any more, with what has come of them."""
         while self._abandoned:
-            call = self._abandoned.popleft()
+            try:
+                call = self._abandoned.popleft()
+            except IndexError:  # another thread took it
+                return
             self._give_up(call)
             if call.reader is not None:
                 call.reader.close()
@@ -429,7 +450,7 @@ class Peer(Streaming, Sharing):
                 return None, outbound
             payload = encoder(value, outbound)
             outbound.pack()
-            if len(payload) + outbound.inline > MAX_INLINE:
+            if len(payload) + outbound.inline > MAX_INLINE - PART_SPACE * max(0, len(outbound.parts) - FREE_PARTS):
                 raise unfit(f"what stands beside its attachments has {len(payload)} bytes, which is too much")
         except (TooMuch, TooLarge, OSError) as error:
             outbound.discard()
@@ -498,6 +519,11 @@ class Peer(Streaming, Sharing):
                 self._wake(writer.waiter)
         if call.waiter is not None:
             self._wake(call.waiter)
+
+
+def cannot_send(error: Exception) -> str:
+    """Return in words why a message was not sent."""
+    return f"could not send it: {error.strerror}" if isinstance(error, OSError) else str(error)
 
 
 def milliseconds(timeout: float | None) -> int | None:

@@ -97,6 +97,7 @@ class BlockingPeer(Peer):
     def _read_or_follow(self, done: Callable[[], Any], end: float | None) -> None:
         """Wait for news: by reading, if no other thread does."""
         if not self._reading.acquire(False):
+            self._flush_before_following()
             self._follow(done, end)
             return
         try:
@@ -124,6 +125,11 @@ class BlockingPeer(Peer):
                 self.take(received)
         except (EndOfChannel, PeerProtocolError) as error:
             self.end(error)
+
+    def _flush_before_following(self) -> None:
+        """Send what was collected: who reads may do so for long, and sends only what is its own."""
+        if self._out and self._executes():
+            self._flush()
 
     def _tell_followers(self) -> None:
         for _ in range(len(self._followers)):

@@ -309,10 +309,7 @@ class Store:
 
     def _read_memfd(self, fd: int | None, length: int) -> bytes:
         assert fd is not None  # Inbound gives one with each Sealed
-        data = read_sealed(fd, self.limit)
-        if len(data) != length:
-            raise PeerProtocolError(f"a payload of {len(data)} bytes was said to have {length}")
-        return data
+        return read_sealed(fd, self.limit, length)
 
     def buffer(self, part: Piece | Sealed, fd: int | None, *, lent: bool) -> Buffer:
         """Return what the other side has placed as a buffer; *fd* is taken over."""

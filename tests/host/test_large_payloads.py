@@ -138,6 +138,7 @@ async def test_several_attachments_at_once() -> None:
 async def test_more_attachments_than_a_message_has_fds(shared_memory: int) -> None:
     """Where no arena has room for them, those that fit one payload share a memfd, as arguments and as results."""
     sizes = [[5000] * 5, [4096] * 30, [1] * 30 + [5000] * 34, [*range(4097, 4117), 3 * MIB, 10, 2 * MIB]]
+    sizes += [[4096] * 8 + rest for rest in ([0], [0, 0, 5000], [5000, 0])]
     with nothing_left():
         async with host_of(shared_memory=shared_memory, max_payload=4 * MIB) as host:
             child = host.proxy(Payloads)
@@ -147,6 +148,23 @@ async def test_more_attachments_than_a_message_has_fds(shared_memory: int) -> No
                     assert [*map(bytes, await child.backwards([*map(Buffer, parts)]))] == parts[::-1]
             with pytest.raises(ArgumentError, match="it needs more than 4 fds"):
                 await child.backwards([Buffer(bytes(4 * MIB))] * 5)
+
+
+async def test_a_message_is_too_large_for_its_parts() -> None:
+    """What many attachments take beside them counts too; who asks for too much is told so, and nothing stays behind."""
+    row = ("s" * 1002, Buffer(bytes(5000)))
+    async with host_of() as host:
+        child = await warm(host)
+        before = memory(host).read
+        for _ in range(10):
+            with pytest.raises(ArgumentError, match="what stands beside its attachments"):
+                await child.rows([row] * 64, 1)
+            with pytest.raises(ResultError, match="what stands beside its attachments"):
+                await child.rows([row], 64)
+        assert len(await child.rows([row] * 40, 1)) == 40
+        assert host.use is not None
+        assert host.use.under_way == used(host) == 0
+        assert memory(host).read == before
 
 
 async def test_within_other_values_there_may_be_no_buffer() -> None:

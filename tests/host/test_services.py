@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from types import new_class
 from typing import Any, Protocol
 
@@ -19,10 +20,11 @@ from belljar.host.sync_host import SyncHost
 from belljar.ipc.errors import CallTimeout, PeerProtocolError, RemoteError, ServiceRefused
 from belljar.ipc.frames import FailureKind
 from belljar.ipc.peer.records import MAX_DEPTH, MAX_UNDER_WAY
+from belljar.sandbox.policy import Policy
 
 from ..children.channel_abuser import FIRST, SERVICE_ABUSES, SHELF
 from ..children.served.interfaces import Shelf
-from ..helpers import launch, nothing_left, on_all, process, require, resident
+from ..helpers import launch, nothing_left, on_all, process, require, resident, write_plugin
 
 pytestmark = pytest.mark.anyio
 
@@ -102,6 +104,43 @@ async def test_a_service_may_call_from_several_tasks() -> None:
     """Their calls are answered within the call that asked for the service."""
     async with served(Memory()) as host:
         assert await host.call("burst", 5, returns=list[int]) == [0, 2, 4, 6, 8]
+
+
+class Slow(Protocol):
+    def slow(self) -> None: ...
+
+
+async def test_no_answer_waits_for_the_service_of_another_thread(tmp_path: Path) -> None:
+    """While a thread of the plugin waits for a service, and reads for all, the plugin's answers leave it at once."""
+    source = """
+        import threading
+        from typing import Protocol
+        from belljar import service
+
+        class Slow(Protocol):
+            def slow(self) -> None: ...
+
+        class Plug:
+            def begin(self) -> None:
+                threading.Thread(target=service(Slow).slow, daemon=True).start()
+
+            def number(self) -> int:
+                return 7
+    """
+    asked, over = anyio.Event(), anyio.Event()
+
+    class Service:
+        async def slow(self) -> None:
+            asked.set()
+            await over.wait()
+
+    plugin = process(write_plugin(tmp_path, source), policy=Policy.compute())
+    async with ProcessHost(plugin, services={Slow: Service()}) as host:
+        await host.call("begin")
+        await asked.wait()
+        for _ in range(3):
+            assert await host.call("number", returns=int, timeout=5) == 7
+        over.set()
 
 
 async def test_calls_of_other_tasks_wait_while_a_service_works() -> None:

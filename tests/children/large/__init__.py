@@ -38,6 +38,9 @@ class Plug:
     def backwards(self, parts: list[Buffer]) -> list[Buffer]:
         return parts[::-1] if len(parts) != 7 else [bytes(part) for part in parts]  # type: ignore[misc]
 
+    def rows(self, some: list[tuple[str, Buffer]], times: int) -> list[tuple[str, Buffer]]:
+        return [(name, Buffer(b"x" * 70_000 if times > 1 else bytes(data))) for name, data in some * times]
+
     def keeps(self, data: Buffer) -> None:
         self.kept = data.view
 

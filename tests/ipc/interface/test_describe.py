@@ -232,6 +232,7 @@ def test_what_takes_more_fits_as_an_argument(wanted: Any, found: Any) -> None:
         (tuple[int], Pair, "argument 'argument.height' is missing in the interface and required in the plugin"),
         (tuple[int, str], list[int], "argument 'argument[1]' is str in the interface and int in the plugin"),
         (list[int], tuple[int, int], "argument 'argument' is list[int] in the interface and tuple[int, int] in"),
+        (TaggedRow, Row, "argument 'argument' is TaggedRow in the interface and Row in the plugin"),
         (TaggedRow, tuple[int], "argument 'argument' is TaggedRow in the interface and tuple[int] in the plugin"),
         (Literal["a", None], Literal["a", 1], "Literal['a'] | None in the interface and Literal['a'] | Literal[1] in"),
         (Literal["a", 1], str, "argument 'argument' is Literal['a'] | Literal[1] in the interface and str in the"),

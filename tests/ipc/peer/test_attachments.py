@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from belljar.ipc.errors import PeerProtocolError
 from belljar.ipc.frames import Part, Sealed, Within
 from belljar.ipc.interface.fd import Fd
 from belljar.ipc.memory.buffer import SealedBuffer
-from belljar.ipc.payload import make_sealed
+from belljar.ipc.payload import make_sealed, new_memfd
 from belljar.ipc.peer.attachments import MAX_SMALL, Inbound, Outbound
 from belljar.ipc.peer.store import Store
 
@@ -87,3 +87,21 @@ def test_memory_is_either_parts_or_whole() -> None:
         assert len(found.buffer(0)) == 100
         with pytest.raises(PeerProtocolError, match="refers to part 0, which it does not have"):
             found.buffer(1)
+
+
+def test_a_part_of_memory_keeps_no_more_than_itself() -> None:
+    """Whoever keeps one byte of what several share does not keep the rest."""
+    with received((Within(1, 0, 1), Sealed(60_000)), [make_sealed(bytes(60_000))]) as found, found.buffer(0) as one:
+        assert len(memoryview(one.view.obj)) == 1
+
+
+def test_memory_counts_for_what_it_was_said_to_have() -> None:
+    """A child cannot send memfds that are empty when they are counted, and fill and seal them before they are read."""
+    store, found = Store(LIMIT), []
+    with ExitStack() as stack:
+        for _ in range(4):
+            fds = [new_memfd("empty") for _ in range(MAX_FDS)]
+            inbound = Inbound(store, (Sealed(LIMIT),) * MAX_FDS, Datagram(b"", fds, (), None), no_objects, lent=True)
+            stack.callback(inbound.close)
+            found.append(inbound.is_too_much())
+    assert found == [False, True, True, True]
