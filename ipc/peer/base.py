@@ -75,7 +75,7 @@ class Peer(Streaming, Sharing):
             Cancel: self._take_cancel,
         }
         self._abandoned: deque[Outgoing] = deque()
-        self._moving = threading.Lock()  # a call is under way or given up, whatever two threads do with it
+        self._moving = threading.RLock()  # a call is under way or given up, whatever two threads do with it
 
     # What comes in.
 

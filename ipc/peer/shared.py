@@ -456,6 +456,7 @@ class SharedPeer(BlockingPeer):
     def forget(self) -> None:
         """In a forked copy of the process: the other threads are gone, and locks may be held for ever."""
         self._sending = self._guard = threading.RLock()
+        self._moving = threading.RLock()
         self._reading = threading.Lock()
         self._followers = deque()
         self.ended = EndOfChannel()

@@ -115,8 +115,9 @@ class Streaming(Tables):
             return decode_item(codec.decode, entry)
         except ValueUnfit as error:
             if stream:  # of the caller's, and so one of its arguments
-                name = self._answering[call_id].answer.declared.parameters[stream - 1].name
-                raise ArgumentsUnfit(f"an item of argument {name!r}: {error}") from None
+                incoming = self._answering.get(call_id)
+                which = "" if incoming is None else f" {incoming.answer.declared.parameters[stream - 1].name!r}"
+                raise ArgumentsUnfit(f"an item of argument{which}: {error}") from None
             raise
         except PeerProtocolError as error:
             self._broken(error)
