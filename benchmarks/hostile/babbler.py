@@ -124,7 +124,6 @@ class Speech:
                 Items(GIVEN_UP, 0, (NIL,)),
                 Notify(77, self._name(), TWO),
                 Notify(SERVICE, "add", TWO),
-                Attached(0),
             )
         )
 
