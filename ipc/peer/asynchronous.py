@@ -110,9 +110,10 @@ class AsyncPeer(AsyncSending):
         self._says_so_again = channel.writable_fd is not None
 
     def start(self) -> None:
-        """Read the channel from now on."""
+        """Read the channel from now on; first what is there: zmq tells of it once, and `send` may have heard that."""
         self._watched = self.channel.fileno()
         self._loop.watch(self._watched, self._readable)
+        self._loop.soon(self._readable)
 
     def _unwatch(self) -> None:
         """Look no more whether the channel is readable: while nobody reads it, it would always be."""
@@ -526,7 +527,6 @@ class AsyncPeer(AsyncSending):
         if self._is_paused and self.ended is None and self._unheard_size <= MAX_UNHEARD // 2:
             self._is_paused = False
             self.start()
-            self._loop.soon(self._readable)
 
     async def _answer(self, incoming: Incoming) -> Encoded:
         """Run the method; return its encoded result, if it has one."""
