@@ -13,14 +13,11 @@ import fcntl
 import os
 
 from .errors import PeerProtocolError
+from .memory.allocate import ALIGNMENT
 from .memory.mapping import Mapping
 
 _MFD_NOEXEC_SEAL = 0x8  # Linux 6.3
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
-
-
-ALIGNMENT = 64
-"""Bytes: no array needs more."""
 
 
 def new_memfd(name: str) -> int:
@@ -88,13 +85,17 @@ def read_sealed(fd: int, limit: int, length: int | None = None) -> bytes:
     A copy, although the seals would allow a mapping: what is decoded from it may keep a view of it for ever.
     """
     try:
-        size = check_sealed(fd, limit, length)
-        data = os.pread(fd, size, 0)
-        while len(data) < size:  # one read moves at most 2 GiB, see read(2)
-            data += os.pread(fd, size - len(data), len(data))
-        return data
+        return read_range(fd, 0, check_sealed(fd, limit, length))
     finally:
         os.close(fd)
+
+
+def read_range(fd: int, offset: int, length: int) -> bytes:
+    """Return *length* bytes of *fd*, which must have them, from *offset* on."""
+    data = os.pread(fd, length, offset)
+    while len(data) < length:  # one read moves at most 2 GiB, see read(2)
+        data += os.pread(fd, length - len(data), offset + len(data))
+    return data
 
 
 def map_sealed(fd: int, limit: int) -> Mapping:

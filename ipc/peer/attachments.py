@@ -15,7 +15,7 @@ from ..datagram import MAX_FDS, Datagram, close_all
 from ..errors import PeerProtocolError
 from ..frames import MAX_PARTS, Handle, Part, Piece, Sealed, Within
 from ..memory.buffer import Buffer, SealedBuffer, SharedBuffer
-from ..payload import aligned, check_sealed, make_sealed
+from ..payload import aligned, check_sealed, make_sealed, read_range
 from .store import CHUNK, Store
 
 if TYPE_CHECKING:
@@ -322,7 +322,7 @@ class Inbound:
         if not part.length or stop > carrier.size or part.length > carrier.left:
             raise PeerProtocolError(f"bytes {part.offset} to {stop} are no part of {carrier.size} that several share")
         carrier.left -= part.length
-        return memoryview(os.pread(carrier.fd, part.length, part.offset))
+        return memoryview(read_range(carrier.fd, part.offset, part.length))
 
     def _lending(self, buffer: Buffer) -> Buffer:
         if self.held and not self.store.copies:
